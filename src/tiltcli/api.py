@@ -1,0 +1,130 @@
+"""The public functions for use from Python, the same as the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltcli.records import UserError
+
+if TYPE_CHECKING:
+    from tiltcli.comparison import Comparison
+    from tiltcli.runner import Summary
+
+
+def sweep(
+    spec: str | Path | Mapping[str, Any],
+    *,
+    results: str | Path = "results",
+    overrides: Sequence[str] = (),
+    engine: str = "auto",
+    workers: int | None = None,
+    retry_failed: bool = False,
+    fail_fast: bool = False,
+    fresh: bool = False,
+) -> Summary:
+    """Run a sweep; what is already done is not done again.
+
+    Args:
+        spec: path of a grid file, or its content as a mapping (with a `name`).
+        results: folder that runs are kept under.
+        overrides: texts `key=value`, as of `--set`.
+        engine: "auto", "fused" or "torch".
+        workers: jobs trained at once; None for one per core.
+        retry_failed: run failed jobs again too.
+        fail_fast: stop at the first failed job.
+        fresh: remove an earlier run of this name first.
+
+    Returns:
+        what was done.
+
+    Raises:
+        UserError: with every fault of the grid, its data and its files.
+
+    Example:
+        >>> import tempfile, tiltcli
+        >>> grid = {"name": "tiny", "data": {"kind": "spiral"}, "model": {"width": 5},
+        ...         "loss": {"kind": "static"}, "train": {"epochs": 10}}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tiltcli.sweep(grid, results=folder).ended["completed"]
+        1
+
+    """
+    from tiltcli.runner import run_sweep
+    from tiltcli.spec import load_sweep, parse_sweep
+
+    if isinstance(spec, Mapping):
+        import tomli_w
+
+        try:
+            text = tomli_w.dumps(dict(spec))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the grid holds what TOML cannot: {error}") from None
+        grid = parse_sweep(text, name="sweep", folder=Path(), overrides=overrides)
+    else:
+        grid = load_sweep(spec, overrides)
+    return run_sweep(
+        grid,
+        Path(results),
+        engine=engine,
+        workers=workers,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        fresh=fresh,
+        command=("tiltcli.sweep",),
+    )
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    *,
+    results: str | Path = "results",
+    where: Sequence[str] = (),
+    metrics: Sequence[str] = ("train_accuracy", "val_accuracy", "test_accuracy"),
+    threshold: float = 0.99,
+    best: str | None = None,
+) -> Comparison:
+    """Compare two runs, or two selections of runs, pair by pair.
+
+    Args:
+        a: a run, with an optional selection: `spiral-phase@loss.kind=static`.
+        b: likewise; differences are b − a.
+        results: folder that runs are kept under.
+        where: conditions both must meet, such as `model.width == 30`.
+        metrics: columns of the jobs table to compare.
+        threshold: mean final training accuracy of the static jobs from which a width counts as
+            overparameterised.
+        best: a metric; keep per width the cell with the highest mean of it.
+
+    Returns:
+        the comparison; its `rows` are a pandas frame.
+
+    Raises:
+        UserError: for unknown runs, columns or metrics, and for runs with nothing to pair.
+
+    """
+    import pandas as pd
+
+    from tiltcli import comparison
+    from tiltcli.selection import parse_selection, select
+    from tiltcli.store.read import find_run, read_jobs
+
+    conditions = [condition for text in where for condition in parse_selection(text)]
+    sides, whole = [], []
+    for run in (str(a), str(b)):
+        name, _, selection = run.partition("@")
+        jobs = read_jobs(find_run(name, Path(results)))
+        whole.append(jobs)
+        own = parse_selection(selection) if selection else []
+        sides.append(select(jobs, [*own, *conditions]))
+    return comparison.compare(
+        *sides,
+        name_a=str(a),
+        name_b=str(b),
+        metrics=tuple(metrics),
+        threshold=threshold,
+        best=best,
+        baseline=pd.concat(whole, ignore_index=True).drop_duplicates("job"),
+    )

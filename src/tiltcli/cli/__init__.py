@@ -1,0 +1,5 @@
+"""The command line: parse, call, render. Nothing heavy loads before a command needs it."""
+
+from tiltcli.cli.app import main
+
+__all__ = ["main"]

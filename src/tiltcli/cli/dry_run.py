@@ -1,0 +1,46 @@
+"""`tiltcli sweep --dry-run`: the jobs, the axes, and the time they would take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tiltcli.cli.progress import clock
+from tiltcli.estimate import estimate_seconds
+from tiltcli.executors import cores
+from tiltcli.records import listing
+from tiltcli.runner import check
+from tiltcli.spec import Job, Sweep
+from tiltcli.store.read import read_jobs
+
+SHOWN = 20
+
+
+def show(sweep: Sweep, results: Path, engine: str, workers: int | None) -> None:
+    """Print what a sweep would do; writes nothing."""
+    engines = check(sweep, engine)
+    workers = workers or cores()
+    folder = results / sweep.name
+    done = set(read_jobs(folder)["job"]) if (folder / "jobs").is_dir() else set()
+    todo = [job for job in sweep.jobs if job.id not in done]
+    lines = [
+        f"{sweep.name}: {len(sweep.jobs)} jobs "
+        f"({sweep.expanded} combinations, {sweep.duplicates} duplicates removed), "
+        f"{len(sweep.jobs) - len(todo)} already done"
+    ]
+    lines += [f"  {key}: {listing(values)}" for key, values in sweep.axes.items()]
+    counts = Counter(engines[job.id] for job in sweep.jobs)
+    lines.append("  engine: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+    seconds = estimate_seconds(todo, engines, workers)
+    lines.append(f"  estimated time: {clock(seconds)} on {workers} workers (measured just now)")
+    varying = [key for key in sweep.axes if key != "train.seed"] + ["train.seed"]
+    lines += [f"  {job.id}  {_describe(job, varying)}" for job in sweep.jobs[:SHOWN]]
+    if len(sweep.jobs) > SHOWN:
+        lines.append(f"  … and {len(sweep.jobs) - SHOWN} more")
+    print("\n".join(lines))  # noqa: T201 - the command's output
+
+
+def _describe(job: Job, keys: list[str]) -> str:
+    shown: dict[str, Any] = {key: job.get(key) for key in keys if job.get(key) is not None}
+    return "  ".join(f"{key}={value}" for key, value in shown.items())

@@ -1,0 +1,133 @@
+"""`tiltcli sweep`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tiltcli.cli.app import INTERRUPTED, app, say
+
+if TYPE_CHECKING:
+    from tiltcli.runner import Progress, Summary
+
+Results = Annotated[Path, typer.Option("--results", help="Folder that runs are kept under.")]
+
+
+@app.command()
+def sweep(
+    grid: Annotated[Path, typer.Argument(help="The grid file (TOML).", show_default=False)],
+    results: Results = Path("results"),
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Jobs trained at once; default: one per core."),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="auto|fused|torch", help="What trains the jobs.")
+    ] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the jobs and the time they take; run nothing.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed jobs again too.")
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first failed job.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Remove an earlier run of this name first.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+) -> None:
+    """Train every job of a grid that is not done yet.
+
+    Example: [bold]tiltcli sweep grid.toml --set train.seeds=5[/bold]
+
+    Results go to results/NAME/ as Parquet tables. Run it again to resume: what is done stays done.
+    """
+    from tiltcli.spec import load_sweep
+
+    spec = load_sweep(grid, overrides or [])
+    if not quiet:
+        for key in spec.unused:
+            say(f"note: {key} has no effect: no job of this grid uses it")
+    if dry_run:
+        from tiltcli.cli.dry_run import show
+
+        show(spec, results, engine, workers)
+        return
+    from tiltcli.cli.progress import display
+    from tiltcli.runner import Progress, run_sweep
+
+    progress, stop = Progress(), threading.Event()
+    _handle_signals(stop)
+    with display(progress, spec.name, quiet):
+        summary = run_sweep(
+            spec,
+            results,
+            engine=engine,
+            workers=workers,
+            retry_failed=retry_failed,
+            fail_fast=fail_fast,
+            fresh=fresh,
+            command=sys.argv,
+            progress=progress,
+            stop=stop,
+        )
+    _tell(summary, progress, quiet)
+    failed = bool(summary.failures)
+    stopped = summary.interrupted and not (fail_fast and failed)
+    raise typer.Exit(INTERRUPTED if stopped else 1 if failed else 0)
+
+
+def _handle_signals(stop: threading.Event) -> None:
+    """Stop cleanly at the first Ctrl-C or SIGTERM, at once at the second."""
+
+    def handle(number: int, _: Any) -> None:
+        if stop.is_set():
+            os._exit(INTERRUPTED)
+        stop.set()
+        # A plain write: the display may be in the middle of a line of its own.
+        os.write(2, b"\nstopping; finished jobs are being written (once more to force)\n")
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+
+
+def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
+    for note in summary.notes:
+        say(f"note: {note}")
+    if not quiet:
+        said = [
+            f"{summary.ended[o]} {o}"
+            for o in ("completed", "diverged", "failed")
+            if summary.ended[o]
+        ]
+        before = f"; {summary.before} were done before" if summary.before else ""
+        rate = summary.steps / summary.seconds if summary.seconds else 0.0
+        say(
+            f"{summary.folder}: {', '.join(said) or 'nothing to do'}{before} "
+            f"({progress.done} of {summary.total} jobs, {summary.seconds:.1f} s, "
+            f"{rate:,.0f} steps/s)"
+        )
+    if summary.failures:
+        say(
+            f"{len(summary.failures)} jobs failed; their tracebacks are in the jobs table "
+            f"(tiltcli runs {summary.folder.name}); --retry-failed runs them again:"
+        )
+        for job, error in list(summary.failures.items())[:5]:
+            say(f"  {job}: {error[:160]}")
+    if summary.interrupted:
+        say(
+            f"interrupted: {progress.done} of {summary.total} jobs are done and kept; "
+            "run the same command again to resume"
+        )

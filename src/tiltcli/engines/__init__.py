@@ -1,0 +1,44 @@
+"""Engines: what trains a job. Chosen by name; heavy libraries load only when one is used."""
+
+from __future__ import annotations
+
+from tiltcli.engines.base import Block, Ending, Engine, Interrupted
+from tiltcli.records import UserError
+from tiltcli.spec import Job
+
+NAMES = ("auto", "fused", "torch")
+
+
+def choose_engine(name: str, job: Job) -> str:
+    """Name of the engine that trains a job: "fused" wherever it can, unless one is asked for.
+
+    Raises:
+        UserError: for an unknown engine, or a job that the engine asked for cannot train.
+
+    """
+    if name not in NAMES:
+        raise UserError(f"--engine: got {name}; allowed: {', '.join(NAMES)}")
+    if name == "torch":
+        return "torch"
+    from tiltcli.engines.coverage import uncovered
+
+    reason = uncovered(job)
+    if reason is None:
+        return "fused"
+    if name == "fused":
+        raise UserError(f"--engine fused cannot train {reason}; use --engine auto")
+    return "torch"
+
+
+def load_engine(name: str) -> Engine:
+    """Load the engine's train function."""
+    if name == "fused":
+        from tiltcli.engines import fused
+
+        return fused.train
+    from tiltcli.engines import torch_loop
+
+    return torch_loop.train
+
+
+__all__ = ["NAMES", "Block", "Ending", "Engine", "Interrupted", "choose_engine", "load_engine"]

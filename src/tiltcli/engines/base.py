@@ -1,0 +1,119 @@
+"""What every engine shares: blocks of metrics, the job's schedule and its learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tiltcli.data import Dataset
+from tiltcli.records import Outcome
+from tiltcli.schedule import Schedule
+from tiltcli.spec import Job
+
+Array = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+
+EXPLODED = 1e6
+"""A static loss above this has exploded: the job ends as diverged. Log C is where chance stands."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Metrics of some logged epochs, one entry each (columns as in the metrics table).
+
+    `updates` counts the optimiser updates made since the previous block, for the progress display.
+    Where there is no validation part, val_loss and val_accuracy are NaN.
+    """
+
+    epoch: Whole
+    step: Whole
+    train_loss: Array
+    dynamical_loss: Array
+    train_accuracy: Array
+    val_loss: Array
+    val_accuracy: Array
+    lr: Array
+    updates: int
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a training ended; the last thing an engine yields.
+
+    Attributes:
+        outcome: completed or diverged.
+        epoch: epochs done; for a diverged job the epoch it diverged at.
+        note: how it diverged, else empty.
+        test_loss: static loss on the test part at the end; NaN without one.
+        test_accuracy: accuracy on the test part at the end; NaN without one.
+        parameters: number of trainable parameters.
+
+    """
+
+    outcome: Outcome
+    epoch: int
+    note: str
+    test_loss: float
+    test_accuracy: float
+    parameters: int
+
+
+class Interrupted(Exception):
+    """Raised out of a training that was asked to stop."""
+
+
+class Engine(Protocol):
+    """The one signature of all engines."""
+
+    def __call__(
+        self, job: Job, data: Dataset, stop: Callable[[], bool]
+    ) -> Iterator[Block | Ending]:
+        """Train a job, yielding its metrics as they come and at last its ending."""
+
+
+def steps_per_epoch(job: Job, samples: int) -> int:
+    """Optimiser updates in one pass over the training set."""
+    size = job["train.batch_size"]
+    return 1 if size == "full" else -(-samples // min(int(size), samples))
+
+
+def schedule_of(job: Job, classes: int, total_steps: int) -> Schedule | None:
+    """Class weights of a job; None for the static loss."""
+    if job["loss.kind"] == "static":
+        return None
+    settle = int(job["loss.settle"])
+    return Schedule(
+        classes,
+        float(job["loss.amplitude"]),
+        int(job["loss.period"]),
+        int(job["loss.rest"]),
+        total_steps - settle if settle else None,
+        str(job["loss.shape"]),
+    )
+
+
+def class_weights(schedule: Schedule | None, steps: Whole, classes: int) -> Array:
+    """Γ at `steps`, shape (steps, classes); ones for the static loss."""
+    if schedule is None:
+        return np.ones((len(steps), classes))
+    return schedule.gamma(steps)
+
+
+def learning_rates(job: Job, steps: Whole, total_steps: int) -> Array:
+    """Learning rate of the update that each step makes, piecewise linear in the training done."""
+    rate = float(job["train.lr"])
+    pairs = job.get("train.lr_schedule")
+    if not pairs:
+        return np.full(len(steps), rate)
+    fractions, factors = np.array(pairs).T
+    return np.asarray(rate * np.interp(steps / total_steps, fractions, factors))
+
+
+def divergence_note(epoch: int, loss: float) -> str:
+    """Say how a job diverged."""
+    what = f"exceeded {EXPLODED:g}" if np.isfinite(loss) else "is not finite"
+    return f"diverged at epoch {epoch}: the training loss {what} ({loss:g})"

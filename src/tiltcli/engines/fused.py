@@ -1,0 +1,95 @@
+"""The fast engine: full-batch gradient descent of a one-hidden-layer network in one kernel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tiltcli.data import Dataset
+from tiltcli.engines.base import (
+    Block,
+    Ending,
+    Interrupted,
+    class_weights,
+    divergence_note,
+    learning_rates,
+    schedule_of,
+)
+from tiltcli.engines.kernel import FusedNetwork
+from tiltcli.initial import initial_weights
+from tiltcli.records import Outcome
+from tiltcli.spec import Job
+
+# A block lasts about this long: short enough to stop at once, long enough to cost nothing.
+BLOCK_SECONDS = 0.1
+LARGEST_BLOCK = 1 << 15
+
+
+def train(job: Job, data: Dataset, stop: Callable[[], bool]) -> Iterator[Block | Ending]:
+    """Train a job; see `tiltcli.engines.base.Engine`.
+
+    Raises:
+        Interrupted: when `stop()` became true.
+
+    """
+    classes, total = data.classes, int(job["train.epochs"])
+    weights = initial_weights(job, data.train.X.shape[1], classes)
+    evaluations = [] if data.val is None else [(data.val.X, data.val.y)]
+    network = FusedNetwork(
+        weights.theta,
+        int(job["model.width"]),
+        (data.train.X, data.train.y),
+        evaluations,
+        classes,
+        np.dtype(job["train.dtype"]),
+    )
+    schedule = schedule_of(job, classes, total)
+    every = int(job["train.log_every"])
+    outcome, note, ended = Outcome.COMPLETED, "", total
+    begin, size = 0, 512
+    # Steps 0 … total are looked at; the last is only measured, no update follows it.
+    while begin <= total:
+        if stop():
+            raise Interrupted
+        steps = np.arange(begin, min(begin + size, total + 1), dtype=np.int64)
+        record = (steps % every == 0) | (steps == total)
+        rates = learning_rates(job, steps, total)
+        last = int(steps[-1]) == total
+        started = time.perf_counter()
+        result = network.run(
+            class_weights(schedule, steps, classes), rates, record, update_last=not last
+        )
+        taken = time.perf_counter() - started
+        if result.diverged_at is not None:
+            record[result.diverged_at] = True
+            record[result.diverged_at + 1 :] = False
+            last = True
+        logged = steps[record]
+        empty = np.full(len(logged), np.nan)
+        yield Block(
+            epoch=logged,
+            step=logged,
+            train_loss=result.train_loss,
+            dynamical_loss=result.dynamical_loss,
+            train_accuracy=result.train_correct / len(data.train),
+            val_loss=result.eval_loss[:, 0] if data.val else empty,
+            val_accuracy=result.eval_correct[:, 0] / len(data.val) if data.val else empty,
+            lr=rates[record],
+            updates=len(steps) - last,
+        )
+        if result.diverged_at is not None:
+            outcome, ended = Outcome.DIVERGED, int(logged[-1])
+            note = divergence_note(ended, float(result.train_loss[-1]))
+            break
+        begin += len(steps)
+        if taken < BLOCK_SECONDS / 2:
+            size = min(2 * size, LARGEST_BLOCK)
+        elif taken > 2 * BLOCK_SECONDS:
+            size = max(size // 2, 1)
+    test_loss = test_accuracy = float("nan")
+    if data.test is not None:
+        test_loss, correct = network.evaluate(data.test.X, data.test.y)
+        test_accuracy = correct / len(data.test)
+    yield Ending(outcome, ended, note, test_loss, test_accuracy, len(network.theta))

@@ -1,0 +1,141 @@
+"""The dynamical losses as torch modules, for the torch engine and anyone's own training loop."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tiltcli.schedule import Schedule
+
+
+class _DynamicalLoss(nn.Module):
+    """A loss whose class weights oscillate with the steps taken.
+
+    The step counter is a buffer, so that it is saved and restored with `state_dict`.
+    """
+
+    steps: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        amplitude: float,
+        period: int,
+        rest: int = 0,
+        settle_at: int | None = None,
+        shape: str = "triangle",
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction must be mean, sum or none, not {reduction!r}")
+        self.schedule = Schedule(num_classes, amplitude, period, rest, settle_at, shape)
+        self.reduction = reduction
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def step(self) -> None:
+        """Count one optimiser step; call it after each `optimizer.step()`."""
+        self.steps += 1
+
+    def gamma(self) -> Tensor:
+        """Class weights Γ at the present step: shape (num_classes,), float64, on the CPU."""
+        return torch.from_numpy(self.schedule.gamma(int(self.steps)))
+
+    def extra_repr(self) -> str:
+        """Settings, as torch prints modules."""
+        s = self.schedule
+        return (
+            f"num_classes={s.classes}, amplitude={s.amplitude}, period={s.period}, rest={s.rest}, "
+            f"settle_at={s.settle_at}, shape={s.shape!r}, reduction={self.reduction!r}"
+        )
+
+
+class DynamicalCrossEntropy(_DynamicalLoss):
+    """Cross-entropy whose class weights oscillate: F = (1/P) Σ_j Γ_{y_j}(t) · CE_j.
+
+    Section 2 of "Tilting the playing field" (arXiv:2102.03793). A drop-in for
+    `torch.nn.CrossEntropyLoss` with class-index targets; with amplitude 1 it is that loss.
+
+    Args:
+        num_classes: number of classes C ≥ 2.
+        amplitude: peak raw weight A ≥ 1.
+        period: steps of one pulse, T ≥ 1.
+        rest: steps with Γ = 1 between pulses.
+        settle_at: no oscillation from the first pulse boundary at or after this step.
+        shape: "triangle", "sine" or "square".
+        reduction: "mean", "sum" or "none".
+
+    Raises:
+        ValueError: if a setting is out of range.
+
+    Example:
+        >>> import torch
+        >>> loss = DynamicalCrossEntropy(num_classes=3, amplitude=10, period=100)
+        >>> value = loss(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]))
+        >>> loss.step()
+
+    """
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss at the present step.
+
+        Args:
+            logits: (N, C) or (N, C, …), floating point.
+            target: class indices (N) or (N, …), int64.
+
+        Returns:
+            a scalar, or with reduction "none" a tensor of the target's shape.
+
+        Raises:
+            ValueError: if the logits have another number of classes than the loss.
+
+        """
+        classes = logits.shape[1 if logits.ndim > 1 else 0]
+        if classes != self.schedule.classes:
+            raise ValueError(f"logits have {classes} classes, the loss {self.schedule.classes}")
+        each = functional.cross_entropy(logits, target, reduction="none")
+        return self._reduce(each, target)
+
+    def _reduce(self, each: Tensor, target: Tensor) -> Tensor:
+        weights = self.gamma().to(device=each.device, dtype=each.dtype)
+        each = each * weights[target]
+        if self.reduction == "none":
+            return each
+        return each.mean() if self.reduction == "mean" else each.sum()
+
+
+class DynamicalMSE(DynamicalCrossEntropy):
+    """Weighted squared error to the one-hot target: F = (1/P) Σ_j Γ_{y_j}(t) ‖z_j − e_{y_j}‖².
+
+    The error of a sample is summed over its classes. As in arXiv:2410.10690. Arguments as for
+    `DynamicalCrossEntropy`.
+    """
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss at the present step.
+
+        Args:
+            logits: (N, C), floating point.
+            target: class indices (N), int64.
+
+        Returns:
+            a scalar, or with reduction "none" a tensor of shape (N,).
+
+        Raises:
+            ValueError: if the logits have another number of classes than the loss.
+
+        """
+        if logits.shape[-1] != self.schedule.classes:
+            raise ValueError(
+                f"logits have {logits.shape[-1]} classes, the loss {self.schedule.classes}"
+            )
+        return self._reduce(sample_losses("mse", logits, target), target)
+
+
+def sample_losses(base: str, logits: Tensor, target: Tensor) -> Tensor:
+    """Unweighted loss of each sample, shape (N,): "cross_entropy" or "mse"."""
+    if base == "cross_entropy":
+        return functional.cross_entropy(logits, target, reduction="none")
+    wanted = functional.one_hot(target, logits.shape[-1]).to(logits.dtype)
+    return (logits - wanted).square().sum(dim=-1)

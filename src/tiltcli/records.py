@@ -1,0 +1,114 @@
+"""What every layer shares: the user's error, job outcomes, and the columns of the three tables."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with what the user gave.
+
+    Attributes:
+        message: what is wrong and what is allowed, one sentence.
+        key: dotted name of the setting concerned, if any.
+        line: line in the grid file, counted from 1, if known.
+        source: file or option the fault was found in, if any.
+
+    """
+
+    message: str
+    key: str | None = None
+    line: int | None = None
+    source: str | None = None
+
+    def __str__(self) -> str:
+        place = self.source or ""
+        if self.line is not None:
+            place = f"{place}:{self.line}" if place else f"line {self.line}"
+        return ": ".join(part for part in (place, self.key, self.message) if part)
+
+
+class UserError(Exception):
+    """Something that is the user's to mend; the only error shown without a traceback.
+
+    Carries every fault found, so that a file is mended in one round.
+    """
+
+    def __init__(self, *faults: str | Fault) -> None:
+        self.faults: tuple[Fault, ...] = tuple(
+            Fault(fault) if isinstance(fault, str) else fault for fault in faults
+        )
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class Outcome(StrEnum):
+    """How a job ended. Divergence is a result, not an error."""
+
+    COMPLETED = "completed"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: Arrow type by name, unit ("1" if dimensionless) and meaning."""
+
+    name: str
+    type: str
+    unit: str
+    meaning: str
+
+
+RESULT_COLUMNS: tuple[Column, ...] = (
+    Column("parameters", "int64", "1", "number of trainable parameters"),
+    Column("train_samples", "int64", "1", "number of training samples, P"),
+    Column("train_loss", "float64", "nat", "final static loss on the training set"),
+    Column("train_accuracy", "float64", "1", "final fraction of training samples classified right"),
+    Column("val_loss", "float64", "nat", "final static loss on the validation set"),
+    Column("val_accuracy", "float64", "1", "final fraction of validation samples classified right"),
+    Column("test_loss", "float64", "nat", "final static loss on the test set"),
+    Column("test_accuracy", "float64", "1", "final fraction of test samples classified right"),
+    Column("epochs", "int64", "epoch", "epochs done; for a diverged job, the epoch it diverged at"),
+    Column("seconds", "float64", "s", "wall time the job took"),
+    Column("engine", "string", "", "engine that trained it: fused or torch"),
+)
+
+JOB_COLUMNS: tuple[Column, ...] = (
+    Column("job", "string", "", "id: hash of the job's own resolved settings"),
+    Column("outcome", "string", "", "completed, diverged or failed"),
+    Column("error", "string", "", "traceback of a failed job, or how a job diverged"),
+)
+
+METRIC_COLUMNS: tuple[Column, ...] = (
+    Column("job", "string", "", "id of the job, as in the jobs table"),
+    Column("epoch", "int64", "epoch", "epoch; 0 is the state before any update"),
+    Column("step", "int64", "step", "optimiser updates made so far"),
+    Column("train_loss", "float64", "nat", "static loss L on the training set"),
+    Column("dynamical_loss", "float64", "nat", "F: the loss weighted by this step's class weights"),
+    Column("train_accuracy", "float64", "1", "fraction of training samples classified right"),
+    Column("val_loss", "float64", "nat", "static loss on the validation set"),
+    Column("val_accuracy", "float64", "1", "fraction of validation samples classified right"),
+    Column("lr", "float64", "1", "learning rate of the update that comes next"),
+)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name most like `word`, or None if nothing is close."""
+    names = list(known)
+    found = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if found:
+        return found[0]
+    # "witdh" is close to "model.width" only by its last part.
+    tails = {name.rpartition(".")[2]: name for name in names}
+    found = difflib.get_close_matches(word.rpartition(".")[2], tails, n=1, cutoff=0.6)
+    return tails[found[0]] if found else None
+
+
+def listing(names: Sequence[object], limit: int = 12) -> str:
+    """Join names for a message, cut where there are too many to read."""
+    shown = ", ".join(str(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown}, … ({len(names)} in all)"

@@ -1,0 +1,361 @@
+"""A sweep: the jobs that are missing, trained in parallel and stored as they finish."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from tiltcli.data import Dataset, load_dataset
+from tiltcli.data.datasets import source_path
+from tiltcli.engines import Ending, Interrupted, choose_engine, load_engine
+from tiltcli.engines.base import steps_per_epoch
+from tiltcli.executors import Done, cores, run_processes, run_threads
+from tiltcli.initial import initial_weights
+from tiltcli.records import Fault, Outcome, UserError
+from tiltcli.spec import Job, Sweep
+from tiltcli.store import Finished, MetricsSpool, RunWriter
+from tiltcli.store.write import setting_columns
+
+
+@dataclass
+class Progress:
+    """How far a sweep is; read by the display while the workers write.
+
+    Attributes:
+        total: jobs of the sweep.
+        before: jobs that an earlier run had finished.
+        total_steps: optimiser updates of the jobs to do.
+        ended: jobs ended now, by outcome.
+        steps: optimiser updates made now.
+
+    """
+
+    total: int = 0
+    before: int = 0
+    total_steps: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    steps: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add_steps(self, steps: int) -> None:
+        """Count updates; called from the workers' threads."""
+        with self._lock:
+            self.steps += steps
+
+    @property
+    def done(self) -> int:
+        """Jobs that are finished, earlier ones included."""
+        return self.before + self.ended.total()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a sweep did.
+
+    Attributes:
+        folder: of the run.
+        total: jobs of the sweep.
+        before: of them, finished by earlier runs.
+        ended: jobs ended now, by outcome.
+        failures: job id → last line of its error, of all failed jobs of the run.
+        interrupted: whether it was stopped before the end.
+        seconds: wall time.
+        steps: optimiser updates made now.
+        notes: what the user should know.
+
+    """
+
+    folder: Path
+    total: int
+    before: int
+    ended: Counter[str]
+    failures: dict[str, str]
+    interrupted: bool
+    seconds: float
+    steps: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job and the engine that trains it."""
+
+    job: Job
+    engine: str
+    spool: Path
+
+
+class _Stop(Exception):
+    """--fail-fast: a job failed."""
+
+
+def total_steps(job: Job, samples: int) -> int:
+    """Optimiser updates a job makes."""
+    return int(job["train.epochs"]) * steps_per_epoch(job, samples)
+
+
+@lru_cache(maxsize=8)
+def _loaded(settings: tuple[tuple[str, Any], ...], path: Path | None) -> Dataset:
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in settings}
+    return load_dataset(values, path)
+
+
+def dataset_of(job: Job) -> Dataset:
+    """Data of a job; each data set is made once per process."""
+    settings = tuple(
+        (key, tuple(value) if isinstance(value, list) else value)
+        for key, value in job.settings.items()
+        if key.startswith("data.")
+    )
+    return _loaded(settings, source_path(job.files))
+
+
+def check(sweep: Sweep, engine: str) -> dict[str, str]:
+    """Check all that can be checked before anything is written.
+
+    Returns:
+        the engine of each job, by id.
+
+    Raises:
+        UserError: with every fault of the data, the weights' files and the engine.
+
+    """
+    faults: dict[str, Fault] = {}
+    engines: dict[str, str] = {}
+    seen: set[tuple[Any, ...]] = set()
+    for job in sweep.jobs:
+        try:
+            engines[job.id] = choose_engine(engine, job)
+            key = (
+                *(job.get(k) for k in job.settings if k.startswith("data.")),
+                job.get("model.init_digest"),
+                job.get("model.width"),
+            )
+            key = tuple(map(str, key))
+            if key in seen:
+                continue
+            seen.add(key)
+            data = dataset_of(job)
+            if job.get("model.init_file"):
+                initial_weights(job, data.train.X.shape[1], data.classes)
+        except UserError as error:
+            faults.update({str(fault): fault for fault in error.faults})
+    if faults:
+        raise UserError(*faults.values())
+    return engines
+
+
+def run_sweep(
+    sweep: Sweep,
+    results: Path,
+    *,
+    engine: str = "auto",
+    workers: int | None = None,
+    retry_failed: bool = False,
+    fail_fast: bool = False,
+    fresh: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Summary:
+    """Train the jobs of a sweep that are not done yet.
+
+    Args:
+        sweep: the validated grid.
+        results: folder of all runs; this one goes to `results/<name>/`.
+        engine: auto, fused or torch.
+        workers: jobs trained at once; default: one per core.
+        retry_failed: run failed jobs again too.
+        fail_fast: stop at the first failed job.
+        fresh: remove an earlier run of this name first.
+        command: command line, for the provenance.
+        progress: filled in as the sweep goes, for a display.
+        stop: set it to stop cleanly.
+
+    Raises:
+        UserError: for faults in data or files, a run in use, a full disk.
+
+    """
+    started = time.monotonic()
+    progress = progress if progress is not None else Progress()
+    stop = stop if stop is not None else threading.Event()
+    engines = check(sweep, engine)
+    workers = workers or cores()
+    with RunWriter(results / sweep.name, sweep, command, fresh) as writer:
+        outcomes = writer.outcomes()
+        again = {job.id for job in sweep.jobs if outcomes.get(job.id) == Outcome.FAILED}
+        skip = set(outcomes) - (again if retry_failed else set())
+        if retry_failed:
+            writer.retry(again)
+        todo = [job for job in sweep.jobs if job.id not in skip]
+        # The longest first, so that no core is left with a long one at the end.
+        todo.sort(key=lambda job: -_cost(job))
+        progress.total = len(sweep.jobs)
+        progress.before = len(sweep.jobs) - len(todo)
+        progress.total_steps = sum(total_steps(job, len(dataset_of(job).train)) for job in todo)
+        spool = writer.folder / "metrics"
+        stopped = stop.is_set
+        try:
+            for name in ("fused", "torch"):
+                tasks = (Task(job, name, spool) for job in todo if engines[job.id] == name)
+                for finished in _results(name, tasks, workers, progress, stopped):
+                    if finished is None:
+                        continue
+                    writer.add(finished)
+                    progress.ended[finished.row["outcome"]] += 1
+                    if fail_fast and finished.row["outcome"] == Outcome.FAILED:
+                        raise _Stop
+                if stop.is_set():
+                    break
+        except _Stop:
+            stop.set()
+            stopped_early = "stopped at the first failure, as --fail-fast says"
+            writer.notes.append(stopped_early)
+        except BaseException:
+            stop.set()
+            raise
+        writer.commit()
+        failures = _failures(writer)
+        notes = tuple(writer.notes)
+    interrupted = stop.is_set() and progress.done < progress.total
+    return Summary(
+        results / sweep.name,
+        progress.total,
+        progress.before,
+        progress.ended,
+        failures,
+        interrupted,
+        time.monotonic() - started,
+        progress.steps,
+        notes,
+    )
+
+
+def _cost(job: Job) -> float:
+    return float(job["train.epochs"]) * (float(job["model.width"]) + 20)
+
+
+def _results(
+    engine: str,
+    tasks: Iterator[Task],
+    workers: int,
+    progress: Progress,
+    stopped: Callable[[], bool],
+) -> Iterator[Finished | None]:
+    """Run one engine's tasks; None for a job that was interrupted."""
+    first = next(tasks, None)
+    if first is None or stopped():
+        return
+    remaining = (task for some in ((first,), tasks) for task in some)
+    wanted = (task for task in remaining if not stopped())
+    done: Iterator[Done[Task, Finished | None]]
+    if engine == "fused":
+        load_engine(engine)  # compile once, before the threads race to it
+        done = run_threads(
+            partial(train_job, stopped=stopped, count=progress.add_steps), wanted, workers
+        )
+    else:
+        done = run_processes(train_job, wanted, workers, stopped)
+    for one in done:
+        if one.error is not None:
+            # The worker itself was lost, or the machinery around the job failed.
+            yield _failed(one.task, one.error)
+            continue
+        if engine != "fused" and one.result is not None:
+            progress.add_steps(
+                int(one.result.row["epochs"])
+                * steps_per_epoch(one.task.job, one.result.row["train_samples"])
+            )
+        yield one.result
+
+
+def _never() -> bool:
+    return False
+
+
+def _uncounted(_: int) -> None:
+    return None
+
+
+def train_job(
+    task: Task,
+    stopped: Callable[[], bool] = _never,
+    count: Callable[[int], None] = _uncounted,
+) -> Finished | None:
+    """Train one job, whatever happens: an exception becomes a failed job.
+
+    Returns:
+        the finished job, or None if it was interrupted.
+
+    """
+    job, started = task.job, time.perf_counter()
+    spool = MetricsSpool(job.id, task.spool)
+    try:
+        data = dataset_of(job)
+        ending: Ending | None = None
+        for item in load_engine(task.engine)(job, data, stopped):
+            if isinstance(item, Ending):
+                ending = item
+            else:
+                spool.add(item)
+                count(item.updates)
+        assert ending is not None
+        row = {
+            "job": job.id,
+            "outcome": str(ending.outcome),
+            "error": ending.note or None,
+            **setting_columns(job),
+            "parameters": ending.parameters,
+            "train_samples": len(data.train),
+            **{
+                name: spool.last[name]
+                for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+            },
+            "test_loss": ending.test_loss,
+            "test_accuracy": ending.test_accuracy,
+            "epochs": ending.epoch,
+            "seconds": time.perf_counter() - started,
+            "engine": task.engine,
+        }
+        if data.val is None:
+            row["val_loss"] = row["val_accuracy"] = None
+        if data.test is None:
+            row["test_loss"] = row["test_accuracy"] = None
+        return Finished(row, spool.finish(), spool.rows)
+    except Interrupted:
+        spool.discard()
+        return None
+    except Exception as error:
+        spool.discard()
+        return _failed(task, error, time.perf_counter() - started)
+
+
+def _failed(task: Task, error: BaseException, seconds: float = 0.0) -> Finished:
+    text = "".join(traceback.format_exception(error))
+    row = {
+        "job": task.job.id,
+        "outcome": str(Outcome.FAILED),
+        "error": text,
+        **setting_columns(task.job),
+        "seconds": seconds,
+        "engine": task.engine,
+    }
+    return Finished(row, [], 0)
+
+
+def _failures(writer: RunWriter) -> dict[str, str]:
+    from tiltcli.store.read import read_jobs
+
+    jobs = read_jobs(writer.folder)
+    failed = jobs[jobs["outcome"] == Outcome.FAILED]
+    return {
+        job: str(error).strip().splitlines()[-1]
+        for job, error in zip(failed["job"], failed["error"], strict=True)
+    }

@@ -1,0 +1,174 @@
+"""Where a run comes from: its grid, versions, machine and command line."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+import tiltcli
+from tiltcli.records import UserError
+from tiltcli.spec import SETTINGS, Sweep
+from tiltcli.spec.settings import PATHS
+from tiltcli.store.parts import write_whole
+
+_LIBRARIES = ("numpy", "numba", "torch", "pandas", "pyarrow", "scipy", "scikit-learn")
+
+
+def document_of(sweep: Sweep, folder: Path) -> dict[str, Any]:
+    """Grid with `--set` applied, its paths made relative to the run's folder."""
+    document: dict[str, Any] = {"name": sweep.name, **sweep.document}
+    for block in (document, *document.get("also", [])):
+        for key in PATHS:
+            table, _, name = key.partition(".")
+            if name in block.get(table, {}):
+                value = block[table][name]
+                moved = (
+                    [_moved(v, sweep.folder, folder) for v in value]
+                    if isinstance(value, list)
+                    else _moved(value, sweep.folder, folder)
+                )
+                block[table] = {**block[table], name: moved}
+    return document
+
+
+def _moved(path: str, origin: Path, folder: Path) -> str:
+    target = (origin / Path(path).expanduser()).resolve()
+    try:
+        return Path(os.path.relpath(target, folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return str(target)
+
+
+def check_same_grid(folder: Path, sweep: Sweep) -> None:
+    """Refuse to mix two grids under one name.
+
+    Raises:
+        UserError: naming what differs between the run's grid and this one.
+
+    """
+    path = folder / "sweep.toml"
+    if not path.exists():
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: is in the way: not a folder")
+        return
+    try:
+        before = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); --fresh starts the run anew") from None
+    now = tomllib.loads(tomli_w.dumps(document_of(sweep, folder)))
+    if differences := _differences(before, now):
+        shown = "; ".join(differences[:8]) + ("; …" if len(differences) > 8 else "")
+        raise UserError(
+            f"{folder}: holds a run of another grid ({shown}). Give this one its own name "
+            f"(--set name={sweep.name}-2), or --fresh to remove the old run"
+        )
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    lines = []
+    for key in sorted({*a, *b}):
+        one, two = a.get(key), b.get(key)
+        if isinstance(one, dict) and isinstance(two, dict) and not prefix:
+            lines += _differences(one, two, f"{key}.")
+        elif one != two or (type(one) is not type(two) and isinstance(one, bool)):
+            lines.append(f"{prefix}{key}: {_said(one)} there, {_said(two)} here")
+    return lines
+
+
+def _said(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) < 60 else text[:57] + "…"
+
+
+def record(folder: Path, sweep: Sweep, command: Sequence[str]) -> None:
+    """Write sweep.toml, and add this invocation to provenance.json."""
+    text = "# The grid of this run, with --set applied; paths are relative to this folder.\n"
+    text += tomli_w.dumps(document_of(sweep, folder))
+    if not (folder / "sweep.toml").exists():
+        write_whole(folder / "sweep.toml", lambda to: _write(to, text))
+    path = folder / "provenance.json"
+    invocations: list[Any] = []
+    # There is none before the first run; and a damaged one must not stop the second.
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        invocations = json.loads(path.read_text(encoding="utf-8"))["invocations"]
+    invocations.append({**machine(), "command": list(command)})
+    page = json.dumps(
+        {"format": 1, "name": sweep.name, "jobs": len(sweep.jobs), "invocations": invocations},
+        indent=1,
+    )
+    write_whole(path, lambda to: _write(to, page + "\n"))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """Versions, commit and machine, as of now."""
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "tiltcli": tiltcli.__version__,
+        "git_commit": _commit(),
+        "python": platform.python_version(),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+    }
+
+
+def processor() -> str:
+    """Name of the processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Commit of the source tree the tool runs from, if it runs from one."""
+    here = Path(__file__).resolve().parent
+    try:
+        shown = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+        inside = subprocess.run(
+            ["git", "-C", str(here), "ls-files", "--error-unmatch", str(Path(__file__).resolve())],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    good = shown.returncode == 0 and inside.returncode == 0
+    return shown.stdout.strip() if good else None
+
+
+__all__ = ["SETTINGS", "check_same_grid", "document_of", "machine", "record"]

@@ -1,0 +1,46 @@
+"""Arrow schemas of the tables; every column carries its unit and meaning in the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from tiltcli.records import JOB_COLUMNS, METRIC_COLUMNS, RESULT_COLUMNS, Column
+from tiltcli.spec.settings import PATHS, SETTINGS
+
+FORMAT = 1
+"""Version of the layout of a run; a reader refuses a later one."""
+
+_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+}
+
+
+def _schema(columns: Iterable[Column]) -> pa.Schema:
+    fields = [
+        pa.field(
+            column.name,
+            _TYPES[column.type],
+            metadata={"unit": column.unit, "meaning": column.meaning},
+        )
+        for column in columns
+    ]
+    return pa.schema(fields, metadata={"tiltcli": json.dumps({"format": FORMAT})})
+
+
+def _setting_columns() -> Iterable[Column]:
+    for setting in SETTINGS.values():
+        meaning = f"setting; {setting.allowed}; null where it does not apply"
+        yield Column(setting.key, setting.arrow, "", meaning)
+        if setting.key in PATHS:
+            meaning = f"content of the file in {setting.key}: first 16 digits of its SHA-256"
+            yield Column(PATHS[setting.key], "string", "", meaning)
+
+
+JOBS = _schema([*JOB_COLUMNS, *_setting_columns(), *RESULT_COLUMNS])
+METRICS = _schema(METRIC_COLUMNS)
