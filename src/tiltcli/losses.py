@@ -55,7 +55,101 @@ class DynamicalCrossEntropy(_DynamicalLoss):
     """Cross-entropy whose class weights oscillate: F = (1/P) Σ_j Γ_{y_j}(t) · CE_j.
 
     Section 2 of "Tilting the playing field" (arXiv:2102.03793). A drop-in for
-    `torch.nn.CrossEntropyLoss` with class-index targets; with amplitude 1 it is that loss.
+    `torch.nn.CrossEntropyLoss` with class-index targets: whenever all Γ are 1 (amplitude 1, at
+    rest, settled) it is that very loss.
+
+    Args:
+        num_classes: number of classes C ≥ 2.
+        amplitude: peak raw weight A ≥ 1.
+        period: steps of one pulse, T ≥ 1.
+        rest: steps with Γ = 1 between pulses.
+        settle_at: no oscillation from the first pulse boundary at or after this step.
+        shape: "triangle", "sine" or "square".
+        reduction: "mean", "sum" or "none".
+        weight: fixed weight of each class, shape (C,), as torch's; multiplies Γ.
+        ignore_index: target that does not count.
+        label_smoothing: from 0 to 1; Γ is that of the target's own class.
+
+    Raises:
+        ValueError: if a setting is out of range.
+
+    Example:
+        >>> import torch
+        >>> loss = DynamicalCrossEntropy(num_classes=3, amplitude=10, period=100)
+        >>> value = loss(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]))
+        >>> loss.step()
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        num_classes: int,
+        amplitude: float,
+        period: int,
+        rest: int = 0,
+        settle_at: int | None = None,
+        shape: str = "triangle",
+        reduction: str = "mean",
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(num_classes, amplitude, period, rest, settle_at, shape, reduction)
+        if weight is not None and weight.shape != (num_classes,):
+            raise ValueError(f"weight must have shape ({num_classes},), not {tuple(weight.shape)}")
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing must be from 0 to 1, not {label_smoothing!r}")
+        self.register_buffer("weight", weight)
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss at the present step.
+
+        Args:
+            logits: (C), (N, C) or (N, C, …), floating point.
+            target: class indices: a scalar, (N) or (N, …), int64.
+
+        Returns:
+            a scalar, or with reduction "none" a tensor of the target's shape.
+
+        Raises:
+            ValueError: if the logits have another number of classes than the loss.
+        """
+        classes = logits.shape[1 if logits.ndim > 1 else 0]
+        if classes != self.schedule.classes:
+            raise ValueError(f"logits have {classes} classes, the loss {self.schedule.classes}")
+        gamma = self.gamma()
+        flat = bool((gamma == 1).all())
+        each = functional.cross_entropy(
+            logits,
+            target,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            reduction=self.reduction if flat else "none",
+        )
+        if flat:
+            return each
+        counted = target != self.ignore_index
+        labels = torch.where(counted, target, 0)
+        each = each * gamma.to(device=each.device, dtype=each.dtype)[labels]
+        if self.reduction == "none":
+            return each
+        if self.reduction == "sum":
+            return each.sum()
+        # Torch's mean with class weights divides by the weights of the targets that count.
+        if self.weight is None:
+            return each.sum() / counted.sum()
+        return each.sum() / torch.where(counted, self.weight[labels], 0).sum()
+
+
+class DynamicalMSE(_DynamicalLoss):
+    """Weighted squared error to the one-hot target: F = (1/P) Σ_j Γ_{y_j}(t) ‖z_j − e_{y_j}‖².
+
+    The error of a sample is summed over its classes. As in arXiv:2410.10690.
 
     Args:
         num_classes: number of classes C ≥ 2.
@@ -68,48 +162,6 @@ class DynamicalCrossEntropy(_DynamicalLoss):
 
     Raises:
         ValueError: if a setting is out of range.
-
-    Example:
-        >>> import torch
-        >>> loss = DynamicalCrossEntropy(num_classes=3, amplitude=10, period=100)
-        >>> value = loss(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]))
-        >>> loss.step()
-
-    """
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Loss at the present step.
-
-        Args:
-            logits: (N, C) or (N, C, …), floating point.
-            target: class indices (N) or (N, …), int64.
-
-        Returns:
-            a scalar, or with reduction "none" a tensor of the target's shape.
-
-        Raises:
-            ValueError: if the logits have another number of classes than the loss.
-
-        """
-        classes = logits.shape[1 if logits.ndim > 1 else 0]
-        if classes != self.schedule.classes:
-            raise ValueError(f"logits have {classes} classes, the loss {self.schedule.classes}")
-        each = functional.cross_entropy(logits, target, reduction="none")
-        return self._reduce(each, target)
-
-    def _reduce(self, each: Tensor, target: Tensor) -> Tensor:
-        weights = self.gamma().to(device=each.device, dtype=each.dtype)
-        each = each * weights[target]
-        if self.reduction == "none":
-            return each
-        return each.mean() if self.reduction == "mean" else each.sum()
-
-
-class DynamicalMSE(DynamicalCrossEntropy):
-    """Weighted squared error to the one-hot target: F = (1/P) Σ_j Γ_{y_j}(t) ‖z_j − e_{y_j}‖².
-
-    The error of a sample is summed over its classes. As in arXiv:2410.10690. Arguments as for
-    `DynamicalCrossEntropy`.
     """
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -124,13 +176,16 @@ class DynamicalMSE(DynamicalCrossEntropy):
 
         Raises:
             ValueError: if the logits have another number of classes than the loss.
-
         """
         if logits.shape[-1] != self.schedule.classes:
             raise ValueError(
                 f"logits have {logits.shape[-1]} classes, the loss {self.schedule.classes}"
             )
-        return self._reduce(sample_losses("mse", logits, target), target)
+        each = sample_losses("mse", logits, target)
+        each = each * self.gamma().to(device=each.device, dtype=each.dtype)[target]
+        if self.reduction == "none":
+            return each
+        return each.mean() if self.reduction == "mean" else each.sum()
 
 
 def sample_losses(base: str, logits: Tensor, target: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
@@ -108,9 +109,13 @@ class Setting:
 
         """
         try:
-            return TypeAdapter(self.type).validate_python(value)
+            return self._adapter.validate_python(value)
         except (ValidationError, OverflowError) as error:
             raise ValueError(self.allowed) from error
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.type)
 
     @property
     def whole(self) -> bool:

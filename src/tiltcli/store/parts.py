@@ -2,8 +2,8 @@
 
 A part is two files of one name, `metrics/N-M.parquet` and `jobs/N-M.parquet`, written in this
 order: the second one makes the part count. Small parts are merged into one named by the whole
-range, which then stands for those inside its range. So whatever moment a writer is killed at, the live parts
-hold every counted job exactly once, and anything else is litter.
+range, which then stands for those inside its range. So whatever moment a writer is killed at, the
+live parts hold every counted job exactly once, and anything else is litter.
 """
 
 from __future__ import annotations
