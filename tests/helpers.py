@@ -1,0 +1,57 @@
+"""Small grids and ways to run the tool as a user does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+GRID = """
+[data]
+kind = "spiral"
+points_per_class = 20
+[model]
+width = [4, 8]
+[loss]
+kind = ["static", "dynamical"]
+amplitude = [3, 10]
+period = [20]
+[train]
+epochs = 200
+seeds = 3
+log_every = 50
+"""
+
+
+def write_grid(folder, text=GRID, name="grid"):
+    path = Path(folder) / f"{name}.toml"
+    path.write_text(text)
+    return path
+
+
+def command(*words):
+    return [sys.executable, "-m", "tiltcli", *map(str, words)]
+
+
+def tilt(*words, cwd, **options):
+    """Run the tool in a process of its own."""
+    environment = {**os.environ, "PYTHONWARNINGS": "default", "COLUMNS": "100", "NO_COLOR": "1"}
+    return subprocess.run(
+        command(*words), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300,
+        check=False, **options,
+    )
+
+
+def same_tables(a, b):
+    """Assert that two runs hold the same rows, wall time apart."""
+    drop = ["seconds", "engine"]
+    pd.testing.assert_frame_equal(a.jobs.drop(columns=drop), b.jobs.drop(columns=drop))
+    pd.testing.assert_frame_equal(a.metrics, b.metrics)
+
+
+def save_case(folder, X, y, W1, b1, W2, b2, **parts):
+    """Write data.npz and weights.npz."""
+    np.savez(Path(folder) / "data.npz", X=X, y=y, **parts)
+    np.savez(Path(folder) / "weights.npz", W1=W1, b1=b1, W2=W2, b2=b2)
