@@ -39,8 +39,14 @@ def tilt(*words, cwd, **options):
     """Run the tool in a process of its own."""
     environment = {**os.environ, "PYTHONWARNINGS": "default", "COLUMNS": "100", "NO_COLOR": "1"}
     return subprocess.run(
-        command(*words), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300,
-        check=False, **options,
+        command(*words),
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
     )
 
 

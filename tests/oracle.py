@@ -23,9 +23,9 @@ def losses(theta, X, y, width, classes, gamma):
     d[rows, y] -= 1
     d *= (gamma[y] / len(y))[:, None]
     dh = (d @ W2.T) * (hidden > 0)
-    gradient = np.concatenate([
-        (X.T @ dh).ravel(), dh.sum(axis=0), (hidden.T @ d).ravel(), d.sum(axis=0)
-    ])
+    gradient = np.concatenate(
+        [(X.T @ dh).ravel(), dh.sum(axis=0), (hidden.T @ d).ravel(), d.sum(axis=0)]
+    )
     right = int((logits.argmax(axis=1) == y).sum())
     return each.mean(), (gamma[y] * each).mean(), right, gradient
 

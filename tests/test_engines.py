@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers import save_case
-from oracle import descend
 
 import tiltcli
+from helpers import save_case
+from oracle import descend
 from tiltcli.records import UserError
 from tiltcli.schedule import Schedule
 
@@ -26,10 +26,13 @@ def run(folder, engine, epochs, width, loss, **train):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("name", "loss", "indices"), [
-    ("run_a", {"amplitude": 70, "period": 5000, "rest": 1}, 4500),
-    ("run_b", {"amplitude": 20, "period": 500, "rest": 1}, 6000),
-])
+@pytest.mark.parametrize(
+    ("name", "loss", "indices"),
+    [
+        ("run_a", {"amplitude": 70, "period": 5000, "rest": 1}, 4500),
+        ("run_b", {"amplitude": 20, "period": 500, "rest": 1}, 6000),
+    ],
+)
 def test_reference_trajectories(tmp_path, engine, name, loss, indices):
     """The authors' semantics, over the span that chaos allows; index i is epoch i + 1."""
     with np.load(f"tests/data/{name}.npz") as reference:
@@ -120,9 +123,13 @@ def test_divergence_ends_the_job_and_nothing_else(tmp_path, engine):
 def test_engines_agree_on_drawn_weights_and_validation(tmp_path):
     frames = {}
     for engine in ENGINES:
-        grid = {"name": engine, "data": {"kind": "spiral"}, "model": {"width": 12},
-                "loss": {"amplitude": 5, "period": 30},
-                "train": {"epochs": 150, "dtype": "float64", "seeds": 2, "log_every": 25}}
+        grid = {
+            "name": engine,
+            "data": {"kind": "spiral"},
+            "model": {"width": 12},
+            "loss": {"amplitude": 5, "period": 30},
+            "train": {"epochs": 150, "dtype": "float64", "seeds": 2, "log_every": 25},
+        }
         tiltcli.sweep(grid, results=tmp_path, engine=engine)
         frames[engine] = tiltcli.read(engine, tmp_path)
     first, second = (frames[e].metrics for e in ENGINES)
@@ -133,11 +140,18 @@ def test_engines_agree_on_drawn_weights_and_validation(tmp_path):
 
 
 def test_what_the_kernel_lacks_goes_to_torch(tmp_path):
-    grid = {"name": "mix", "data": {"kind": "spiral", "points_per_class": 10},
-            "model": {"width": 3},
-            "loss": {"kind": "dynamical", "base": ["cross_entropy", "mse"], "amplitude": 2,
-                     "period": 5},
-            "train": {"epochs": 20, "lr": 0.1}}
+    grid = {
+        "name": "mix",
+        "data": {"kind": "spiral", "points_per_class": 10},
+        "model": {"width": 3},
+        "loss": {
+            "kind": "dynamical",
+            "base": ["cross_entropy", "mse"],
+            "amplitude": 2,
+            "period": 5,
+        },
+        "train": {"epochs": 20, "lr": 0.1},
+    }
     tiltcli.sweep(grid, results=tmp_path)
     jobs = tiltcli.read("mix", tmp_path).jobs.set_index("loss.base")
     assert jobs["engine"].to_dict() == {"cross_entropy": "fused", "mse": "torch"}
@@ -145,15 +159,22 @@ def test_what_the_kernel_lacks_goes_to_torch(tmp_path):
         tiltcli.sweep(grid, results=tmp_path, engine="fused", fresh=True)
 
 
-@pytest.mark.parametrize("train", [
-    {"batch_size": 16, "optimizer": "sgd", "momentum": 0.9, "nesterov": True},
-    {"batch_size": 16, "optimizer": "adam", "lr": 0.01},
-    {"batch_size": 1000, "optimizer": "adamw", "weight_decay": 0.1, "lr": 0.01},
-])
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"batch_size": 16, "optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+        {"batch_size": 16, "optimizer": "adam", "lr": 0.01},
+        {"batch_size": 1000, "optimizer": "adamw", "weight_decay": 0.1, "lr": 0.01},
+    ],
+)
 def test_minibatches_and_optimisers(tmp_path, train):
-    grid = {"name": "m", "data": {"kind": "spiral", "points_per_class": 20}, "model": {"width": 8},
-            "loss": {"amplitude": 2, "period": 7},
-            "train": {"epochs": 30, "lr": 0.05, "seeds": 2, "log_every": 1} | train}
+    grid = {
+        "name": "m",
+        "data": {"kind": "spiral", "points_per_class": 20},
+        "model": {"width": 8},
+        "loss": {"amplitude": 2, "period": 7},
+        "train": {"epochs": 30, "lr": 0.05, "seeds": 2, "log_every": 1} | train,
+    }
     tiltcli.sweep(grid, results=tmp_path, workers=2)
     first = tiltcli.read("m", tmp_path)
     per_epoch = 1 if train["batch_size"] == 1000 else 4

@@ -48,8 +48,9 @@ def test_weights_sum_to_the_number_of_classes_and_are_positive(schedule, step):
 @given(schedules, st.integers(0, 10**6))
 def test_a_round_of_all_classes_repeats(schedule, step):
     round_ = schedule.pulse * schedule.classes
-    free = Schedule(schedule.classes, schedule.amplitude, schedule.period, schedule.rest,
-                    None, schedule.shape)
+    free = Schedule(
+        schedule.classes, schedule.amplitude, schedule.period, schedule.rest, None, schedule.shape
+    )
     np.testing.assert_array_equal(free.gamma(step), free.gamma(step + round_))
 
 
@@ -85,8 +86,14 @@ def test_emphasised_class_takes_turns():
 def test_public_function_agrees_and_checks():
     got = tiltcli.gamma([0, 5, 10], num_classes=2, amplitude=3, period=10)
     np.testing.assert_array_equal(got, Schedule(2, 3, 10).gamma([0, 5, 10]))
-    for bad in ({"amplitude": 0.5}, {"period": 0}, {"rest": -1}, {"shape": "saw"},
-                {"num_classes": 1}, {"amplitude": float("nan")}):
+    for bad in (
+        {"amplitude": 0.5},
+        {"period": 0},
+        {"rest": -1},
+        {"shape": "saw"},
+        {"num_classes": 1},
+        {"amplitude": float("nan")},
+    ):
         settings = {"num_classes": 2, "amplitude": 3, "period": 10} | bad
         with pytest.raises(ValueError, match="must be"):
             tiltcli.gamma(0, **settings)

@@ -1,5 +1,6 @@
 """Grid files: expansion, identity, and every fault at once."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -45,17 +46,25 @@ def test_product_with_static_jobs_once():
     assert grid.axes["train.seed"] == (0, 1)
 
 
-@pytest.mark.parametrize(("axis", "values"), [
-    ("[1, 2, 2.0]", [1.0, 2.0]),
-    ("{ range = [1, 4, 1] }", [1.0, 2.0, 3.0]),
-    ("{ range = [1, 1.3, 0.1] }", [1.0, 1.1, 1.2]),
-    ("{ range = [9, 3, -3] }", [9.0, 6.0]),
-    ("{ linspace = [1, 2, 5] }", [1.0, 1.25, 1.5, 1.75, 2.0]),
-    ("{ logspace = [1, 100, 3] }", [1.0, 10.0, 100.0]),
-])
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("[1, 2, 2.0]", [1.0, 2.0]),
+        ("{ range = [1, 4, 1] }", [1.0, 2.0, 3.0]),
+        ("{ range = [1, 1.3, 0.1] }", [1.0, 1.1, 1.2]),
+        ("{ range = [9, 3, -3] }", [9.0, 6.0]),
+        ("{ linspace = [1, 2, 5] }", [1.0, 1.25, 1.5, 1.75, 2.0]),
+        ("{ logspace = [1, 100, 3] }", [1.0, 10.0, 100.0]),
+    ],
+)
 def test_axes(axis, values):
-    grid = sweep(BASE.replace("[3, 10]", axis), "loss.kind=dynamical", "loss.period=50",
-                 "model.width=10", "train.seeds=1")
+    grid = sweep(
+        BASE.replace("[3, 10]", axis),
+        "loss.kind=dynamical",
+        "loss.period=50",
+        "model.width=10",
+        "train.seeds=1",
+    )
     assert [job["loss.amplitude"] for job in grid.jobs] == values
 
 
@@ -114,7 +123,8 @@ def test_settings_without_effect_are_named():
 
 
 def test_every_fault_at_once_with_line_and_nearest_name():
-    found = faults("""nme = "x"
+    found = faults(
+        """nme = "x"
 [data]
 kind = "spirl"
 [model]
@@ -132,7 +142,10 @@ seeds = 0
 shap = "sine"
 [sweep]
 zip = [["train.lr", "model.wdth"]]
-""", "train.epocs=3", "novalue")
+""",
+        "train.epocs=3",
+        "novalue",
+    )
     text = "\n".join(map(str, found))
     for expected in (
         "--set: train.epocs: unknown; did you mean train.epochs?",
@@ -153,22 +166,25 @@ zip = [["train.lr", "model.wdth"]]
         assert expected in text, expected
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("[data", "not valid TOML"),
-    ("data = 3", "must be a table"),
-    (BASE + "[sweep]\nzip = 3", "must be lists of keys"),
-    (BASE + "also = 3", "unknown"),
-    ('name = "../x"\n' + BASE, "allowed: letters"),
-    (BASE.replace('"spiral"', '"file"'), "data.path: missing"),
-    (BASE.replace('"spiral"', '"file"\npath = "no.npz"'), "No such file"),
-    (BASE.replace("[3, 10]", "[]"), "empty axis"),
-    (BASE.replace("[3, 10]", "{ range = [0, 1, 0] }"), "step 0"),
-    (BASE.replace("[3, 10]", "{ rnge = [0, 1, 1] }"), "did you mean range?"),
-    (BASE.replace("[3, 10]", "{ logspace = [0, 1, 3] }"), "above 0"),
-    (BASE.replace("[3, 10]", "true"), "got true"),
-    (BASE.replace("seeds = 2", "seeds = 1000000\nlr = {linspace = [1, 2, 100]}"), "at most"),
-    (BASE.replace("[50, 300]", "2.5"), "got 2.5; allowed: a whole number"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[data", "not valid TOML"),
+        ("data = 3", "must be a table"),
+        (BASE + "[sweep]\nzip = 3", "must be lists of keys"),
+        (BASE + "also = 3", "unknown"),
+        ('name = "../x"\n' + BASE, "allowed: letters"),
+        (BASE.replace('"spiral"', '"file"'), "data.path: missing"),
+        (BASE.replace('"spiral"', '"file"\npath = "no.npz"'), "No such file"),
+        (BASE.replace("[3, 10]", "[]"), "empty axis"),
+        (BASE.replace("[3, 10]", "{ range = [0, 1, 0] }"), "step 0"),
+        (BASE.replace("[3, 10]", "{ rnge = [0, 1, 1] }"), "did you mean range?"),
+        (BASE.replace("[3, 10]", "{ logspace = [0, 1, 3] }"), "above 0"),
+        (BASE.replace("[3, 10]", "true"), "got true"),
+        (BASE.replace("seeds = 2", "seeds = 1000000\nlr = {linspace = [1, 2, 100]}"), "at most"),
+        (BASE.replace("[50, 300]", "2.5"), "got 2.5; allowed: a whole number"),
+    ],
+)
 def test_faults(text, words):
     assert words in "\n".join(map(str, faults(text)))
 
@@ -179,17 +195,24 @@ def test_zip_of_different_lengths():
 
 
 def test_key_lines_follow_strings_and_arrays():
-    lines = key_lines('a = """\nb = 1\n"""\nc = [\n1, # [\n2]\n[t]\n"d" = 1\n[[also]]\n[also.x]\ne=1')
-    assert lines == {"a": 1, "c": 4, "t": 7, "t.d": 8, "also[0]": 9, "also[0].x": 10,
-                     "also[0].x.e": 11}
+    lines = key_lines(
+        'a = """\nb = 1\n"""\nc = [\n1, # [\n2]\n[t]\n"d" = 1\n[[also]]\n[also.x]\ne=1'
+    )
+    assert lines == {
+        "a": 1,
+        "c": 4,
+        "t": 7,
+        "t.d": 8,
+        "also[0]": 9,
+        "also[0].x": 10,
+        "also[0].x.e": 11,
+    }
 
 
 @given(st.text(max_size=300))
 def test_no_text_gets_past_as_anything_but_a_user_error(text):
-    try:
+    with contextlib.suppress(UserError):
         sweep(text)
-    except UserError:
-        pass
 
 
 @given(st.lists(st.sampled_from(BASE.split()), max_size=30), st.randoms(use_true_random=False))
@@ -198,7 +221,5 @@ def test_mutated_grids_only_raise_user_errors(words, random):
     for word in words:
         line = random.randrange(len(lines))
         lines[line] = lines[line].replace(random.choice(lines[line].split() or [""]), word, 1)
-    try:
+    with contextlib.suppress(UserError):
         sweep("\n".join(lines))
-    except UserError:
-        pass

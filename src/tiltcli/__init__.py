@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tiltcli.api import compare, sweep
+    from tiltcli.api import sweep
     from tiltcli.losses import DynamicalCrossEntropy, DynamicalMSE
     from tiltcli.records import UserError
     from tiltcli.schedule import Schedule, gamma
@@ -22,7 +22,6 @@ __all__ = [
     "Schedule",
     "Tables",
     "UserError",
-    "compare",
     "gamma",
     "read",
     "sweep",
@@ -34,7 +33,6 @@ _HOMES = {
     "Schedule": "tiltcli.schedule",
     "Tables": "tiltcli.store.read",
     "UserError": "tiltcli.records",
-    "compare": "tiltcli.api",
     "gamma": "tiltcli.schedule",
     "read": "tiltcli.store.read",
     "sweep": "tiltcli.api",

@@ -66,7 +66,7 @@ def initial_weights(job: Job, inputs: int, classes: int) -> Weights:
 
     def glorot(fan_in: int, fan_out: int) -> Array:
         std = np.sqrt(2.0 / (fan_in + fan_out)) / _TRUNCATED_STD
-        values = std * _truncated(generator, fan_in * fan_out)
+        values: Array = std * _truncated(generator, fan_in * fan_out)
         return values.reshape(fan_in, fan_out)
 
     W1 = glorot(inputs, width)

@@ -78,6 +78,7 @@ class DynamicalCrossEntropy(_DynamicalLoss):
         >>> loss = DynamicalCrossEntropy(num_classes=3, amplitude=10, period=100)
         >>> value = loss(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]))
         >>> loss.step()
+
     """
 
     weight: Tensor | None
@@ -117,6 +118,7 @@ class DynamicalCrossEntropy(_DynamicalLoss):
 
         Raises:
             ValueError: if the logits have another number of classes than the loss.
+
         """
         classes = logits.shape[1 if logits.ndim > 1 else 0]
         if classes != self.schedule.classes:
@@ -162,6 +164,7 @@ class DynamicalMSE(_DynamicalLoss):
 
     Raises:
         ValueError: if a setting is out of range.
+
     """
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -176,6 +179,7 @@ class DynamicalMSE(_DynamicalLoss):
 
         Raises:
             ValueError: if the logits have another number of classes than the loss.
+
         """
         if logits.shape[-1] != self.schedule.classes:
             raise ValueError(
