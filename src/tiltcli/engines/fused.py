@@ -24,7 +24,7 @@ from tiltcli.spec import Job
 
 # A block lasts about this long: short enough to stop at once, long enough to cost nothing.
 BLOCK_SECONDS = 0.1
-LARGEST_BLOCK = 1 << 15
+FIRST_BLOCK, LARGEST_BLOCK = 1 << 11, 1 << 15
 
 
 def train(job: Job, data: Dataset, stop: Callable[[], bool]) -> Iterator[Block | Ending]:
@@ -36,19 +36,18 @@ def train(job: Job, data: Dataset, stop: Callable[[], bool]) -> Iterator[Block |
     """
     classes, total = data.classes, int(job["train.epochs"])
     weights = initial_weights(job, data.train.X.shape[1], classes)
-    evaluations = [] if data.val is None else [(data.val.X, data.val.y)]
     network = FusedNetwork(
         weights.theta,
         int(job["model.width"]),
         (data.train.X, data.train.y),
-        evaluations,
+        None if data.val is None else (data.val.X, data.val.y),
         classes,
         np.dtype(job["train.dtype"]),
     )
     schedule = schedule_of(job, classes, total)
     every = int(job["train.log_every"])
     outcome, note, ended = Outcome.COMPLETED, "", total
-    begin, size = 0, 512
+    begin, size = 0, FIRST_BLOCK
     # Steps 0 … total are looked at; the last is only measured, no update follows it.
     while begin <= total:
         if stop():
@@ -74,8 +73,8 @@ def train(job: Job, data: Dataset, stop: Callable[[], bool]) -> Iterator[Block |
             train_loss=result.train_loss,
             dynamical_loss=result.dynamical_loss,
             train_accuracy=result.train_correct / len(data.train),
-            val_loss=result.eval_loss[:, 0] if data.val else empty,
-            val_accuracy=result.eval_correct[:, 0] / len(data.val) if data.val else empty,
+            val_loss=result.val_loss,
+            val_accuracy=result.val_correct / len(data.val) if data.val else empty,
             lr=rates[record],
             updates=len(steps) - last,
         )

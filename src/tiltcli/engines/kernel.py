@@ -1,66 +1,218 @@
-"""Full-batch gradient descent of a one-hidden-layer ReLU network on the weighted cross-entropy."""
+"""Full-batch gradient descent of a one-hidden-layer ReLU network on the weighted cross-entropy.
+
+The kernel is given Γ and the learning rate of each step as arrays: it has no schedule of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
+from numba.extending import overload
 
-EXPLODED = 1e6
+from tiltcli.engines import lanes, narrow, softmax, tiled
+from tiltcli.engines.base import EXPLODED
+from tiltcli.engines.lanes import LANES
+from tiltcli.engines.softmax import GROUP
+
+Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Block:
-    """Recorded metrics of some steps."""
+class Steps:
+    """What was measured at the recorded steps, one entry each.
+
+    Attributes:
+        train_loss: static loss, float64.
+        dynamical_loss: loss weighted by the step's Γ, float64.
+        train_correct: points classified right, int64.
+        val_loss: static loss on the validation points, float64; NaN without any.
+        val_correct: validation points classified right, int64; 0 without any.
+        diverged_at: step at which the loss was not finite or had exploded; None if none was.
+
+    """
 
     train_loss: npt.NDArray[np.float64]
     dynamical_loss: npt.NDArray[np.float64]
-    train_correct: npt.NDArray[np.int64]
-    eval_loss: npt.NDArray[np.float64]
-    eval_correct: npt.NDArray[np.int64]
+    train_correct: Labels
+    val_loss: npt.NDArray[np.float64]
+    val_correct: Labels
     diverged_at: int | None
 
 
+def _pick(name: str) -> Any:
+    """Make a function that compiles to the layout's own: narrow where dims says the sizes."""
+
+    def chosen(*args: Any) -> None:
+        raise NotImplementedError
+
+    @overload(chosen, strict=False)
+    def _choose(dims: Any, points: Any, network: Any, work: Any, factor: Any) -> Any:
+        return getattr(narrow if len(dims) else tiled, name)
+
+    return chosen
+
+
+_look, _move, _score = _pick("look"), _pick("move"), _pick("score")
+
+
+def _sources() -> str:
+    """Digest of the code that compiled functions are made of.
+
+    Numba keeps compiled code on disk by the file of the outermost function alone; without this a
+    change in another file would go unnoticed.
+    """
+    files = [Path(module.__file__ or "") for module in (lanes, narrow, softmax, tiled)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _compiled(sources: str) -> tuple[Any, Any]:
+    """Make the compiled functions; a variable from outside, as `sources`, is part of their key."""
+    compiled = njit(cache=True, nogil=True, error_model="numpy")
+
+    @compiled
+    def descend(
+        dims: Any,
+        train: Any,
+        val: Any,
+        network: Any,
+        work: Any,
+        val_work: Any,
+        gammas: Any,
+        rates: Any,
+        record: Any,
+        update_last: Any,
+        out: Any,
+    ) -> tuple[int, int]:
+        """Make steps; (steps recorded, step of divergence or −1)."""
+        _ = sources
+        kept, last = 0, gammas.shape[0] - 1
+        sums, val_sums = work[-1], val_work[-1]
+        for i in range(last + 1):
+            _look(dims, train, network, work, gammas[i])
+            loss = sums[0] / train[3]
+            # Written so that NaN counts as bad.
+            bad = not (loss <= EXPLODED)
+            if record[i] or bad:
+                out[kept, 0], out[kept, 1], out[kept, 2] = loss, sums[1] / train[3], sums[2]
+                if val[3] > 0:
+                    _score(dims, val, network, val_work, gammas[i])
+                    out[kept, 3], out[kept, 4] = val_sums[0] / val[3], val_sums[2]
+                kept += 1
+            if bad:
+                return kept, i
+            if i < last or update_last:
+                _move(dims, train, network, work, rates[i])
+        return kept, -1
+
+    @compiled
+    def evaluate(dims: Any, points: Any, network: Any, work: Any, gamma: Any) -> Any:
+        """Static loss and number right."""
+        _ = sources
+        _score(dims, points, network, work, gamma)
+        return work[-1][0] / points[3], work[-1][2]
+
+    return descend, evaluate
+
+
+_descend, _evaluate = _compiled(_sources())
+
+
 class FusedNetwork:
-    """State of one job."""
+    """A network being trained.
+
+    Args:
+        theta: initial parameters [W1 row-major, b1, W2 row-major, b2], W1 (inputs, width).
+        width: hidden units.
+        train: X (P, inputs) and labels (P,).
+        val: the same of a validation set, or None.
+        classes: number of classes C.
+        dtype: float32 or float64, of all arithmetic but the sums of the losses (float64).
+
+    """
 
     def __init__(
         self,
         theta: npt.ArrayLike,
         width: int,
-        train: tuple[npt.ArrayLike, npt.NDArray[np.int64]],
-        evaluations: Sequence[tuple[npt.ArrayLike, npt.NDArray[np.int64]]],
+        train: tuple[npt.NDArray[Any], Labels],
+        val: tuple[npt.NDArray[Any], Labels] | None,
         classes: int,
         dtype: npt.DTypeLike,
     ) -> None:
         self._dtype = np.dtype(dtype)
-        self._X, self._y = np.asarray(train[0], self._dtype), train[1]
-        self._evaluations = evaluations
-        inputs = self._X.shape[1]
+        self._lanes = LANES[self._dtype.name]
+        inputs = train[0].shape[1]
+        self._shape = (inputs, width, classes)
+        self._narrow = inputs + classes <= narrow.LARGEST
+        # Numbers the compiler is to know travel as lengths of tuples, see narrow.
+        self._dims: Any = ((0,) * inputs, (0,) * classes) if self._narrow else ()
+        self._network = self._pack(np.asarray(theta))
+        self._train = self._points(*train)
+        none = (train[0][:0], train[1][:0])
+        self._val = self._points(*(none if val is None else val))
+        self._work, self._val_work = self._space(self._train), self._space(self._val)
+
+    def _round(self, count: int, vectors: int = 1) -> int:
+        return -(-count // (vectors * self._lanes)) * vectors * self._lanes
+
+    def _pack(self, theta: npt.NDArray[Any]) -> tuple[Any, ...]:
+        inputs, width, classes = self._shape
         ends = np.cumsum([inputs * width, width, width * classes])
-        W1, b1, W2, b2 = np.split(np.array(theta, self._dtype), ends)
-        self._parts = [W1.reshape(inputs, width), b1, W2.reshape(width, classes), b2]
+        W1, b1, W2, b2 = np.split(theta, ends)
+        W1, W2 = W1.reshape(inputs, width), W2.reshape(width, classes)
+        # Padding is zero and stays zero: a hidden unit of zero weights has no gradient.
+        if self._narrow:
+            units = self._round(width)
+            shapes = [(inputs, units), (units,), (classes, units), (classes,)]
+            parts = [W1, b1, W2.T, b2]
+        else:
+            shapes = [(width, self._round(inputs)), (width,)]
+            shapes += [(width, self._round(classes)), (classes,)]
+            parts = [W1.T, b1, W2, b2]
+        arrays = [np.zeros(shape, self._dtype) for shape in shapes]
+        for array, part in zip(arrays, parts, strict=True):
+            array[tuple(slice(n) for n in part.shape)] = part
+        return (*arrays, width)
+
+    def _points(self, X: npt.NDArray[Any], y: Labels) -> tuple[Any, ...]:
+        count, inputs = X.shape
+        padded = self._round(count, GROUP)
+        turned = np.zeros((inputs, padded), self._dtype)
+        turned[:, :count] = X.T
+        rows = np.zeros((0, 0) if self._narrow else (padded, self._round(inputs)), self._dtype)
+        if not self._narrow:
+            rows[:count, :inputs] = X
+        labels = np.full(padded, -1, self._dtype)
+        labels[:count] = y
+        return turned, rows, labels, count, self._dtype.type(1 / max(count, 1))
+
+    def _space(self, points: tuple[Any, ...]) -> tuple[Any, ...]:
+        _, width, classes = self._shape
+        kind = self._dtype
+        ends = (np.zeros((classes, self._lanes), kind), np.zeros(3))
+        if self._narrow:
+            return (np.zeros((classes, points[0].shape[1]), kind), *ends)
+        W1, _, W2, _, _ = self._network
+        tiles = [np.zeros((n, tiled.TILE), kind) for n in (width, width, classes)]
+        turned = np.zeros((tiled.TILE, W2.shape[1]), kind)
+        return (*tiles, turned, np.zeros_like(W1), np.zeros(width, kind), np.zeros_like(W2), *ends)
 
     @property
     def theta(self) -> npt.NDArray[Any]:
-        """Parameters, flat."""
-        return np.concatenate([part.ravel() for part in self._parts])
-
-    def _forward(self, X: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        W1, b1, W2, b2 = self._parts
-        hidden = np.maximum(X @ W1 + b1, 0)
-        logits = hidden @ W2 + b2
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        return hidden, shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-    def evaluate(self, X: npt.ArrayLike, y: npt.NDArray[np.int64]) -> tuple[float, int]:
-        """Static loss and number right."""
-        _, log_p = self._forward(np.asarray(X, self._dtype))
-        loss = -log_p[np.arange(len(y)), y].mean(dtype=np.float64)
-        return float(loss), int((log_p.argmax(axis=1) == y).sum())
+        """Parameters as in `__init__`, shape (parameters,), in the network's dtype."""
+        inputs, width, classes = self._shape
+        W1, b1, W2, b2, _ = self._network
+        if self._narrow:
+            parts = (W1[:, :width], b1[:width], W2[:, :width].T, b2)
+        else:
+            parts = (W1[:, :inputs].T, b1, W2[:, :classes], b2)
+        return np.concatenate([part.ravel() for part in parts])
 
     def run(
         self,
@@ -68,41 +220,42 @@ class FusedNetwork:
         lrs: npt.NDArray[np.float64],
         record: npt.NDArray[np.bool_],
         update_last: bool = True,
-    ) -> Block:
-        """Make steps; see the fused engine."""
-        rows: list[tuple[float, float, int, list[tuple[float, int]]]] = []
-        X, y, n = self._X, self._y, np.arange(len(self._y))
-        diverged = None
-        with np.errstate(all="ignore"):
-            for i, gamma in enumerate(gammas):
-                hidden, log_p = self._forward(X)
-                each = -log_p[n, y].astype(np.float64)
-                loss = float(each.mean())
-                bad = not np.isfinite(loss) or loss > EXPLODED
-                if record[i] or bad:
-                    right = int((log_p.argmax(axis=1) == y).sum())
-                    scores = [self.evaluate(*part) for part in self._evaluations]
-                    rows.append((loss, float((gamma[y] * each).mean()), right, scores))
-                if bad:
-                    diverged = i
-                    break
-                if i == len(gammas) - 1 and not update_last:
-                    break
-                d = np.exp(log_p)
-                d[n, y] -= 1
-                d *= (gamma[y] / len(y)).astype(self._dtype)[:, None]
-                dh = (d @ self._parts[2].T) * (hidden > 0)
-                steps = (X.T @ dh, dh.sum(axis=0), hidden.T @ d, d.sum(axis=0))
-                for part, step in zip(self._parts, steps, strict=True):
-                    part -= self._dtype.type(lrs[i]) * step
-        m = len(self._evaluations)
-        return Block(
-            np.array([row[0] for row in rows]),
-            np.array([row[1] for row in rows]),
-            np.array([row[2] for row in rows], dtype=np.int64),
-            np.array([[s[0] for s in row[3]] for row in rows]).reshape(len(rows), m),
-            np.array([[s[1] for s in row[3]] for row in rows], dtype=np.int64).reshape(
-                len(rows), m
-            ),
-            diverged,
+    ) -> Steps:
+        """Make steps; the numbers do not depend on how steps are divided into calls.
+
+        Args:
+            gammas: class weights of each step, shape (n, C).
+            lrs: learning rate of each step, shape (n,).
+            record: steps to keep measures of, shape (n,); a diverging step always is kept.
+            update_last: whether the last step is followed by its update, or only measured.
+
+        Returns:
+            the measures; each is taken before the step's update.
+
+        """
+        out = np.zeros((int(np.count_nonzero(record)) + 1, 5))
+        out[:, 3] = np.nan
+        kept, diverged = _descend(
+            self._dims,
+            self._train,
+            self._val,
+            self._network,
+            self._work,
+            self._val_work,
+            np.ascontiguousarray(gammas, self._dtype),
+            np.ascontiguousarray(lrs, self._dtype),
+            np.ascontiguousarray(record, np.bool_),
+            update_last,
+            out,
         )
+        out = out[:kept]
+        correct = out[:, [2, 4]].astype(np.int64)
+        at = None if diverged < 0 else int(diverged)
+        return Steps(out[:, 0], out[:, 1], correct[:, 0], out[:, 3], correct[:, 1], at)
+
+    def evaluate(self, X: npt.NDArray[Any], y: Labels) -> tuple[float, int]:
+        """Static loss and number right on points X (n, inputs) with labels y (n,)."""
+        points = self._points(X, y)
+        gamma = np.ones(self._shape[2], self._dtype)
+        loss, right = _evaluate(self._dims, points, self._network, self._space(points), gamma)
+        return float(loss), int(right)
