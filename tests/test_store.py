@@ -22,7 +22,11 @@ from tiltcli.spec import load_sweep
 from tiltcli.store import MetricsSpool, RunWriter, parts
 from tiltcli.store import write as write_module
 
-MANY = GRID.replace("seeds = 3", "seeds = 60").replace("epochs = 200", "epochs = 3000")
+MANY = (
+    GRID.replace("seeds = 3", "seeds = 60")
+    .replace("epochs = 200", "epochs = 20000")
+    .replace("log_every = 50", "log_every = 500")
+)
 
 
 @pytest.fixture
