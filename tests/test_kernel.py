@@ -7,7 +7,7 @@ from numba.extending import intrinsic
 
 from oracle import descend
 from tiltcli.engines import narrow
-from tiltcli.engines.kernel import FusedNetwork
+from tiltcli.engines.kernel import FusedNetwork, Points
 from tiltcli.engines.lanes import Lanes, addresses
 
 DTYPES = [np.float32, np.float64]
@@ -70,6 +70,13 @@ def test_log_within_a_few_ulp(dtype):
     np.testing.assert_array_equal(elementwise("log")(special), [0, np.nan] * 8)
 
 
+def network(theta, W, train, val, C, dtype):
+    """A network on raw arrays, and its training points for `evaluate`."""
+    points = Points.prepare(*train, C, dtype)
+    val = None if val is None else Points.prepare(*val, C, dtype)
+    return FusedNetwork(theta, W, points, val, C), points
+
+
 def case(P, D, C, W, seed=0):
     rng = np.random.default_rng(seed)
     X, y = rng.normal(size=(P, D)), rng.integers(0, C, P)
@@ -88,7 +95,7 @@ def test_steps_equal_numpy(P, D, C, W, dtype):
     X, y, theta = case(P, D, C, W)
     rng = np.random.default_rng(1)
     gammas, steps = rng.uniform(0.3, 2, (40, C)), 40
-    net = FusedNetwork(theta, W, (X, y), (X[:7], y[:7]), C, dtype)
+    net, points = network(theta, W, (X, y), (X[:7], y[:7]), C, dtype)
     assert ((P, D, C, W) in TILED) == (D + C > narrow.LARGEST)
     found = net.run(gammas, np.full(steps, 0.3), np.ones(steps, bool))
     expected, after = descend(theta, X, y, W, gammas, 0.3)
@@ -101,7 +108,7 @@ def test_steps_equal_numpy(P, D, C, W, dtype):
         at_start, _ = descend(theta, X[:7], y[:7], W, np.ones((1, C)), 0.0)
         assert found.val_loss[0] == pytest.approx(at_start[0, 0], abs=1e-13)
         assert found.val_correct[0] == at_start[0, 2]
-    loss, right = net.evaluate(X, y)
+    loss, right = net.evaluate(points)
     again, _ = descend(after, X, y, W, np.ones((1, C)), 0.0)
     assert loss == pytest.approx(again[0, 0], rel=100 * error)
     assert abs(right - again[0, 2]) <= (0 if dtype == np.float64 else 2)
@@ -112,7 +119,7 @@ def test_steps_equal_numpy(P, D, C, W, dtype):
 def test_division_into_calls_does_not_change_a_bit(P, D, C, W, dtype):
     X, y, theta = case(P, D, C, W)
     gammas, rates = np.random.default_rng(2).uniform(0.3, 2, (50, C)), np.full(50, 0.2)
-    whole, parts = (FusedNetwork(theta, W, (X, y), None, C, dtype) for _ in range(2))
+    whole, parts = (network(theta, W, (X, y), None, C, dtype)[0] for _ in range(2))
     everything = whole.run(gammas, rates, np.ones(50, bool))
     losses = []
     for begin, end in [(0, 1), (1, 20), (20, 50)]:
@@ -124,7 +131,7 @@ def test_division_into_calls_does_not_change_a_bit(P, D, C, W, dtype):
     np.testing.assert_array_equal(whole.theta, parts.theta)
     assert np.isnan(everything.val_loss).all()
     # Recording fewer steps, and measuring the last without updating, change nothing either.
-    third = FusedNetwork(theta, W, (X, y), (X, y), C, dtype)
+    third, _ = network(theta, W, (X, y), (X, y), C, dtype)
     record = np.zeros(51, bool)
     record[50] = True
     third.run(np.vstack([gammas, np.ones((1, C))]), np.full(51, 0.2), record, update_last=False)
@@ -134,9 +141,7 @@ def test_division_into_calls_does_not_change_a_bit(P, D, C, W, dtype):
 def test_theta_round_trip():
     for P, D, C, W in [SIZES[2], TILED[0]]:
         X, y, theta = case(P, D, C, W)
-        np.testing.assert_array_equal(
-            FusedNetwork(theta, W, (X, y), None, C, "float64").theta, theta
-        )
+        np.testing.assert_array_equal(network(theta, W, (X, y), None, C, "float64")[0].theta, theta)
 
 
 @pytest.mark.parametrize(("P", "D", "C", "W"), [SIZES[0], TILED[0]])
@@ -144,7 +149,7 @@ def test_theta_round_trip():
 def test_bad_losses_are_noticed_at_their_step(P, D, C, W, spoil, is_finite):
     X, y, theta = case(P, D, C, W)
     theta[-C] = spoil
-    net = FusedNetwork(theta, W, (X, y), None, C, "float64")
+    net, _ = network(theta, W, (X, y), None, C, "float64")
     found = net.run(np.ones((5, C)), np.ones(5), np.zeros(5, bool))
     assert found.diverged_at == 0
     assert len(found.train_loss) == 1
@@ -154,7 +159,7 @@ def test_bad_losses_are_noticed_at_their_step(P, D, C, W, spoil, is_finite):
 
 def test_equal_logits_count_for_the_first_class():
     X, y = np.zeros((6, 2)), np.array([0, 0, 1, 1, 2, 2])
-    net = FusedNetwork(np.zeros(2 * 4 + 4 + 4 * 3 + 3), 4, (X, y), None, 3, "float32")
-    loss, right = net.evaluate(X, y)
+    net, points = network(np.zeros(2 * 4 + 4 + 4 * 3 + 3), 4, (X, y), None, 3, "float32")
+    loss, right = net.evaluate(points)
     assert right == 2
     assert loss == pytest.approx(np.log(3), rel=1e-6)

@@ -123,16 +123,54 @@ def _compiled(sources: str) -> tuple[Any, Any]:
 _descend, _evaluate = _compiled(_sources())
 
 
+@dataclass(frozen=True)
+class Points:
+    """Labelled points laid out for the kernel; several networks may share them.
+
+    Attributes:
+        arrays: X with points in the lanes, X by rows (tiled layout), labels, count, 1/count.
+        dims: inputs and classes as lengths of tuples where the layout is narrow, else ().
+        dtype: float32 or float64.
+
+    """
+
+    arrays: tuple[Any, ...]
+    dims: Any
+    dtype: np.dtype[Any]
+
+    @staticmethod
+    def prepare(X: npt.NDArray[Any], y: Labels, classes: int, dtype: npt.DTypeLike) -> Points:
+        """Lay out X (n, inputs) and labels y (n,), each in 0 … classes − 1."""
+        kind, (count, inputs) = np.dtype(dtype), X.shape
+        fits = inputs + classes <= narrow.LARGEST
+        padded = _padded(count, kind, GROUP)
+        turned = np.zeros((inputs, padded), kind)
+        turned[:, :count] = X.T
+        rows = np.zeros((0, 0) if fits else (padded, _padded(inputs, kind)), kind)
+        if not fits:
+            rows[:count, :inputs] = X
+        labels = np.full(padded, -1, kind)
+        labels[:count] = y
+        dims = ((0,) * inputs, (0,) * classes) if fits else ()
+        return Points((turned, rows, labels, count, kind.type(1 / max(count, 1))), dims, kind)
+
+
+def _padded(count: int, dtype: np.dtype[Any], vectors: int = 1) -> int:
+    """Round up to whole groups of so many vectors."""
+    size = vectors * LANES[dtype.name]
+    return -(-count // size) * size
+
+
 class FusedNetwork:
     """A network being trained.
 
     Args:
         theta: initial parameters [W1 row-major, b1, W2 row-major, b2], W1 (inputs, width).
         width: hidden units.
-        train: X (P, inputs) and labels (P,).
-        val: the same of a validation set, or None.
+        train: the training set; its dtype is that of all arithmetic but the sums of the losses
+            (float64).
+        val: the validation set, or None.
         classes: number of classes C.
-        dtype: float32 or float64, of all arithmetic but the sums of the losses (float64).
 
     """
 
@@ -140,26 +178,19 @@ class FusedNetwork:
         self,
         theta: npt.ArrayLike,
         width: int,
-        train: tuple[npt.NDArray[Any], Labels],
-        val: tuple[npt.NDArray[Any], Labels] | None,
+        train: Points,
+        val: Points | None,
         classes: int,
-        dtype: npt.DTypeLike,
     ) -> None:
-        self._dtype = np.dtype(dtype)
-        self._lanes = LANES[self._dtype.name]
-        inputs = train[0].shape[1]
-        self._shape = (inputs, width, classes)
-        self._narrow = inputs + classes <= narrow.LARGEST
-        # Numbers the compiler is to know travel as lengths of tuples, see narrow.
-        self._dims: Any = ((0,) * inputs, (0,) * classes) if self._narrow else ()
+        self._dtype, self._dims = train.dtype, train.dims
+        self._narrow = bool(len(train.dims))
+        self._shape = (train.arrays[0].shape[0], width, classes)
         self._network = self._pack(np.asarray(theta))
-        self._train = self._points(*train)
-        none = (train[0][:0], train[1][:0])
-        self._val = self._points(*(none if val is None else val))
+        if val is None:
+            none = np.zeros((0, self._shape[0]))
+            val = Points.prepare(none, np.zeros(0, np.int64), classes, self._dtype)
+        self._train, self._val = train.arrays, val.arrays
         self._work, self._val_work = self._space(self._train), self._space(self._val)
-
-    def _round(self, count: int, vectors: int = 1) -> int:
-        return -(-count // (vectors * self._lanes)) * vectors * self._lanes
 
     def _pack(self, theta: npt.NDArray[Any]) -> tuple[Any, ...]:
         inputs, width, classes = self._shape
@@ -168,34 +199,22 @@ class FusedNetwork:
         W1, W2 = W1.reshape(inputs, width), W2.reshape(width, classes)
         # Padding is zero and stays zero: a hidden unit of zero weights has no gradient.
         if self._narrow:
-            units = self._round(width)
+            units = _padded(width, self._dtype)
             shapes = [(inputs, units), (units,), (classes, units), (classes,)]
             parts = [W1, b1, W2.T, b2]
         else:
-            shapes = [(width, self._round(inputs)), (width,)]
-            shapes += [(width, self._round(classes)), (classes,)]
+            shapes = [(width, _padded(inputs, self._dtype)), (width,)]
+            shapes += [(width, _padded(classes, self._dtype)), (classes,)]
             parts = [W1.T, b1, W2, b2]
         arrays = [np.zeros(shape, self._dtype) for shape in shapes]
         for array, part in zip(arrays, parts, strict=True):
             array[tuple(slice(n) for n in part.shape)] = part
         return (*arrays, width)
 
-    def _points(self, X: npt.NDArray[Any], y: Labels) -> tuple[Any, ...]:
-        count, inputs = X.shape
-        padded = self._round(count, GROUP)
-        turned = np.zeros((inputs, padded), self._dtype)
-        turned[:, :count] = X.T
-        rows = np.zeros((0, 0) if self._narrow else (padded, self._round(inputs)), self._dtype)
-        if not self._narrow:
-            rows[:count, :inputs] = X
-        labels = np.full(padded, -1, self._dtype)
-        labels[:count] = y
-        return turned, rows, labels, count, self._dtype.type(1 / max(count, 1))
-
     def _space(self, points: tuple[Any, ...]) -> tuple[Any, ...]:
         _, width, classes = self._shape
         kind = self._dtype
-        ends = (np.zeros((classes, self._lanes), kind), np.zeros(3))
+        ends = (np.zeros((classes, LANES[kind.name]), kind), np.zeros(3))
         if self._narrow:
             return (np.zeros((classes, points[0].shape[1]), kind), *ends)
         W1, _, W2, _, _ = self._network
@@ -253,9 +272,9 @@ class FusedNetwork:
         at = None if diverged < 0 else int(diverged)
         return Steps(out[:, 0], out[:, 1], correct[:, 0], out[:, 3], correct[:, 1], at)
 
-    def evaluate(self, X: npt.NDArray[Any], y: Labels) -> tuple[float, int]:
-        """Static loss and number right on points X (n, inputs) with labels y (n,)."""
-        points = self._points(X, y)
+    def evaluate(self, points: Points) -> tuple[float, int]:
+        """Static loss and number right on some points."""
         gamma = np.ones(self._shape[2], self._dtype)
-        loss, right = _evaluate(self._dims, points, self._network, self._space(points), gamma)
+        work = self._space(points.arrays)
+        loss, right = _evaluate(self._dims, points.arrays, self._network, work, gamma)
         return float(loss), int(right)

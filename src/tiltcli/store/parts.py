@@ -56,7 +56,7 @@ def live(run: Path) -> list[Part]:
     return kept
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name, then give it its own.
 
     Raises:
