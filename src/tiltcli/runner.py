@@ -351,6 +351,9 @@ def _failed(task: Task, error: BaseException, seconds: float = 0.0) -> Finished:
 
 
 def _failures(writer: RunWriter) -> dict[str, str]:
+    """Last line of the error of every failed job of the run."""
+    if Outcome.FAILED not in writer.outcomes().values():
+        return {}
     from tiltcli.store.read import read_jobs
 
     jobs = read_jobs(writer.folder)

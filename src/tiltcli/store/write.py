@@ -28,7 +28,7 @@ SPILL_ROWS = 1 << 18
 
 COMMIT_SECONDS = 1.0
 COMMIT_ROWS = 1 << 19
-MOST_SMALL_PARTS = 16
+MOST_SMALL_PARTS, PARTS_AT_CLOSE = 16, 4
 SMALL_BYTES = 16 << 20
 
 _VALUES = [column.name for column in METRIC_COLUMNS if column.name != "job"]
@@ -205,7 +205,7 @@ class RunWriter:
         """Write what is finished, tidy up, let go of the run."""
         try:
             self.commit()
-            self._merge(least=2)
+            self._merge(least=PARTS_AT_CLOSE)
         finally:
             self._lock.release()
 
@@ -268,7 +268,8 @@ class RunWriter:
             if part is not None and self._size(part) < SMALL_BYTES:
                 group.append(part)
                 continue
-            if len(group) >= least or (self._superseded and group and least == 2):
+            retried = self._superseded and least == PARTS_AT_CLOSE
+            if len(group) >= least or retried:
                 self._merge_group(group)
             group = []
 
@@ -277,7 +278,7 @@ class RunWriter:
 
     def _merge_group(self, group: Sequence[Part]) -> None:
         merged = Part(group[0].first, group[-1].last)
-        if len(group) == 1:
+        if len(group) < 2:
             return
         jobs = pa.concat_tables(
             [pq.read_table(self.folder / "jobs" / part.filename, schema=JOBS) for part in group]

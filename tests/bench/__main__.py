@@ -1,0 +1,173 @@
+"""`make bench`: job-steps per second of the fused kernel and its peers, side by side.
+
+All peers train the same jobs (the spiral's 300 points, full batch), one process per core, all
+cores at once; compilation is left out. Every peer's variants are tried and the fastest counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+
+import numba
+import numpy as np
+
+from bench import peers
+from bench.crew import Crew
+from tiltcli import runner
+from tiltcli.engines import kernel, tiled
+from tiltcli.executors import cores
+from tiltcli.spec import parse_sweep
+from tiltcli.store.provenance import machine
+
+WIDTHS = [10, 30, 100, 300, 1000]
+DTYPES = ["float32", "float64"]
+
+
+def rate(crew, name, width, dtype, seconds):
+    """Steps per second of all workers together, best variant, best of two."""
+    best = 0.0
+    for variant in range(len(peers.PEERS[name])):
+        steps = 500
+        while (taken := crew.seconds(name, variant, width, dtype, steps)) < seconds / 4:
+            steps = int(min(8.0, max(2.0, seconds / 2 / max(taken, 1e-9))) * steps)
+        taken = min(taken, crew.seconds(name, variant, width, dtype, steps))
+        best = max(best, len(crew.pipes) * steps / taken)
+    return best
+
+
+def flops(width, points=300, inputs=2, classes=3):
+    """Arithmetic of one step's matrix products: forward, and both factors' gradients."""
+    forward = 2 * points * width * (inputs + classes)
+    backward = 2 * points * width * (inputs + 2 * classes)
+    return forward + backward
+
+
+def matmul_peak(dtype):
+    """FLOP/s of a large matrix product on all cores: the best of NumPy, torch and our own.
+
+    Our own is among them because not every library uses this machine's widest vectors.
+    """
+    import torch
+
+    size = 2048
+    best = 0.0
+    for a in (np.ones((size, size), dtype), torch.ones(size, size, dtype=getattr(torch, dtype))):
+        for _ in range(6):
+            started = time.perf_counter()
+            a @ a
+            best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return max(best, own_product(dtype))
+
+
+@numba.njit(nogil=True)
+def multiply(out, a, b, times):
+    n = a.shape[0]
+    for _ in range(times):
+        tiled._back(out, a, b, out[0], n, n, n, n, 1, n, n)
+
+
+def own_product(dtype, size=192, times=400):
+    """FLOP/s of the kernel's own product, one thread per core."""
+    arrays = [[np.ones((size, size), dtype) for _ in range(3)] for _ in range(cores())]
+    multiply(*arrays[0], 1)
+    best = 0.0
+    with ThreadPoolExecutor(cores()) as pool:
+        for _ in range(3):
+            started = time.perf_counter()
+            list(pool.map(lambda three: multiply(*three, times), arrays))
+            taken = time.perf_counter() - started
+            best = max(best, cores() * times * 2 * size**3 / taken)
+    assert arrays[0][0][0, 0] == size
+    return best
+
+
+def overhead(jobs=1000, steps=2000):
+    """Share of a sweep of small jobs that is not training, start-up apart."""
+    text = f"""
+    [data]
+    kind = "spiral"
+    [model]
+    width = 30
+    [loss]
+    amplitude = 10
+    period = 300
+    [train]
+    epochs = {steps}
+    seeds = {jobs}
+    """
+    spent, began = [0.0], []
+    original = kernel._descend
+
+    def counted(*arguments):
+        began.append(time.monotonic())
+        started = time.thread_time()
+        result = original(*arguments)
+        spent[0] += time.thread_time() - started
+        return result
+
+    kernel._descend = counted
+    with tempfile.TemporaryDirectory() as folder:
+        runner.run_sweep(
+            parse_sweep(text, name="warm", folder=Path(), overrides=["train.seeds=2"]),
+            Path(folder),
+        )
+        spent[0] = 0.0
+        began.clear()
+        summary = runner.run_sweep(parse_sweep(text, name="many", folder=Path()), Path(folder))
+        window = time.monotonic() - began[0]
+        files = sum(1 for path in (Path(folder) / "many").rglob("*") if path.is_file())
+    kernel._descend = original
+    share = 1 - spent[0] / cores() / window
+    return summary.seconds, share, files
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="per measurement")
+    parser.add_argument("--widths", type=int, nargs="*", default=WIDTHS)
+    parser.add_argument("--json", type=Path, help="file to write the figures to as well")
+    options = parser.parse_args()
+    names = list(peers.PEERS)
+    versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("numba", "torch", "jax", "numpy"))
+    print(
+        f"{machine()['processor']}, {cores()} cores; Python {platform.python_version()}, {versions}"
+    )
+    print("job-steps per second, all cores together; × is fused against that peer\n")
+    rows = []
+    crew = Crew(cores())
+    for dtype in DTYPES:
+        peak = matmul_peak(dtype)
+        print(f"{dtype}: matrix-product peak {peak / 1e9:.0f} GFLOP/s")
+        print(f"{'width':>6}" + "".join(f"{name:>24}" for name in names) + f"{'of peak':>10}")
+        for width in options.widths:
+            row = {"dtype": dtype, "width": width, "peak": peak}
+            for name in names:
+                row[name] = rate(crew, name, width, dtype, options.seconds)
+            row["fraction"] = row["fused"] * flops(width) / peak
+            rows.append(row)
+            cells = f"{row['fused']:>24,.0f}"
+            for name in names[1:]:
+                cells += f"{row[name]:>15,.0f} {row['fused'] / row[name]:>7.1f}×"
+            print(f"{width:>6}{cells}{row['fraction']:>10.1%}", flush=True)
+        print()
+    crew.close()
+    seconds, share, files = overhead()
+    print(
+        f"1000 jobs of width 30 and 2000 steps: {seconds:.2f} s, "
+        f"{share:.1%} of it not training; {files} files"
+    )
+    if options.json:
+        options.json.write_text(json.dumps({"rates": rows, "overhead": share}, indent=1))
+
+
+if __name__ == "__main__":
+    os.chdir(Path(__file__).resolve().parents[2])
+    main()
