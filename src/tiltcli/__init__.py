@@ -10,29 +10,34 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tiltcli.api import sweep
+    from tiltcli.api import compare, sweep
+    from tiltcli.comparison import Comparison
     from tiltcli.losses import DynamicalCrossEntropy, DynamicalMSE
     from tiltcli.records import UserError
     from tiltcli.schedule import Schedule, gamma
     from tiltcli.store.read import Tables, read
 
 __all__ = [
+    "Comparison",
     "DynamicalCrossEntropy",
     "DynamicalMSE",
     "Schedule",
     "Tables",
     "UserError",
+    "compare",
     "gamma",
     "read",
     "sweep",
 ]
 
 _HOMES = {
+    "Comparison": "tiltcli.comparison",
     "DynamicalCrossEntropy": "tiltcli.losses",
     "DynamicalMSE": "tiltcli.losses",
     "Schedule": "tiltcli.schedule",
     "Tables": "tiltcli.store.read",
     "UserError": "tiltcli.records",
+    "compare": "tiltcli.api",
     "gamma": "tiltcli.schedule",
     "read": "tiltcli.store.read",
     "sweep": "tiltcli.api",

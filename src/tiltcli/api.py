@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tiltcli.records import UserError
 
 if TYPE_CHECKING:
+    from tiltcli.comparison import Comparison
     from tiltcli.runner import Summary
 
 
@@ -72,4 +73,58 @@ def sweep(
         fail_fast=fail_fast,
         fresh=fresh,
         command=("tiltcli.sweep",),
+    )
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    *,
+    results: str | Path = "results",
+    where: Sequence[str] = (),
+    metrics: Sequence[str] = ("train_accuracy", "val_accuracy", "test_accuracy"),
+    threshold: float = 0.99,
+    best: str | None = None,
+) -> Comparison:
+    """Compare two runs, or two selections of runs, pair by pair.
+
+    Args:
+        a: a run, with an optional selection: `spiral-phase@loss.kind=static`.
+        b: likewise; differences are b − a.
+        results: folder that runs are kept under.
+        where: conditions both must meet, such as `model.width == 30`.
+        metrics: columns of the jobs table to compare.
+        threshold: mean final training accuracy of the static jobs from which a width counts as
+            overparameterised.
+        best: a metric; keep per width the cell with the highest mean of it.
+
+    Returns:
+        the comparison; its `rows` are a pandas frame.
+
+    Raises:
+        UserError: for unknown runs, columns or metrics, and for runs with nothing to pair.
+
+    """
+    import pandas as pd
+
+    from tiltcli import comparison
+    from tiltcli.selection import parse_selection, select
+    from tiltcli.store.read import find_run, read_jobs
+
+    conditions = [condition for text in where for condition in parse_selection(text)]
+    sides, whole = [], []
+    for run in (str(a), str(b)):
+        name, _, selection = run.partition("@")
+        jobs = read_jobs(find_run(name, Path(results)))
+        whole.append(jobs)
+        own = parse_selection(selection) if selection else []
+        sides.append(select(jobs, [*own, *conditions], run))
+    return comparison.compare(
+        *sides,
+        name_a=str(a),
+        name_b=str(b),
+        metrics=tuple(metrics),
+        threshold=threshold,
+        best=best,
+        baseline=pd.concat(whole, ignore_index=True).drop_duplicates("job"),
     )

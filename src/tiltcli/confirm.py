@@ -151,7 +151,7 @@ def confirmation_grid(
         "loss.kind": ["static", "dynamical"],
         "train.seeds": {"range": [first, first + seeds, 1]},
     }
-    lines += [f'name = "{sweep.name.removesuffix("-phase")}-confirm"', *_tables(base)]
+    lines += [f'name = "{sweep.name}-confirm"', *_tables(base)]
     for other in others:
         lines += ["", "[[also]]", *(f"{key} = {_toml(value)}" for key, value in other.items())]
     return "\n".join(lines) + "\n"

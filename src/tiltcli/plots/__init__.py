@@ -1,0 +1,1 @@
+"""Figures of runs; no pyplot, so that nothing needs a display and nothing stays open."""

@@ -1,0 +1,53 @@
+"""The class weights Γ_i(t) over one round of pulses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiltcli.plots.style import COLOURS, GREY, new_figure, style
+from tiltcli.schedule import Schedule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_CLASSES = 8
+
+
+def gamma_figure(schedule: Schedule, title: str = "") -> Figure:
+    """Draw the weights of all classes (of the first eight, if more) for one round of pulses."""
+    classes = schedule.classes
+    shown = min(classes, MOST_CLASSES)
+    end = shown * schedule.pulse
+    # Enough points for a line; all of them where pulses are short, so that steps show as steps.
+    steps = np.unique(np.linspace(0, end, min(end + 1, 4001)).astype(np.int64))
+    gammas = schedule.gamma(steps)
+    peak = float(gammas.max())
+    with style():
+        figure = new_figure(6.4, 2.6)
+        panel = figure.subplots()
+        short = end <= 200
+        for i in range(shown):
+            panel.plot(
+                steps,
+                gammas[:, i],
+                color=COLOURS[i % len(COLOURS)],
+                label=f"class {i}",
+                drawstyle="steps-post" if short else "default",
+            )
+        panel.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
+        panel.text(end, 1, " static", color=GREY, va="center", fontsize=8)
+        panel.set_xlim(0, end)
+        panel.set_ylim(0, 1.06 * peak)
+        panel.set_xlabel("optimiser step t")
+        panel.set_ylabel("class weight Γ$_i$(t)")
+        rest = f", rest {schedule.rest}" if schedule.rest else ""
+        some = f"; first {shown} of {classes} classes" if shown < classes else ""
+        panel.set_title(
+            f"{title + ': ' if title else ''}A = {schedule.amplitude:g}, T = {schedule.period}"
+            f"{rest}, {schedule.shape}; ΣΓ = {classes}{some}",
+            pad=20,
+        )
+        panel.legend(loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=shown, fontsize=8)
+    return figure

@@ -1,0 +1,116 @@
+"""Paired statistics: intervals, an exact permutation test, and a correction for many tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+EXACT_UP_TO = 20
+"""Pairs up to which all sign patterns are enumerated: 2^20 sums fit in 8 MB."""
+
+DRAWS = 200_000
+SEED = 20210701
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95% interval.
+
+    Attributes:
+        mean: of the values; NaN if there are none.
+        low: lower end of the interval; NaN with fewer than two values.
+        high: upper end.
+        n: number of values.
+
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def mean_interval(values: npt.ArrayLike) -> Estimate:
+    """Mean with Student's 95% interval, mean ± t(0.975, n − 1)·s/√n.
+
+    Student's rather than a bootstrap: with the 4 to 20 seeds of a sweep a percentile bootstrap is
+    too narrow (its spread is that of n, not of n − 1, and its tails are normal), and BCa has no
+    answer for constant differences. For paired data give the differences. Equal values have an
+    interval of width zero.
+
+    Args:
+        values: numbers, any shape; NaN are left out.
+
+    """
+    from scipy.stats import t
+
+    kept = np.asarray(values, dtype=np.float64).ravel()
+    kept = kept[~np.isnan(kept)]
+    n = len(kept)
+    if n == 0:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    mean = float(kept.mean())
+    if n == 1:
+        return Estimate(mean, np.nan, np.nan, 1)
+    half = float(t.ppf(0.975, n - 1) * kept.std(ddof=1) / np.sqrt(n))
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def permutation_test(differences: npt.ArrayLike) -> float:
+    """Two-sided paired permutation test of the mean difference.
+
+    Under the null hypothesis each pair could as well be the other way round, so each difference's
+    sign is a coin. The p-value is the share of sign patterns whose mean is at least as far from
+    zero as the observed one: of all 2^n patterns up to 20 pairs, of 200 000 seeded draws beyond
+    (the observed pattern counted in, so that p is never 0).
+
+    Args:
+        differences: one number per pair; NaN are left out.
+
+    Returns:
+        p, in (0, 1]; NaN without pairs.
+
+    """
+    d = np.asarray(differences, dtype=np.float64).ravel()
+    d = d[~np.isnan(d)]
+    n = len(d)
+    if n == 0:
+        return float("nan")
+    observed = abs(d.sum())
+    # Sums of the same numbers in another order differ in the last bits: they are still equal.
+    least = observed - 1e-9 * max(np.abs(d).sum(), 1e-300)
+    if n <= EXACT_UP_TO:
+        sums = np.zeros(1)
+        # By symmetry the first sign may stay as it is.
+        for i, value in enumerate(d):
+            sums = sums + value if i == 0 else np.concatenate([sums + value, sums - value])
+        return float(np.mean(np.abs(sums) >= least))
+    rng = np.random.default_rng(SEED)
+    hits, left = 1, DRAWS
+    while left:
+        count = min(left, 20_000)
+        signs = rng.integers(0, 2, (count, n), dtype=np.int8) * 2.0 - 1.0
+        hits += int(np.count_nonzero(np.abs(signs @ d) >= least))
+        left -= count
+    return hits / (DRAWS + 1)
+
+
+def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Holm's step-down correction: the chance of any false alarm among all rows stays below p.
+
+    Args:
+        p_values: shape (rows,); NaN stay NaN and do not count as tests.
+
+    Returns:
+        corrected p-values, shape (rows,).
+
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(p.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    return corrected
