@@ -23,6 +23,27 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
+# What the report is made of; sweeps that are done already are not run again.
+SPIRAL := spiral-fig4 spiral-phase spiral-confirm
+DIGITS := digits-mlp digits-confirm
+
+reproduce: .venv/installed
+	@for name in $(SPIRAL) $(DIGITS); do $(BIN)/tiltcli sweep sweeps/$$name.toml || exit; done
+	@for name in spiral-confirm digits-confirm; do \
+	  $(BIN)/tiltcli compare $$name@loss.kind=static $$name@loss.kind=dynamical || exit; done
+	@$(BIN)/tiltcli report $(SPIRAL) $(DIGITS) -o results/REPORT.md
+
+# The confirmation alone, on eight seeds of its own: under a minute.
+quick: .venv/installed
+	@$(BIN)/tiltcli sweep sweeps/spiral-confirm.toml --set name=spiral-quick \
+	  --set 'train.seeds={ range = [200, 208, 1] }'
+	@$(BIN)/tiltcli compare spiral-quick@loss.kind=static spiral-quick@loss.kind=dynamical
+	@$(BIN)/tiltcli report spiral-quick -o results/QUICK.md
+
+# The report and figures that the README shows.
+figures: reproduce
+	@$(BIN)/tiltcli report $(SPIRAL) $(DIGITS) -o results/published/REPORT.md
+
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
 

@@ -34,20 +34,26 @@ class Progress:
         total_steps: optimiser updates of the jobs to do.
         ended: jobs ended now, by outcome.
         steps: optimiser updates made now.
+        total_work: what the jobs to do cost, in a unit of its own: a wide network's step counts
+            for more, so that the time left can be told from the share done.
+        work: of it, done now.
 
     """
 
     total: int = 0
     before: int = 0
     total_steps: int = 0
+    total_work: float = 0.0
+    work: float = 0.0
     ended: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add_steps(self, steps: int) -> None:
-        """Count updates; called from the workers' threads."""
+    def add_steps(self, job: Job, steps: int) -> None:
+        """Count updates of a job; called from the workers' threads."""
         with self._lock:
             self.steps += steps
+            self.work += steps * _step_cost(job)
 
     @property
     def done(self) -> int:
@@ -196,10 +202,13 @@ def run_sweep(
             writer.retry(again)
         todo = [job for job in sweep.jobs if job.id not in skip]
         # The longest first, so that no core is left with a long one at the end.
-        todo.sort(key=lambda job: -_cost(job))
+        todo.sort(key=lambda job: -int(job["train.epochs"]) * _step_cost(job))
         progress.total = len(sweep.jobs)
         progress.before = len(sweep.jobs) - len(todo)
-        progress.total_steps = sum(total_steps(job, len(dataset_of(job).train)) for job in todo)
+        for job in todo:
+            steps = total_steps(job, len(dataset_of(job).train))
+            progress.total_steps += steps
+            progress.total_work += steps * _step_cost(job)
         spool = writer.folder / "metrics"
         stopped = stop.is_set
         try:
@@ -238,8 +247,9 @@ def run_sweep(
     )
 
 
-def _cost(job: Job) -> float:
-    return float(job["train.epochs"]) * (float(job["model.width"]) + 20)
+def _step_cost(job: Job) -> float:
+    """Cost of a step in a unit of its own: one part grows with the width, one does not."""
+    return float(job["model.width"]) + 20.0
 
 
 def _results(
@@ -270,8 +280,9 @@ def _results(
             continue
         if engine != "fused" and one.result is not None:
             progress.add_steps(
+                one.task.job,
                 int(one.result.row["epochs"])
-                * steps_per_epoch(one.task.job, one.result.row["train_samples"])
+                * steps_per_epoch(one.task.job, one.result.row["train_samples"]),
             )
         yield one.result
 
@@ -280,14 +291,14 @@ def _never() -> bool:
     return False
 
 
-def _uncounted(_: int) -> None:
+def _uncounted(_: Job, __: int) -> None:
     return None
 
 
 def train_job(
     task: Task,
     stopped: Callable[[], bool] = _never,
-    count: Callable[[int], None] = _uncounted,
+    count: Callable[[Job, int], None] = _uncounted,
 ) -> Finished | None:
     """Train one job, whatever happens: an exception becomes a failed job.
 
@@ -305,7 +316,7 @@ def train_job(
                 ending = item
             else:
                 spool.add(item)
-                count(item.updates)
+                count(job, item.updates)
         assert ending is not None
         row = {
             "job": job.id,

@@ -42,9 +42,9 @@ def describe(progress: Progress, seconds: float) -> str:
     parts = [f"{progress.done}/{progress.total} jobs"]
     parts += [f"{progress.ended[o]} {o}" for o in ("diverged", "failed") if progress.ended[o]]
     parts.append(f"{rate:,.0f} steps/s")
-    left = progress.total_steps - progress.steps
-    if rate > 0 and left > 0:
-        parts.append(f"{clock(left / rate)} left")
+    left = progress.total_work - progress.work
+    if progress.work > 0 and left > 0:
+        parts.append(f"{clock(left / progress.work * seconds)} left")
     return ", ".join(parts)
 
 
@@ -82,10 +82,10 @@ def _bar(progress: Progress, name: str, ended: threading.Event) -> None:
         task = bar.add_task("", total=1, name=name, text="starting")
         while not ended.wait(0.1):
             seconds = time.monotonic() - started
-            total = max(progress.total_steps, 1)
+            total = max(progress.total_work, 1.0)
             bar.update(
                 task,
                 total=total,
-                completed=min(progress.steps, total),
+                completed=min(progress.work, total),
                 text=describe(progress, seconds),
             )

@@ -61,7 +61,8 @@ def curves(
                 _band(panel, cell, metrics, metric, colour, label)
             more = f" (best {MOST_CELLS} of {len(cells)})" if len(cells) > MOST_CELLS else ""
             panel.set_title(f"width {width}{more}")
-            panel.legend(fontsize=7)
+            panel.legend(fontsize=7, frameon=True, framealpha=0.75, edgecolor="none")
+            panel.locator_params(axis="x", nbins=4)
             if number % columns == 0:
                 panel.set_ylabel(metric.replace("_", " "))
             if number + columns >= len(widths):

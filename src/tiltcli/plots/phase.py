@@ -127,8 +127,14 @@ def _draw(figure: Figure, panel: Axes, one: Map, metric: str) -> None:
         # A scale over nothing would paint noise as structure.
         middle = (low + high) / 2
         low, high = middle - 5e-4, middle + 5e-4
+    margin = 0.02 * (high - low)  # so that a mark at either end is seen whole
     image = panel.imshow(
-        one.means, cmap="cividis", vmin=low, vmax=high, origin="lower", aspect="auto"
+        one.means,
+        cmap="cividis",
+        vmin=low - margin,
+        vmax=high + margin,
+        origin="lower",
+        aspect="auto",
     )
     panel.set_xticks(range(len(one.periods)), [str(p) for p in one.periods])
     panel.set_yticks(range(len(one.amplitudes)), [f"{a:g}" for a in one.amplitudes])
