@@ -35,9 +35,10 @@ def command(*words):
     return [sys.executable, "-m", "tiltcli", *map(str, words)]
 
 
-def tilt(*words, cwd, **options):
+def tilt(*words, cwd, extra_env=None, **options):
     """Run the tool in a process of its own."""
     environment = {**os.environ, "PYTHONWARNINGS": "default", "COLUMNS": "100", "NO_COLOR": "1"}
+    environment |= extra_env or {}
     return subprocess.run(
         command(*words),
         cwd=cwd,

@@ -8,7 +8,8 @@ import pytest
 
 import tiltcli
 from helpers import tilt, write_grid
-from tiltcli.claims import Verdict, accuracy_claims, verdict_of
+from tiltcli.claims import Verdict, verdict_of
+from tiltcli.claims.accuracy import accuracy_claims
 from tiltcli.comparison import compare
 from tiltcli.records import UserError
 from tiltcli.statistics import Estimate

@@ -334,10 +334,10 @@ def test_failed_jobs_are_kept_named_and_retried(tmp_path, monkeypatch):
     original = runner.load_engine
 
     def flawed(name):
-        def train(job, data, stop):
+        def train(job, data, context):
             if job["train.seed"] == 1:
                 raise RuntimeError("the dog ate it")
-            yield from original(name)(job, data, stop)
+            yield from original(name)(job, data, context)
 
         return train
 

@@ -224,7 +224,7 @@ def _why_no_pairs(
     for key in pair:
         in_a, in_b = (set(frame[key].dropna().tolist()) for frame in (a, b))
         if not in_a & in_b:
-            shown = (listing(sorted(values, key=str), 6) for values in (in_a, in_b))
+            shown = (listing(sorted(values), 6) for values in (in_a, in_b))
             apart.append(f"{key} ({' against '.join(shown)})")
     why = "they have no value in common of " + "; ".join(apart) if apart else "no two jobs agree"
     return f"no job of {name_a} has a partner in {name_b}: {why}"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiltcli.engines import Ending, Interrupted, load_engine
+from tiltcli.engines import Context, Ending, Interrupted, load_engine
 from tiltcli.runner import dataset_of, total_steps
 from tiltcli.spec import Job
 
@@ -46,9 +46,8 @@ def _trial(job: Job, engine: str) -> float:
     started = time.perf_counter()
     steps = 0
     try:
-        for item in load_engine(engine)(
-            job, dataset_of(job), lambda: time.perf_counter() - started > TRIAL_SECONDS
-        ):
+        context = Context(lambda: time.perf_counter() - started > TRIAL_SECONDS)
+        for item in load_engine(engine)(job, dataset_of(job), context):
             if not isinstance(item, Ending):
                 steps += item.updates
     except Interrupted:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from tiltcli.claims import Finding, accuracy_claims
+from tiltcli.claims import Finding
+from tiltcli.claims.accuracy import accuracy_claims
 from tiltcli.comparison import Comparison, compare
 from tiltcli.confirm import choose
 from tiltcli.records import UserError

@@ -14,7 +14,7 @@ from typing import Any
 
 from tiltcli.data import Dataset, load_dataset
 from tiltcli.data.datasets import source_path
-from tiltcli.engines import Ending, Interrupted, choose_engine, load_engine
+from tiltcli.engines import Context, Ending, Interrupted, choose_engine, load_engine
 from tiltcli.engines.base import steps_per_epoch
 from tiltcli.executors import Done, cores, run_processes, run_threads
 from tiltcli.initial import initial_weights
@@ -311,7 +311,7 @@ def train_job(
     try:
         data = dataset_of(job)
         ending: Ending | None = None
-        for item in load_engine(task.engine)(job, data, stopped):
+        for item in load_engine(task.engine)(job, data, Context(stopped)):
             if isinstance(item, Ending):
                 ending = item
             else:

@@ -121,7 +121,7 @@ def select(frame: pd.DataFrame, conditions: Sequence[Condition], name: str = "")
         raise UserError(*faults)
     if not kept.any() and len(frame):
         has = "; ".join(
-            f"{c.key} there: {listing(sorted(frame[c.key].dropna().unique().tolist(), key=str))}"
+            f"{c.key} there: {listing(sorted(frame[c.key].dropna().unique().tolist()))}"
             for c in conditions
         )
         where = f"{name}: " if name else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tiltcli.engines.base import Block, Ending, Engine, Interrupted
+from tiltcli.engines.base import Block, Context, Ending, Engine, Interrupted
 from tiltcli.records import UserError
 from tiltcli.spec import Job
 
@@ -41,4 +41,13 @@ def load_engine(name: str) -> Engine:
     return torch_loop.train
 
 
-__all__ = ["NAMES", "Block", "Ending", "Engine", "Interrupted", "choose_engine", "load_engine"]
+__all__ = [
+    "NAMES",
+    "Block",
+    "Context",
+    "Ending",
+    "Engine",
+    "Interrupted",
+    "choose_engine",
+    "load_engine",
+]

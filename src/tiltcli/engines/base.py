@@ -66,12 +66,26 @@ class Interrupted(Exception):
     """Raised out of a training that was asked to stop."""
 
 
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Context:
+    """What surrounds a training without changing its numbers.
+
+    Attributes:
+        stop: when it returns true, the training ends with `Interrupted`.
+
+    """
+
+    stop: Callable[[], bool] = _never
+
+
 class Engine(Protocol):
     """The one signature of all engines."""
 
-    def __call__(
-        self, job: Job, data: Dataset, stop: Callable[[], bool]
-    ) -> Iterator[Block | Ending]:
+    def __call__(self, job: Job, data: Dataset, context: Context) -> Iterator[Block | Ending]:
         """Train a job, yielding its metrics as they come and at last its ending."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +12,7 @@ from tiltcli.data import Dataset, Part
 from tiltcli.engines.base import (
     Array,
     Block,
+    Context,
     Ending,
     Interrupted,
     class_weights,
@@ -47,11 +48,11 @@ def _gammas(schedule: Schedule | None, begin: int, count: int, classes: int) -> 
     return gammas
 
 
-def train(job: Job, data: Dataset, stop: Callable[[], bool]) -> Iterator[Block | Ending]:
+def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Ending]:
     """Train a job; see `tiltcli.engines.base.Engine`.
 
     Raises:
-        Interrupted: when `stop()` became true.
+        Interrupted: when `context.stop()` became true.
 
     """
     classes, total = data.classes, int(job["train.epochs"])
@@ -70,7 +71,7 @@ def train(job: Job, data: Dataset, stop: Callable[[], bool]) -> Iterator[Block |
     begin, size = 0, FIRST_BLOCK
     # Steps 0 … total are looked at; the last is only measured, no update follows it.
     while begin <= total:
-        if stop():
+        if context.stop():
             raise Interrupted
         steps = np.arange(begin, min(begin + size, total + 1), dtype=np.int64)
         record = (steps % every == 0) | (steps == total)

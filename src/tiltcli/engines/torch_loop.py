@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from tiltcli.data import Dataset, Part
 from tiltcli.engines.base import (
     EXPLODED,
     Block,
+    Context,
     Ending,
     Interrupted,
     class_weights,
@@ -33,11 +34,11 @@ BLOCK_SECONDS = 0.5
 BLOCK_ROWS = 1 << 14
 
 
-def train(job: Job, data: Dataset, stop: Callable[[], bool]) -> Iterator[Block | Ending]:
+def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Ending]:
     """Train a job; see `tiltcli.engines.base.Engine`.
 
     Raises:
-        Interrupted: when `stop()` became true.
+        Interrupted: when `context.stop()` became true.
 
     """
     run = _Training(job, data)
@@ -46,7 +47,7 @@ def train(job: Job, data: Dataset, stop: Callable[[], bool]) -> Iterator[Block |
     epochs, every = int(job["train.epochs"]), int(job["train.log_every"])
     outcome, note, ended = Outcome.COMPLETED, "", epochs
     for epoch in range(epochs + 1):
-        if stop():
+        if context.stop():
             raise Interrupted
         logged = epoch % every == 0 or epoch == epochs
         row, worst = run.epoch(epoch, logged, final=epoch == epochs)

@@ -2,53 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
-import numpy as np
 import pandas as pd
 
+from tiltcli.claims.verdicts import Finding, verdict_of
 from tiltcli.comparison import OVER, UNDER, Comparison
-from tiltcli.statistics import Estimate, mean_interval, permutation_test
-
-
-class Verdict(StrEnum):
-    """What a measurement says of a claim."""
-
-    HELD = "held"
-    NOT_HELD = "not held"
-    INCONCLUSIVE = "inconclusive"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A claim with its measurement.
-
-    Attributes:
-        claim: what is claimed.
-        verdict: held if the 95% interval lies above zero, not held if it lies below or is zero,
-            else inconclusive.
-        measured: what the number is.
-        estimate: mean difference, interval, and number of seeds.
-        p: two-sided exact paired permutation test over the seeds.
-
-    """
-
-    claim: str
-    verdict: Verdict
-    measured: str
-    estimate: Estimate
-    p: float
-
-
-def verdict_of(estimate: Estimate) -> Verdict:
-    """Verdict on "the mean is above zero", by the interval alone."""
-    if np.isnan(estimate.low):
-        return Verdict.INCONCLUSIVE
-    if estimate.low > 0:
-        return Verdict.HELD
-    return Verdict.NOT_HELD if estimate.high <= 0 else Verdict.INCONCLUSIVE
-
+from tiltcli.statistics import mean_interval, permutation_test
 
 CLAIMS = (
     (UNDER, "train_accuracy", "Underparameterised: dynamical reaches a higher training accuracy"),

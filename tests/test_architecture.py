@@ -1,0 +1,115 @@
+"""The house: data flows one way, heavy libraries stay where they belong, files stay readable."""
+
+import ast
+from pathlib import Path
+
+SOURCE = Path("src/tiltcli")
+
+LAYERS = [
+    {"records", "schedule"},
+    {"spec", "statistics"},
+    {"data", "losses", "selection"},
+    {"initial"},
+    {"models"},
+    {"engines"},
+    {"analysis"},
+    {"executors", "store"},
+    {"runner", "comparison"},
+    {"estimate", "confirm", "claims", "tables"},
+    {"plots"},
+    {"traces"},
+    {"report"},
+    {"api"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def modules():
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def room(path):
+    first = path.relative_to(SOURCE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(path):
+    """(module, whether it is only for type checkers) of every import of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in typing_only
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, id(node) in typing_only
+            if node.module == "tiltcli":
+                for alias in node.names:
+                    yield f"tiltcli.{alias.name}", id(node) in typing_only
+
+
+def test_every_room_has_its_layer():
+    rooms = {room(path) for path in modules()} - {"__init__"}
+    assert rooms <= set(LEVEL), rooms - set(LEVEL)
+
+
+def test_imports_point_down():
+    wrong = []
+    for path in modules():
+        here = room(path)
+        if here == "__init__":
+            continue
+        for name, typing_only in imports(path):
+            parts = name.split(".")
+            if parts[0] != "tiltcli" or len(parts) < 2 or parts[1] not in LEVEL or typing_only:
+                continue
+            if parts[1] != here and LEVEL[parts[1]] >= LEVEL[here]:
+                wrong.append(f"{path}: {name}")
+    assert not wrong
+
+
+def test_heavy_libraries_stay_in_their_rooms():
+    allowed = {
+        "torch": {"losses", "models", "engines", "executors", "analysis"},
+        "numba": {"engines", "analysis"},
+        "matplotlib": {"plots"},
+        "typer": {"cli"},
+        "rich": {"cli"},
+    }
+    wrong = [
+        f"{path}: {name}"
+        for path in modules()
+        for name, typing_only in imports(path)
+        if not typing_only
+        and name.split(".")[0] in allowed
+        and room(path) not in allowed[name.split(".")[0]]
+    ]
+    assert not wrong
+
+
+def test_one_definition_of_the_schedule():
+    """No file but schedule.py computes class weights."""
+    for path in modules():
+        if path.name != "schedule.py":
+            assert "2.0 * (self.amplitude" not in path.read_text(encoding="utf-8")
+
+
+def test_files_can_be_read_in_one_sitting():
+    long = {str(p): n for p in modules() if (n := len(p.read_text().splitlines())) > 450}
+    assert not long
+
+
+def test_no_place_of_this_machine_is_committed():
+    tracked = [*Path("src").rglob("*.py"), *Path("sweeps").glob("*.toml"), Path("constraints.txt")]
+    tracked += [Path("pyproject.toml"), Path("Makefile"), Path("README.md")]
+    for path in tracked:
+        text = path.read_text(encoding="utf-8")
+        assert "://" not in text or path.name == "README.md" or "index" not in text
+        assert "/home/" not in text

@@ -1,0 +1,180 @@
+"""The command line as a user meets it: help, exit codes, wrong guesses, nothing heavy loaded."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from helpers import GRID, tilt, write_grid
+
+COMMANDS = ["compare", "confirm", "new", "plot", "report", "runs", "sweep"]
+
+
+def test_help_lists_every_command_with_an_example(tmp_path):
+    page = tilt("--help", cwd=tmp_path)
+    assert page.returncode == 0
+    for name in COMMANDS:
+        assert name in page.stdout
+        for flag in ("--help", "-h"):
+            own = tilt(name, flag, cwd=tmp_path)
+            assert own.returncode == 0
+            assert f"Example: tiltcli {name}" in own.stdout
+
+
+def test_every_command_is_known_here():
+    code = "import tiltcli.cli.app as a; from tiltcli.cli import compare, confirm, new, plot, "
+    code += "report, runs, sweep; print(sorted(c.callback.__name__ for c in "
+    code += "a.app.registered_commands))"
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert shown.stdout.strip() == str(COMMANDS)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(tmp_path, words):
+    code = (
+        "import sys; sys.argv = ['tiltcli', *sys.argv[1:]]\n"
+        "from tiltcli.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "known = {'torch', 'numba', 'pandas', 'pyarrow', 'matplotlib', 'numpy'}\n"
+        "heavy = known & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code, *words], check=True, capture_output=True, text=True
+    )
+    assert shown.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_import_loads_neither_torch_nor_numba():
+    code = "import sys, tiltcli; print({'torch', 'numba'} & set(sys.modules), tiltcli.__all__)"
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert shown.stdout.startswith("set()")
+
+
+def test_public_names_are_there_and_documented():
+    import tiltcli
+
+    for name in tiltcli.__all__:
+        assert getattr(tiltcli, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        _ = tiltcli.nope
+
+
+def test_dry_run_writes_nothing(tmp_path):
+    write_grid(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    shown = tilt("sweep", "grid.toml", "--dry-run", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "18 jobs (24 combinations, 6 duplicates removed)" in shown.stdout
+    assert "estimated time" in shown.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+BROKEN = {
+    "a typing error": ("[model]", "[modle]", "did you mean model"),
+    "a wrong key": ("width =", "widht =", "did you mean"),
+    "a text for a number": ("epochs = 200", 'epochs = "many"', "train.epochs"),
+    "an amplitude below one": ("[3, 10]", "[0.5, 10]", "loss.amplitude"),
+    "a wrong choice": ('"spiral"', '"spirals"', "spiral"),
+    "an unclosed list": ("[4, 8]", "[4, 8", "not valid TOML"),
+    "an empty axis": ("[4, 8]", "[]", "model.width"),
+    "a zero period": ("[20]", "[0]", "loss.period"),
+    "a range without end": ("[4, 8]", "{ range = [1] }", "model.width"),
+    "a negative rate": ("epochs = 200", "epochs = 200\nlr = -1", "train.lr"),
+    "a missing setting": ("width = [4, 8]", "", "model.width"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_grids_write_nothing(tmp_path, name):
+    old, new, said = BROKEN[name]
+    assert old in GRID
+    write_grid(tmp_path, GRID.replace(old, new))
+    refused = tilt("sweep", "grid.toml", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.toml"]
+
+
+def test_all_faults_at_once(tmp_path):
+    text = GRID
+    for name in ("a text for a number", "an amplitude below one", "a zero period"):
+        text = text.replace(*BROKEN[name][:2])
+    write_grid(tmp_path, text)
+    refused = tilt("sweep", "grid.toml", cwd=tmp_path)
+    assert refused.returncode == 2
+    faults = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+    assert len(faults) == 3
+    assert all("grid.toml:" in line for line in faults)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sweep", "nope.toml"], "no such file"),
+        (["sweep"], "Missing argument"),
+        (["swep", "grid.toml"], "No such command"),
+        (["sweep", "grid.toml", "--engine", "fuse"], "fused"),
+        (["sweep", "grid.toml", "--workers", "0"], "workers"),
+        (["sweep", "grid.toml", "--set", "model.widht=3"], "did you mean model.width"),
+        (["sweep", "grid.toml", "--set", "train.epochs"], "key=value"),
+        (["runs", "nope"], "no run 'nope'"),
+        (["runs", "--format", "xml"], "allowed: table, json"),
+        (["new", "sprial"], "did you mean spiral"),
+    ],
+)
+def test_wrong_guesses(tmp_path, words, said):
+    write_grid(tmp_path)
+    refused = tilt(*words, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert said in refused.stderr.replace("\n", " ")
+    assert "Traceback" not in refused.stderr
+
+
+def test_results_that_cannot_be_written(tmp_path):
+    write_grid(tmp_path)
+    (tmp_path / "results").write_text("a file, not a folder")
+    refused = tilt("sweep", "grid.toml", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "cannot be written" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_sweep_tells_and_runs_lists(tmp_path):
+    write_grid(tmp_path)
+    done = tilt("sweep", "grid.toml", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "18 completed (18 of 18 jobs" in done.stderr
+    assert done.stdout == ""
+    again = tilt("sweep", "grid.toml", cwd=tmp_path)
+    assert "nothing to do; 18 were done before" in again.stderr
+    page = json.loads(tilt("runs", "--format", "json", cwd=tmp_path).stdout)
+    assert page["runs"][0]["completed"] == 18
+    assert "model.width: 4, 8" in tilt("runs", "grid", cwd=tmp_path).stdout
+
+
+def test_diverged_jobs_are_no_error(tmp_path):
+    write_grid(tmp_path, GRID.replace("epochs = 200", "epochs = 200\nlr = 1e12"))
+    done = tilt("sweep", "grid.toml", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "18 diverged" in done.stderr
+
+
+@pytest.mark.parametrize("template", ["spiral", "table"])
+def test_new_grids_are_valid(tmp_path, template):
+    text = tilt("new", template, cwd=tmp_path).stdout
+    (tmp_path / "grid.toml").write_text(text)
+    if template == "table":
+        rows = "\n".join(f"{i},{i % 7},{'ab'[i % 2]}" for i in range(40))
+        (tmp_path / "mine.csv").write_text("x1,x2,label\n" + rows + "\n")
+    shown = tilt("sweep", "grid.toml", "--dry-run", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert f"my-{template}: " in shown.stdout
+
+
+def test_no_colour_codes_off_a_terminal(tmp_path):
+    for words in (["--help"], ["sweep", "--help"], ["runs"], ["--no-color", "runs"]):
+        shown = tilt(*words, cwd=tmp_path, extra_env={"NO_COLOR": ""})
+        assert "\x1b" not in shown.stdout + shown.stderr

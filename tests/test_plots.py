@@ -1,0 +1,167 @@
+"""What is drawn is what was measured; files are the same bytes twice; errors are told."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tiltcli
+from helpers import GRID, tilt, write_grid
+from tiltcli.plots.curves import curves
+from tiltcli.plots.gamma import gamma_figure
+from tiltcli.plots.phase import phase, phase_maps
+from tiltcli.plots.style import save, thin
+from tiltcli.records import UserError
+from tiltcli.schedule import Schedule
+
+
+def job(kind, width, amplitude, period, value, outcome="completed"):
+    return {
+        "job": f"{kind}{width}{amplitude}{period}{value}",
+        "outcome": outcome,
+        "model.width": width,
+        "loss.kind": kind,
+        "loss.amplitude": amplitude,
+        "loss.period": period,
+        "val_accuracy": value,
+    }
+
+
+JOBS = pd.DataFrame(
+    [
+        job("static", 10, None, None, 0.3),
+        job("static", 10, None, None, 0.5),
+        job("dynamical", 10, 3.0, 10, 0.6),
+        job("dynamical", 10, 3.0, 10, 0.8),
+        job("dynamical", 10, 3.0, 50, 0.2),
+        job("dynamical", 10, 3.0, 50, np.nan, "diverged"),
+        job("dynamical", 10, 70.0, 10, np.nan, "diverged"),
+        job("dynamical", 30, 70.0, 50, 0.9),
+    ]
+)
+
+
+def test_phase_map_holds_the_means():
+    first, second = phase_maps(JOBS, "val_accuracy")
+    assert (first.amplitudes, first.periods) == ((3.0, 70.0), (10, 50))
+    np.testing.assert_allclose(first.means, [[0.7, 0.2], [np.nan, np.nan]])
+    assert first.jobs.tolist() == [[2, 2], [1, 0]]
+    assert first.lost.tolist() == [[0, 1], [1, 0]]
+    assert first.static == pytest.approx(0.4)
+    assert np.isnan(second.static)
+
+
+def test_phase_is_drawn_as_computed():
+    figure = phase(JOBS, "val_accuracy")
+    panels = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in panels] == ["width 10", "width 30"]
+    drawn = panels[0].images[0].get_array()
+    np.testing.assert_allclose(np.ma.filled(drawn, np.nan), [[0.7, 0.2], [np.nan, np.nan]])
+    texts = {text.get_text() for text in panels[0].texts}
+    assert texts == {"0.700", "0.200", "1/2 lost", "1/1 lost"}
+    marks = [line.get_ydata()[0] for axes in figure.axes for line in axes.lines]
+    assert marks == [pytest.approx(0.4)]  # only width 10 has a static loss
+
+
+@pytest.mark.parametrize(
+    ("jobs", "metric", "said"),
+    [
+        (JOBS, "val_acuracy", "did you mean val_accuracy"),
+        (JOBS[JOBS["loss.kind"] == "static"], "val_accuracy", "needs dynamical jobs"),
+        (JOBS.assign(val_accuracy=np.nan), "val_accuracy", "is empty"),
+    ],
+)
+def test_phase_refuses(jobs, metric, said):
+    with pytest.raises(UserError, match=said):
+        phase(jobs, metric)
+
+
+def test_thinning_keeps_the_extremes():
+    values = np.sin(np.arange(70_000) / 3.0)
+    values[31_234], values[50_001] = 9.0, -9.0
+    kept = thin(values, 500)
+    assert len(kept) <= 1002
+    assert {0, 31_234, 50_001, 69_999} <= set(kept.tolist())
+    assert (np.diff(kept) > 0).all()
+    assert thin(np.arange(10.0)).tolist() == list(range(10))
+
+
+def test_gamma_is_the_schedule():
+    schedule = Schedule(3, 5.0, 10, 1)
+    panel = gamma_figure(schedule).axes[0]
+    lines = [line for line in panel.lines if line.get_label().startswith("class")]
+    assert len(lines) == 3
+    for i, line in enumerate(lines):
+        np.testing.assert_allclose(line.get_ydata(), schedule.gamma(np.arange(34))[:, i])
+
+
+def test_curves_draw_means():
+    metrics = pd.DataFrame(
+        [
+            {"job": one, "epoch": epoch, "train_accuracy": 0.1 * epoch + i * 0.05}
+            for i, one in enumerate(JOBS["job"])
+            for epoch in range(3)
+        ]
+    )
+    panel = curves(JOBS.assign(train_accuracy=0.1), metrics, "train_accuracy").axes[0]
+    static = next(line for line in panel.lines if line.get_label() == "static")
+    np.testing.assert_allclose(static.get_ydata(), [0.025, 0.125, 0.225])
+    with pytest.raises(UserError, match="did you mean train_accuracy"):
+        curves(JOBS, metrics, "train_acuracy")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plots")
+    tiltcli.sweep(write_grid(path), results=path / "results")
+    single = GRID.replace('["static", "dynamical"]', '"dynamical"').replace("[3, 10]", "10")
+    single = single.replace("[4, 8]", "4").replace("seeds = 3", "seeds = 1")
+    single = single.replace("log_every = 50", "log_every = 1")
+    tiltcli.sweep(write_grid(path, single, "single"), results=path / "results")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["phase", "gamma", "trace", "curves"])
+def test_command_draws_every_kind(folder, kind):
+    shown = tilt("plot", kind, "grid", cwd=folder)
+    assert shown.returncode == 0, shown.stderr
+    path = folder / shown.stdout.strip()
+    assert path == folder / "results" / "grid" / "figures" / f"{kind}.png"
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_the_same_run_gives_the_same_bytes(folder, suffix):
+    figures = []
+    for name in ("one", "two"):
+        path = folder / f"{name}.{suffix}"
+        words = ("plot", "trace", "single", "-o", path, "--zoom", "20,60")
+        assert tilt(*words, cwd=folder).returncode == 0
+        figures.append(path.read_bytes())
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fase", "grid"], "did you mean phase"),
+        (["phase", "nope"], "no run 'nope'"),
+        (["phase", "grid", "--metric", "val_acc"], "did you mean val_accuracy"),
+        (["trace", "grid", "--job", "zzz"], "no job zzz"),
+        (["trace", "grid", "--zoom", "5,1"], "two rising whole numbers"),
+        (["trace", "single", "--zoom", "9000,9100"], "fewer than two logged steps"),
+        (["gamma", "grid", "--where", "loss.kind == static"], "do not change"),
+        (["phase", "grid", "-o", "x.jpeg"], "ends in one of"),
+        (["phase", "grid", "-o", "no/x.png"], "there is no folder"),
+    ],
+)
+def test_wrong_guesses(folder, words, said):
+    refused = tilt("plot", *words, cwd=folder)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_save_refuses_before_it_writes(tmp_path):
+    with pytest.raises(UserError, match="ends in one of"):
+        save(gamma_figure(Schedule(2, 2.0, 4)), tmp_path / "figure.bmp")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,113 @@
+"""Reports and confirmation grids: chosen on validation, judged on fresh seeds, said as measured."""
+
+import pandas as pd
+import pytest
+
+import tiltcli
+from helpers import GRID, tilt, write_grid
+from tiltcli.confirm import choose
+from tiltcli.records import UserError
+from tiltcli.spec import load_sweep
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report")
+    grid = GRID.replace("period = [20]", "period = [20, 40]").replace(
+        "epochs = 200", "epochs = 900"
+    )
+    write_grid(path, grid, "phase")
+    assert tilt("sweep", "phase.toml", cwd=path).returncode == 0
+    written = tilt("confirm", "phase", "-o", "confirm.toml", "--seeds", "6", cwd=path)
+    assert written.returncode == 0, written.stderr
+    assert tilt("sweep", "confirm.toml", cwd=path).returncode == 0
+    return path
+
+
+def test_confirmation_is_what_validation_chose_on_fresh_seeds(folder):
+    sweep = load_sweep(folder / "confirm.toml")
+    assert sweep.name == "phase-confirm"
+    assert len(sweep.jobs) == 2 * 2 * 6
+    jobs = tiltcli.read("phase", folder / "results").jobs
+    dynamical = jobs[jobs["loss.kind"] == "dynamical"]
+    for width in (4, 8):
+        means = dynamical[dynamical["model.width"] == width].groupby(
+            ["loss.amplitude", "loss.period"]
+        )["val_accuracy"]
+        best = means.mean().idxmax()
+        chosen = {
+            (job["loss.amplitude"], job["loss.period"])
+            for job in sweep.jobs
+            if job["loss.kind"] == "dynamical" and job["model.width"] == width
+        }
+        assert chosen == {best}
+    assert {job["train.seed"] for job in sweep.jobs} == set(range(100, 106))
+    assert {job["train.epochs"] for job in sweep.jobs} == {900}
+    assert {job["data.points_per_class"] for job in sweep.jobs} == {20}
+
+
+def test_cells_with_lost_jobs_are_not_chosen():
+    rows = [
+        {"outcome": outcome, "loss.kind": "dynamical", "model.width": 4, "loss.amplitude": a}
+        | {"loss.period": 9, "train.seed": seed, "val_accuracy": value}
+        for a, seed, value, outcome in [
+            (3.0, 0, 0.9, "completed"),
+            (3.0, 1, None, "diverged"),
+            (5.0, 0, 0.5, "completed"),
+            (5.0, 1, 0.7, "completed"),
+        ]
+    ]
+    axes = {"model.width": (4,), "loss.amplitude": (3.0, 5.0), "train.seed": (0, 1)}
+    (choice,) = choose(pd.DataFrame(rows), axes, "val_accuracy")
+    assert choice.cell == {"loss.amplitude": 5.0}
+    assert choice.score == pytest.approx(0.6)
+    assert (choice.jobs, choice.cells) == (2, 1)
+    with pytest.raises(UserError, match="did you mean val_accuracy"):
+        choose(pd.DataFrame(rows), axes, "val_acc")
+
+
+def test_report(folder):
+    shown = tilt("report", "phase", "phase-confirm", cwd=folder)
+    assert shown.returncode == 0, shown.stderr
+    text = (folder / "results" / "REPORT.md").read_text()
+    assert "| claim | run | verdict |" in text
+    assert "| phase-confirm | **" in text
+    assert "Its cells are those that validation chose in phase, on seeds it never used." in text
+    for line in text.splitlines():
+        if line.startswith("!["):
+            assert (folder / "results" / line.split("](")[1].rstrip(")")).is_file()
+    found = tiltcli.compare(
+        "phase-confirm@loss.kind=static",
+        "phase-confirm@loss.kind=dynamical",
+        results=folder / "results",
+    )
+    for value in found.rows["difference"]:
+        assert f"{value:+.4f}" in text
+
+
+def test_report_notices_cells_that_were_not_chosen(folder):
+    text = (folder / "confirm.toml").read_text()
+    other = text.replace("seeds = {", "lr = 1.0\nseeds = {").replace(
+        "amplitude = ", "amplitude = 1"
+    )
+    (folder / "other.toml").write_text(other)
+    words = ("sweep", "other.toml", "--set", "name=other", "--set", "train.seeds=2")
+    assert tilt(*words, cwd=folder).returncode == 0
+    assert tilt("report", "phase", "other", "-o", "other.md", cwd=folder).returncode == 0
+    assert "not those that validation chooses in phase" in (folder / "other.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["report", "nope"], "no run 'nope'"),
+        (["report", "phase", "-o", "x.docx"], "ends in .md"),
+        (["confirm", "phase", "--metric", "accuracy"], "did you mean"),
+        (["confirm", "phase", "-o", "no/such/file.toml"], "cannot be written"),
+    ],
+)
+def test_wrong_guesses(folder, words, said):
+    refused = tilt(*words, cwd=folder)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
