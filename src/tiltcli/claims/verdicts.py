@@ -27,8 +27,9 @@ class Finding:
         verdict: held if the 95% interval lies above zero, not held if it lies below or is zero,
             else inconclusive.
         measured: what the number is.
-        estimate: mean difference, interval, and number of seeds.
-        p: two-sided exact paired permutation test over the seeds.
+        estimate: mean difference, interval, and sample size.
+        p: two-sided exact paired permutation test over the sample; NaN without a test.
+        sample: what the sample is made of, in the plural.
 
     """
 
@@ -37,6 +38,7 @@ class Finding:
     measured: str
     estimate: Estimate
     p: float
+    sample: str = "seeds"
 
 
 def verdict_of(estimate: Estimate) -> Verdict:

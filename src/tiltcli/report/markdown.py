@@ -1,0 +1,139 @@
+"""The report as Markdown, its figures as pictures in a folder beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tiltcli.records import UserError
+from tiltcli.report.load import Run
+from tiltcli.report.origin import about, invocations, where_chosen
+from tiltcli.report.verdicts import Judged, judge, notes
+from tiltcli.tables import interval, number, p_value, to_markdown
+
+
+def to_text(runs: Sequence[Run], figures: Path, base: Path) -> str:
+    """Write the figures, return the text.
+
+    Args:
+        runs: what to report on. Those with one cell per width, static beside dynamical, are
+            judged; those with several cells get a phase diagram; a single training gets its
+            class weights and its trace.
+        figures: folder for the figures.
+        base: folder that the text will lie in.
+
+    """
+    lines = ["# Static against dynamical loss", "", *_verdicts(judge(runs))]
+    for run in runs:
+        lines += ["", f"## {_safe(run.name)}", "", _safe(about(run)), ""]
+        lines += _section(run, runs, figures, base)
+    lines += ["", "## How this was made", "", *_provenance(runs), ""]
+    return "\n".join(lines)
+
+
+def _verdicts(judged: Sequence[Judged]) -> list[str]:
+    lines = []
+    if judged:
+        lines = [
+            "| claim | run | verdict | measured | mean difference | 95% interval | n | p |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            *map(_verdict_row, judged),
+            "",
+        ]
+    said = notes(judged)
+    return [*lines, *(line for note in said for line in (note, ""))][:-1]
+
+
+def _verdict_row(one: Judged) -> str:
+    finding, estimate = one.finding, one.finding.estimate
+    return (
+        f"| {finding.claim} | {_safe(one.run)} | **{finding.verdict}** | {finding.measured} | "
+        f"{number(estimate.mean, sign=True)} | {interval(estimate.low, estimate.high)} | "
+        f"{estimate.n} {finding.sample} | {p_value(one.p)} |"
+    )
+
+
+def _section(run: Run, runs: Sequence[Run], figures: Path, base: Path) -> list[str]:
+    try:
+        if run.has_both and run.cells > 1:
+            return _phase_section(run, figures, base)
+        if run.has_both:
+            return _judged_section(run, runs, figures, base)
+        return _trace_section(run, figures, base)
+    except UserError as error:
+        return [_safe(str(error))]
+
+
+def _phase_section(run: Run, figures: Path, base: Path) -> list[str]:
+    from tiltcli.plots.phase import phase
+    from tiltcli.plots.style import save
+
+    metric = "val_accuracy" if "val_accuracy" in run.metrics else "train_accuracy"
+    path = figures / f"{run.name}-phase.png"
+    save(phase(run.tables.jobs, metric, run.name), path)
+    lines = [_image(f"Phase diagram of {run.name}", path, base), ""]
+    lines.append(f"The cell with the best mean {metric} of each width, on the same seeds:")
+    return [*lines, "", to_markdown(run.comparison(best=metric))]
+
+
+def _judged_section(run: Run, runs: Sequence[Run], figures: Path, base: Path) -> list[str]:
+    from tiltcli.plots.forest import forest
+    from tiltcli.plots.style import save
+
+    comparison = run.comparison()
+    path = figures / f"{run.name}-differences.png"
+    save(forest(comparison), path)
+    lines = [_image(f"Differences of {run.name}", path, base), ""]
+    chosen, sentence = where_chosen(run, runs)
+    sentence = _safe(sentence) if chosen is not False else f"**{_safe(sentence)}**"
+    return [*lines, sentence, "", to_markdown(comparison)]
+
+
+def _trace_section(run: Run, figures: Path, base: Path) -> list[str]:
+    from tiltcli.plots.gamma import gamma_figure
+    from tiltcli.plots.style import save
+    from tiltcli.plots.trace import trace
+    from tiltcli.traces import pick, trace_of
+
+    one = trace_of(run.tables, pick(run.folder, run.tables, dynamical=False))
+    lines = []
+    if one.schedule is not None:
+        path = figures / f"{run.name}-gamma.png"
+        save(gamma_figure(one.schedule, run.name), path)
+        lines += [_image(f"Class weights of {run.name}", path, base), ""]
+    path = figures / f"{run.name}-trace.png"
+    save(trace(one), path)
+    return [*lines, _image(f"Trace of {run.name}", path, base)]
+
+
+def _image(title: str, path: Path, base: Path) -> str:
+    where = Path(os.path.relpath(path, base)).as_posix()
+    if re.search(r"[\s()<>]", where):
+        where = f"<{re.sub('[<>]', lambda found: f'%{ord(found[0]):02X}', where)}>"
+    return f"![{_safe(title)}]({where})"
+
+
+def _safe(text: str) -> str:
+    """Text that Markdown shows as it is: a folder may be named anything."""
+    return re.sub(r"[<>|\[\]*]", lambda found: f"&#{ord(found[0])};", text)
+
+
+def _provenance(runs: Sequence[Run]) -> list[str]:
+    lines = []
+    for run in runs:
+        try:
+            last = invocations(run)[-1]
+            libraries = ", ".join(
+                f"{name} {last['libraries'][name]}"
+                for name in ("numpy", "numba", "torch")
+                if last["libraries"].get(name)
+            )
+            lines.append(
+                f"- {_safe(run.name)}: tiltcli {last['tiltcli']}, {last['processor']}, "
+                f"{last['cores']} cores, Python {last['python']}, {libraries}; {last['time'][:10]}"
+            )
+        except (KeyError, IndexError, TypeError, AttributeError):
+            lines.append(f"- {_safe(run.name)}: its provenance cannot be read")
+    return lines

@@ -1,0 +1,83 @@
+"""Where a run's cells were chosen, and on what machine it was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from tiltcli.confirm import choose
+from tiltcli.records import UserError
+from tiltcli.report.load import Run
+from tiltcli.spec import load_sweep
+
+
+def where_chosen(run: Run, runs: Sequence[Run]) -> tuple[bool | None, str]:
+    """Whether a run's cells are those that another run's validation chose, on other seeds.
+
+    Returns:
+        True if they are, False if they are others, None if no run here can tell; and a sentence.
+
+    """
+    columns = map(str, run.tables.jobs.columns)
+    data = [name for name in columns if name.startswith("data.") and name != "data.path"]
+    own = run.tables.jobs[data].drop_duplicates().reset_index(drop=True)
+    cells = _cells(run.dynamical)
+    for other in runs:
+        if other is run or other.cells < 2:
+            continue
+        if not other.tables.jobs[data].drop_duplicates().reset_index(drop=True).equals(own):
+            continue
+        try:
+            axes = load_sweep(other.folder / "sweep.toml").axes
+            choices = choose(other.tables.jobs, axes, "val_accuracy")
+        except UserError:
+            continue  # it has nothing to choose by
+        chosen = {
+            (
+                choice.group.get("model.width"),
+                choice.cell.get("loss.amplitude"),
+                choice.cell.get("loss.period"),
+            )
+            for choice in choices
+        }
+        again = set(run.tables.jobs["train.seed"]) & set(other.tables.jobs["train.seed"])
+        seeds = f"{len(again)} seeds are shared with it" if again else "on seeds it never used"
+        if cells <= chosen:
+            return True, f"Its cells are those that validation chose in {other.name}, {seeds}."
+        return False, (
+            f"Its cells are not those that validation chooses in {other.name} ({seeds}): "
+            f"`tiltcli confirm {other.name}` writes a grid of those."
+        )
+    return None, "Where its cells were chosen is not part of this report."
+
+
+def _cells(jobs: pd.DataFrame) -> set[tuple[Any, ...]]:
+    keys = ["model.width", "loss.amplitude", "loss.period"]
+    return {(int(w), float(a), int(t)) for w, a, t in jobs[keys].drop_duplicates().to_numpy()}
+
+
+def about(run: Run) -> str:
+    """One sentence on what a run is made of."""
+    jobs = run.tables.jobs
+    counts = jobs["outcome"].value_counts()
+    ended = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
+    seeds = jobs["train.seed"].nunique()
+    epochs = ", ".join(str(e) for e in sorted(jobs["train.epochs"].unique()))
+    return (
+        f"{len(jobs)} job{'s' if len(jobs) > 1 else ''} ({ended}); "
+        f"{seeds} seed{'s' if seeds > 1 else ''}; {epochs} epochs; "
+        f"{jobs['train_samples'].max():.0f} training samples; {jobs['seconds'].sum():.0f} "
+        "core-seconds of training."
+    )
+
+
+def invocations(run: Run) -> list[dict[str, Any]]:
+    """Every time the run was started, as its provenance has it; empty if that is unreadable."""
+    try:
+        page = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
+        return [dict(one) for one in page["invocations"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
