@@ -120,7 +120,7 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("kind", ["phase", "gamma", "trace", "curves"])
+@pytest.mark.parametrize("kind", ["phase", "gamma", "trace", "curves", "compare"])
 def test_command_draws_every_kind(folder, kind):
     shown = tilt("plot", kind, "grid", cwd=folder)
     assert shown.returncode == 0, shown.stderr
@@ -148,6 +148,9 @@ def test_the_same_run_gives_the_same_bytes(folder, suffix):
         (["phase", "grid", "--metric", "val_acc"], "did you mean val_accuracy"),
         (["trace", "grid", "--job", "zzz"], "no job zzz"),
         (["trace", "grid", "--zoom", "5,1"], "two rising whole numbers"),
+        (["gamma", "grid", "--zoom", "1,5"], "gamma has no use for --zoom"),
+        (["phase", "grid", "single"], "phase draws 1 run, not 2"),
+        (["phase", "grid", "--style", "darc"], "did you mean dark"),
         (["trace", "single", "--zoom", "9000,9100"], "fewer than two logged steps"),
         (["gamma", "grid", "--where", "loss.kind == static"], "do not change"),
         (["phase", "grid", "-o", "x.jpeg"], "ends in one of"),

@@ -4,30 +4,49 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiltcli.cli.app import app, say
+from tiltcli.cli.app import app
+from tiltcli.cli.kinds import KINDS, Request
 from tiltcli.cli.sweep import Results
 from tiltcli.records import UserError, listing, nearest
 
 if TYPE_CHECKING:
     from tiltcli.store.read import Tables
 
-KINDS = ("phase", "gamma", "trace", "curves")
+_TABLE = "\n".join(f"- {kind.name}: {kind.says}" for kind in KINDS.values())
 
 
-@app.command()
+@app.command(
+    help="Draw a run.\n\n"
+    "Example: [bold]tiltcli plot phase spiral-phase -o phase.svg[/bold]\n\n"
+    f"The kinds:\n\n{_TABLE}\n\n"
+    "compare takes two runs, or one (static against the dynamical cell that validation chose). "
+    "Without -o the figure goes to the run's own folder, RUN/figures/KIND.png."
+)
 def plot(
     kind: Annotated[
-        str, typer.Argument(metavar="|".join(KINDS), show_default=False, help="What to draw.")
+        str, typer.Argument(metavar="KIND", show_default=False, help=", ".join(KINDS) + ".")
     ],
-    run: Annotated[str, typer.Argument(show_default=False, help="A run, by name or path.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN…", show_default=False, help="A run; RUN@SELECTION for a part."),
+    ],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Figure to write: .png, .svg or .pdf."),
     ] = None,
+    size: Annotated[
+        str, typer.Option("--size", metavar="one|two", help="Width in columns of a paper.")
+    ] = "two",
+    width: Annotated[
+        float | None, typer.Option("--width", min=2.0, max=40.0, help="Width in inches instead.")
+    ] = None,
+    style: Annotated[
+        str, typer.Option("--style", metavar="paper|screen|dark", help="Fonts and colours.")
+    ] = "paper",
     metric: Annotated[
         str | None, typer.Option("--metric", help="Column to draw (phase, curves).")
     ] = None,
@@ -43,27 +62,38 @@ def plot(
     ] = None,
     results: Results = Path("results"),
 ) -> None:
-    """Draw a run: phase diagram, class weights, one training's trace, or learning curves.
-
-    Example: [bold]tiltcli plot phase spiral-phase -o phase.svg[/bold]
-
-    Without -o the figure goes to the run's own folder, RUN/figures/KIND.png.
-    """
-    if kind not in KINDS:
-        close = nearest(kind, KINDS)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"no figure {kind!r}; allowed: {', '.join(KINDS)}{hint}")
-    from tiltcli.plots.style import check_path, save
+    """Draw a run."""
+    from tiltcli.plots.style import SIZES, STYLES, Look, check_path, save
     from tiltcli.store.read import find_run, read
 
-    folder = find_run(run, results)
-    tables = _selected(read(folder), where or [], job)
+    _allowed("kind", kind, tuple(KINDS))
+    _allowed("--size", size, tuple(SIZES))
+    _allowed("--style", style, tuple(STYLES))
+    chosen = KINDS[kind]
+    if len(runs) > chosen.most_runs:
+        raise UserError(f"{kind} draws {chosen.most_runs} run, not {len(runs)}: {' '.join(runs)}")
+    name, _, selection = runs[0].partition("@")
+    folder = find_run(name, results)
     if output is None:
         output = folder / "figures" / f"{kind}.png"
         output.parent.mkdir(exist_ok=True)
     check_path(output)
-    save(_figure(kind, folder, tables, metric, _window(zoom)), output)
+    tables = _selected(read(folder), [selection, *(where or [])], job)
+    window = _window(zoom)
+    chosen.check({"metric": metric, "job": job, "zoom": zoom}, tables)
+    look = Look(style, width or SIZES[size])
+    request = Request(
+        folder, results, tables, tuple(runs), tuple(where or ()), metric, window, look
+    )
+    save(chosen.draw(request), output)
     sys.stdout.write(f"{output}\n")
+
+
+def _allowed(what: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        close = nearest(given, known)
+        hint = f"; did you mean {close}?" if close else ""
+        raise UserError(f"{what}: got {given}; allowed: {', '.join(known)}{hint}")
 
 
 def _selected(tables: Tables, where: list[str], job: str | None) -> Tables:
@@ -74,7 +104,8 @@ def _selected(tables: Tables, where: list[str], job: str | None) -> Tables:
     jobs = tables.jobs
     if jobs.empty:
         raise UserError(f"{tables.name}: no job has finished yet: there is nothing to draw")
-    jobs = select(jobs, [c for text in where for c in parse_selection(text)], tables.name)
+    conditions = [c for text in where if text for c in parse_selection(text)]
+    jobs = select(jobs, conditions, tables.name)
     if job is not None:
         chosen = jobs[jobs["job"].str.startswith(job)]
         if chosen.empty:
@@ -96,30 +127,3 @@ def _window(text: str | None) -> tuple[int, int] | None:
     if not 0 <= window[0] < window[1]:
         raise UserError(f"--zoom: got {text}; allowed: FIRST,LAST, two rising whole numbers ≥ 0")
     return window
-
-
-def _figure(
-    kind: str, folder: Path, tables: Tables, metric: str | None, zoom: tuple[int, int] | None
-) -> Any:
-    if kind == "phase":
-        from tiltcli.plots.phase import phase
-
-        return phase(tables.jobs, metric or "val_accuracy", tables.name)
-    if kind == "curves":
-        from tiltcli.plots.curves import curves
-
-        return curves(tables.jobs, tables.metrics, metric or "train_accuracy", tables.name)
-    from tiltcli.traces import pick, trace_of
-
-    one = pick(folder, tables, dynamical=kind == "gamma")
-    if len(tables.jobs) > 1:
-        say(f"note: {len(tables.jobs)} jobs; drawn: {one.id} (choose with --job or --where)")
-    found = trace_of(tables, one)
-    if kind == "gamma":
-        from tiltcli.plots.gamma import gamma_figure
-
-        assert found.schedule is not None
-        return gamma_figure(found.schedule, tables.name)
-    from tiltcli.plots.trace import trace
-
-    return trace(found, zoom)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from tiltcli.plots.style import COLOURS, GREY, new_figure, style
+from tiltcli.plots.style import PAPER, Look, new_figure, style
 from tiltcli.records import METRIC_COLUMNS, UserError, listing, nearest
 from tiltcli.statistics import mean_interval
 
@@ -20,7 +20,11 @@ _NUMBERS = [c.name for c in METRIC_COLUMNS if c.type == "float64"]
 
 
 def curves(
-    jobs: pd.DataFrame, metrics: pd.DataFrame, metric: str = "train_accuracy", title: str = ""
+    jobs: pd.DataFrame,
+    metrics: pd.DataFrame,
+    metric: str = "train_accuracy",
+    title: str = "",
+    look: Look = PAPER,
 ) -> Figure:
     """Draw a metric against the epoch, static beside dynamical.
 
@@ -32,6 +36,7 @@ def curves(
         metrics: metrics table.
         metric: its column to draw.
         title: name of the run.
+        look: style and width.
 
     Raises:
         UserError: if the metric is unknown or empty.
@@ -46,8 +51,8 @@ def curves(
     widths = sorted(jobs["model.width"].unique())
     columns = min(MOST_COLUMNS, len(widths))
     rows = -(-len(widths) // columns)
-    with style():
-        figure = new_figure(1.0 + 2.9 * columns, 0.7 + 2.3 * rows)
+    with style(look):
+        figure = new_figure(look, 0.5 + 1.9 * rows)
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
         for panel in panels[len(widths) :]:
             panel.remove()
@@ -55,13 +60,13 @@ def curves(
             own = jobs[jobs["model.width"] == width]
             static = own[own["loss.kind"] == "static"]
             if len(static):
-                _band(panel, static, metrics, metric, "black", "static")
+                _band(panel, static, metrics, metric, look.ink, "static")
             cells = _best_cells(own[own["loss.kind"] == "dynamical"], metrics, metric)
-            for (label, cell), colour in zip(cells[:MOST_CELLS], COLOURS, strict=False):
+            for (label, cell), colour in zip(cells[:MOST_CELLS], look.colours, strict=False):
                 _band(panel, cell, metrics, metric, colour, label)
             more = f" (best {MOST_CELLS} of {len(cells)})" if len(cells) > MOST_CELLS else ""
             panel.set_title(f"width {width}{more}")
-            panel.legend(fontsize=7, frameon=True, framealpha=0.75, edgecolor="none")
+            panel.legend(frameon=True, framealpha=0.75, edgecolor="none")
             panel.locator_params(axis="x", nbins=4)
             if number % columns == 0:
                 panel.set_ylabel(metric.replace("_", " "))
@@ -70,9 +75,7 @@ def curves(
                 panel.tick_params(labelbottom=True)
             if metric.endswith("loss"):
                 panel.set_yscale("log")
-        figure.suptitle(
-            f"{title + ': ' if title else ''}mean over seeds, band: 95% interval", fontsize=9
-        )
+        figure.suptitle(f"{title + ': ' if title else ''}mean over seeds, band: 95% interval")
     return figure
 
 
@@ -110,7 +113,7 @@ def _band(
             table.index,
             [e.low for e in found],
             [e.high for e in found],
-            color=colour if colour != "black" else GREY,
+            color=colour,
             alpha=0.2,
             linewidth=0,
         )

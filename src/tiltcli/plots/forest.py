@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiltcli.comparison import Comparison
-from tiltcli.plots.style import COLOURS, GREY, new_figure, style
+from tiltcli.plots.style import PAPER, Look, new_figure, style
 from tiltcli.tables import plain
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 40
 
 
-def forest(comparison: Comparison) -> Figure:
+def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
     """Draw mean differences b − a with 95% intervals, a panel per metric.
 
     Beyond 40 rows only the first (the best of each group) are drawn, and the title says so.
@@ -26,16 +26,18 @@ def forest(comparison: Comparison) -> Figure:
         ", ".join(f"{key.rpartition('.')[2]} {plain(row[key])}" for key in keys)
         for _, row in shown.iterrows()
     ]
-    with style():
-        figure = new_figure(3.0 + 2.4 * len(comparison.metrics), 1.4 + 0.26 * len(shown))
+    with style(look):
+        figure = new_figure(look, 0.9 + 0.2 * len(shown))
         panels = figure.subplots(1, len(comparison.metrics), sharey=True, squeeze=False)[0]
         for panel, metric in zip(panels, comparison.metrics, strict=True):
             rows = comparison.rows[comparison.rows["metric"] == metric].head(MOST_ROWS)
-            panel.axvline(0, color=GREY, linewidth=0.8)
+            panel.axvline(0, color=look.grey, linewidth=0.8)
             for y, (_, row) in enumerate(rows.iterrows()):
-                colour = COLOURS[1] if row["regime"] == "underparameterised" else COLOURS[0]
+                colour = (
+                    look.colours[1] if row["regime"] == "underparameterised" else look.colours[0]
+                )
                 if row["regime"] == "unknown":
-                    colour = GREY
+                    colour = look.grey
                 panel.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.6)
                 panel.plot([row["difference"]], [y], "o", color=colour, markersize=4)
             panel.set_xlabel(f"difference in {metric.replace('_', ' ')}")
@@ -44,7 +46,6 @@ def forest(comparison: Comparison) -> Figure:
         cut = f" (first {MOST_ROWS} of {len(first)} rows)" if len(first) > MOST_ROWS else ""
         figure.suptitle(
             f"{comparison.name_b} − {comparison.name_a}{cut}\n"
-            "mean of pairs with 95% interval; orange: underparameterised, blue: overparameterised",
-            fontsize=8.5,
+            "mean of pairs with 95% interval; orange: underparameterised, blue: overparameterised"
         )
     return figure

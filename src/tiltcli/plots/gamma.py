@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiltcli.plots.style import COLOURS, GREY, new_figure, style
+from tiltcli.plots.style import PAPER, Look, new_figure, style
 from tiltcli.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MOST_CLASSES = 8
 
 
-def gamma_figure(schedule: Schedule, title: str = "") -> Figure:
+def gamma_figure(schedule: Schedule, title: str = "", look: Look = PAPER) -> Figure:
     """Draw the weights of all classes (of the first eight, if more) for one round of pulses."""
     classes = schedule.classes
     shown = min(classes, MOST_CLASSES)
@@ -24,20 +24,20 @@ def gamma_figure(schedule: Schedule, title: str = "") -> Figure:
     steps = np.unique(np.linspace(0, end, min(end + 1, 4001)).astype(np.int64))
     gammas = schedule.gamma(steps)
     peak = float(gammas.max())
-    with style():
-        figure = new_figure(6.4, 2.6)
+    with style(look):
+        figure = new_figure(look, 2.4)
         panel = figure.subplots()
         short = end <= 200
         for i in range(shown):
             panel.plot(
                 steps,
                 gammas[:, i],
-                color=COLOURS[i % len(COLOURS)],
+                color=look.colours[i % len(look.colours)],
                 label=f"class {i}",
                 drawstyle="steps-post" if short else "default",
             )
-        panel.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
-        panel.text(end, 1, " static", color=GREY, va="center", fontsize=8)
+        panel.axhline(1, color=look.grey, linewidth=0.8, linestyle=":")
+        panel.text(end, 1, " static", color=look.grey, va="center", fontsize=look.small)
         panel.set_xlim(0, end)
         panel.set_ylim(0, 1.06 * peak)
         panel.set_xlabel("optimiser step t")
@@ -49,5 +49,7 @@ def gamma_figure(schedule: Schedule, title: str = "") -> Figure:
             f"{rest}, {schedule.shape}; ΣΓ = {classes}{some}",
             pad=20,
         )
-        panel.legend(loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=shown, fontsize=8)
+        panel.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=shown, fontsize=look.small
+        )
     return figure

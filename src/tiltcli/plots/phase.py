@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.plots.style import COLOURS, GREY, new_figure, style
+from tiltcli.plots.style import PAPER, Look, new_figure, style
 from tiltcli.records import Outcome, UserError, listing, nearest
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def phase_maps(jobs: pd.DataFrame, metric: str) -> list[Map]:
     return maps
 
 
-def phase(jobs: pd.DataFrame, metric: str = "val_accuracy", title: str = "") -> Figure:
+def phase(
+    jobs: pd.DataFrame, metric: str = "val_accuracy", title: str = "", look: Look = PAPER
+) -> Figure:
     """Draw the phase diagram.
 
     Each width has a colour scale of its own, said on its bar: what a width reaches differs more
@@ -95,16 +97,13 @@ def phase(jobs: pd.DataFrame, metric: str = "val_accuracy", title: str = "") -> 
     maps = phase_maps(jobs, metric)
     columns = min(MOST_COLUMNS, len(maps))
     rows = -(-len(maps) // columns)
-    with style():
-        figure = new_figure(
-            1.0 + columns * (1.6 + 0.5 * len(maps[0].periods)),
-            0.9 + rows * (1.1 + 0.36 * len(maps[0].amplitudes)),
-        )
+    with style(look):
+        figure = new_figure(look, 0.5 + rows * (0.6 + 0.3 * len(maps[0].amplitudes)))
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel in panels[len(maps) :]:
             panel.remove()
         for number, (panel, one) in enumerate(zip(panels, maps, strict=False)):
-            _draw(figure, panel, one, metric)
+            _draw(figure, panel, one, metric, look)
             if number % columns == 0:
                 panel.set_ylabel("amplitude A")
             if number + columns >= len(maps):
@@ -113,13 +112,12 @@ def phase(jobs: pd.DataFrame, metric: str = "val_accuracy", title: str = "") -> 
         each = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
         figure.suptitle(
             f"{title + ': ' if title else ''}{metric.replace('_', ' ')}, "
-            f"mean of {each} jobs per cell; line on the bar: static loss; boxed: best cell",
-            fontsize=9,
+            f"mean of {each} jobs per cell; line on the bar: static loss; boxed: best cell"
         )
     return figure
 
 
-def _draw(figure: Figure, panel: Axes, one: Map, metric: str) -> None:
+def _draw(figure: Figure, panel: Axes, one: Map, metric: str, look: Look) -> None:
     values = [*one.means[~np.isnan(one.means)].tolist()]
     values += [] if math.isnan(one.static) else [one.static]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
@@ -142,14 +140,16 @@ def _draw(figure: Figure, panel: Axes, one: Map, metric: str) -> None:
     for side in ("top", "right"):
         panel.spines[side].set_visible(True)
     panel.set_title(f"width {one.width}")
-    _write_cells(panel, one, low, high, metric)
+    _write_cells(panel, one, low, high, metric, look)
     bar = figure.colorbar(image, ax=panel, fraction=0.08, pad=0.03, aspect=14)
-    bar.ax.tick_params(labelsize=7.5)
+    bar.ax.tick_params(labelsize=look.small)
     bar.locator = _few_ticks()
     bar.update_ticks()
     if not math.isnan(one.static):
-        bar.ax.axhline(one.static, color=COLOURS[1], linewidth=2.5)
-        bar.ax.set_title(f"static\n{one.static:.3f}", fontsize=7.5, color=COLOURS[1], pad=4)
+        bar.ax.axhline(one.static, color=look.colours[1], linewidth=2.5)
+        bar.ax.set_title(
+            f"static\n{one.static:.3f}", fontsize=look.small, color=look.colours[1], pad=4
+        )
 
 
 def _few_ticks() -> Any:
@@ -158,7 +158,7 @@ def _few_ticks() -> Any:
     return MaxNLocator(nbins=4)
 
 
-def _write_cells(panel: Axes, one: Map, low: float, high: float, metric: str) -> None:
+def _write_cells(panel: Axes, one: Map, low: float, high: float, metric: str, look: Look) -> None:
     from matplotlib.patches import Rectangle
 
     for i, j in np.ndindex(one.means.shape):
@@ -166,7 +166,9 @@ def _write_cells(panel: Axes, one: Map, low: float, high: float, metric: str) ->
         dark = (value - low) / (high - low) < 0.55
         if math.isnan(value):
             panel.add_patch(
-                Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="///", edgecolor=GREY, lw=0)
+                Rectangle(
+                    (j - 0.5, i - 0.5), 1, 1, fill=False, hatch="///", edgecolor=look.grey, lw=0
+                )
             )
         else:
             panel.text(
@@ -175,18 +177,25 @@ def _write_cells(panel: Axes, one: Map, low: float, high: float, metric: str) ->
                 f"{value:.3f}",
                 ha="center",
                 va="center",
-                fontsize=7.5,
+                fontsize=look.small,
                 color="white" if dark else "black",
             )
         if one.lost[i, j]:
             text = f"{one.lost[i, j]}/{one.jobs[i, j]} lost"
             colour = "white" if dark else "black"
-            panel.text(j, i - 0.32, text, ha="center", va="center", fontsize=6, color=colour)
+            panel.text(
+                j, i - 0.32, text, ha="center", va="center", fontsize=look.small, color=colour
+            )
     if not np.isnan(one.means).all():
         best = np.nanargmin(one.means) if metric.endswith("loss") else np.nanargmax(one.means)
         i, j = np.unravel_index(int(best), one.means.shape)
         panel.add_patch(
             Rectangle(
-                (float(j) - 0.46, float(i) - 0.46), 0.92, 0.92, fill=False, ec=COLOURS[1], lw=1.8
+                (float(j) - 0.46, float(i) - 0.46),
+                0.92,
+                0.92,
+                fill=False,
+                ec=look.colours[1],
+                lw=1.8,
             )
         )

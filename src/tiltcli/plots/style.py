@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,43 +17,152 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """Okabe and Ito's palette, told apart with any colour vision; the strongest first."""
 
+# The same hues, lighter, so that each stands out from a dark page.
+_ON_DARK = ("#56B4E9", "#F0803C", "#2FC79A", "#E39BC6", "#F0C040", "#9AD0F5", "#FFFFFF", "#C9A86A")
+
 GREY = "#777777"
 SUFFIXES = (".png", ".svg", ".pdf")
 
-_SETTINGS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "lines.linewidth": 1.2,
-    "legend.frameon": False,
-    "figure.dpi": 100.0,
-    "savefig.dpi": 160.0,
-    "svg.fonttype": "path",
-    # Fixed, so that the same run gives the same bytes.
-    "svg.hashsalt": "tiltcli",
+SIZES = {"one": 3.4, "two": 7.0}
+"""Widths of one and of two columns of a paper, inches."""
+
+
+@dataclass(frozen=True)
+class _Theme:
+    """Fonts in points, resolution of PNG files in dots per inch, colours."""
+
+    text: float
+    small: float
+    dpi: float
+    page: str
+    ink: str
+    grey: str
+    colours: tuple[str, ...]
+
+
+STYLES = {
+    "paper": _Theme(8.0, 7.0, 300.0, "#FFFFFF", "#000000", GREY, COLOURS),
+    "screen": _Theme(9.5, 8.0, 160.0, "#FFFFFF", "#000000", GREY, COLOURS),
+    "dark": _Theme(9.5, 8.0, 160.0, "#16191D", "#E8E8E8", "#9A9A9A", _ON_DARK),
 }
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a figure looks; every drawing function takes one.
+
+    Attributes:
+        style: paper (small type, 300 dpi), screen or dark.
+        width: of the whole figure, inches.
+
+    """
+
+    style: str = "paper"
+    width: float = SIZES["two"]
+
+    @property
+    def theme(self) -> _Theme:
+        """Fonts and colours of the style."""
+        return STYLES[self.style]
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """Colours of lines, told apart with any colour vision; the strongest first."""
+        return self.theme.colours
+
+    @property
+    def grey(self) -> str:
+        """Colour of what stays behind: zero lines, references."""
+        return self.theme.grey
+
+    @property
+    def ink(self) -> str:
+        """Colour of text, axes, and of the static loss."""
+        return self.theme.ink
+
+    @property
+    def small(self) -> float:
+        """Size of the smallest text, points; nothing is set smaller."""
+        return self.theme.small
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the figure is about one column wide."""
+        return self.width < 5.0
+
+
+PAPER = Look()
+
+# Fixed, so that the same run gives the same bytes.
+_WRITING: dict[Any, Any] = {"svg.fonttype": "path", "svg.hashsalt": "tiltcli"}
+
+_INKED = (
+    "text.color",
+    "axes.edgecolor",
+    "axes.labelcolor",
+    "axes.titlecolor",
+    "xtick.color",
+    "ytick.color",
+)
+
+
+def _settings(look: Look) -> dict[Any, Any]:
+    theme = look.theme
+    return _WRITING | {
+        "font.family": "DejaVu Sans",
+        "font.size": theme.text,
+        "figure.titlesize": theme.text,
+        "axes.titlesize": theme.text,
+        "axes.labelsize": theme.text,
+        "xtick.labelsize": theme.small,
+        "ytick.labelsize": theme.small,
+        "legend.fontsize": theme.small,
+        "legend.frameon": False,
+        "legend.handlelength": 1.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "axes.titlepad": 4.0,
+        "axes.prop_cycle": _cycle(theme.colours),
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.minor.width": 0.4,
+        "ytick.minor.width": 0.4,
+        "lines.linewidth": 1.1,
+        "hatch.linewidth": 0.6,
+        "figure.dpi": theme.dpi,
+        "savefig.dpi": "figure",
+        "figure.facecolor": theme.page,
+        "axes.facecolor": theme.page,
+        **dict.fromkeys(_INKED, theme.ink),
+    }
+
+
+def _cycle(colours: tuple[str, ...]) -> Any:
+    from cycler import cycler
+
+    return cycler(color=list(colours))
+
+
 @contextmanager
-def style() -> Iterator[None]:
-    """Draw with the settings above, whatever the user's own are."""
+def style(look: Look = PAPER) -> Iterator[None]:
+    """Draw with the look's settings, whatever the user's own are."""
     import matplotlib as mpl
 
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_SETTINGS)
+        mpl.rcParams.update(_settings(look))
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Empty figure, size in inches, laid out so that nothing overlaps."""
+def new_figure(look: Look, height: float) -> Figure:
+    """Empty figure as wide as the look says, height in inches, laid out without overlaps."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(
+        figsize=(look.width, height), layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
+    )
 
 
 def check_path(path: Path) -> None:

@@ -1,0 +1,159 @@
+"""The kinds of figures that `tiltcli plot` draws: one line of a table and one function for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiltcli.cli.app import say
+from tiltcli.records import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tiltcli.plots.style import Look
+    from tiltcli.plots.trace import Trace
+    from tiltcli.store.read import Tables
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, read and narrowed; the functions below take what they need of it.
+
+    Attributes:
+        folder: of the run.
+        results: folder that runs are kept under.
+        tables: the run's tables; `jobs` holds only the jobs that were selected.
+        runs: the runs as they were named, with their selections; one, or two for `compare`.
+        where: conditions of --where.
+        metric: of --metric.
+        zoom: first and last step of --zoom.
+        look: style and width.
+
+    """
+
+    folder: Path
+    results: Path
+    tables: Tables
+    runs: tuple[str, ...]
+    where: tuple[str, ...]
+    metric: str | None
+    zoom: tuple[int, int] | None
+    look: Look
+
+    def one(self, *, dynamical: bool = False) -> Trace:
+        """One training of the selected: the first; a dynamical one if there is any.
+
+        Raises:
+            UserError: if `dynamical` is asked for and there is none.
+
+        """
+        from tiltcli.traces import pick, trace_of
+
+        job = pick(self.folder, self.tables, dynamical=dynamical)
+        if len(self.tables.jobs) > 1:
+            many = len(self.tables.jobs)
+            say(f"note: {many} jobs; drawn: {job.id} (choose with --job or --where)")
+        return trace_of(self.tables, job)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure.
+
+    Attributes:
+        name: as typed.
+        says: what it shows, a few words for the help.
+        draw: makes the figure; imports matplotlib and the like only when it is called.
+        options: options of `plot` that it understands, beyond those every kind has.
+        probes: whether it needs rows in the probes table.
+        most_runs: runs it takes.
+
+    """
+
+    name: str
+    says: str
+    draw: Callable[[Request], Figure]
+    options: tuple[str, ...] = ()
+    probes: bool = False
+    most_runs: int = 1
+
+    def check(self, given: dict[str, object], tables: Tables) -> None:
+        """Refuse what this kind cannot use or do without.
+
+        Raises:
+            UserError: with every fault.
+
+        """
+        wrong = [
+            f"{self.name} has no use for --{name}"
+            for name, value in given.items()
+            if value is not None and name not in self.options
+        ]
+        if self.probes and not tables.probes["job"].isin(tables.jobs["job"]).any():
+            wrong.append(
+                f"{tables.name}: {self.name} needs curvature along the way, which was not probed; "
+                'a [probe] table with quantities = ["hessian"] in the grid file has it measured'
+            )
+        if wrong:
+            raise UserError(*wrong)
+
+
+def _phase(request: Request) -> Figure:
+    from tiltcli.plots.phase import phase
+
+    jobs, name = request.tables.jobs, request.tables.name
+    return phase(jobs, request.metric or "val_accuracy", name, request.look)
+
+
+def _curves(request: Request) -> Figure:
+    from tiltcli.plots.curves import curves
+
+    tables = request.tables
+    metric = request.metric or "train_accuracy"
+    return curves(tables.jobs, tables.metrics, metric, tables.name, request.look)
+
+
+def _gamma(request: Request) -> Figure:
+    from tiltcli.plots.gamma import gamma_figure
+
+    one = request.one(dynamical=True)
+    assert one.schedule is not None
+    return gamma_figure(one.schedule, request.tables.name, request.look)
+
+
+def _trace(request: Request) -> Figure:
+    from tiltcli.plots.trace import trace
+
+    return trace(request.one(), request.zoom, request.look)
+
+
+def _compare(request: Request) -> Figure:
+    from tiltcli.api import compare
+    from tiltcli.plots.forest import forest
+
+    runs, best = request.runs, None
+    if len(runs) == 1:
+        join = "," if "@" in runs[0] else "@"
+        runs = tuple(f"{runs[0]}{join}loss.kind={kind}" for kind in ("static", "dynamical"))
+        best = "val_accuracy"
+        if request.tables.jobs[best].isna().all():
+            best = "train_accuracy"
+    found = compare(*runs, results=request.results, where=request.where, best=best)
+    for note in found.notes:
+        say(f"note: {note}")
+    return forest(found, request.look)
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("phase", "means over amplitude × period, a map per width", _phase, ("metric",)),
+        Kind("curves", "learning curves, static against the best cells", _curves, ("metric",)),
+        Kind("gamma", "the class weights Γ(t)", _gamma, ("job",)),
+        Kind("trace", "one training step by step", _trace, ("job", "zoom")),
+        Kind("compare", "differences with intervals", _compare, most_runs=2),
+    )
+}
