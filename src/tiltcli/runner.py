@@ -17,7 +17,7 @@ from tiltcli.data.datasets import source_path
 from tiltcli.engines import Context, Ending, Interrupted, choose_engine, load_engine
 from tiltcli.engines.base import steps_per_epoch
 from tiltcli.executors import Done, cores, run_processes, run_threads
-from tiltcli.initial import initial_weights
+from tiltcli.initial import check_network, takes_pictures
 from tiltcli.records import Fault, Outcome, UserError
 from tiltcli.spec import Job, Sweep
 from tiltcli.store import Finished, MetricsSpool, RunWriter
@@ -108,9 +108,9 @@ def total_steps(job: Job, samples: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def _loaded(settings: tuple[tuple[str, Any], ...], path: Path | None) -> Dataset:
+def _loaded(settings: tuple[tuple[str, Any], ...], path: Path | None, pictures: bool) -> Dataset:
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in settings}
-    return load_dataset(values, path)
+    return load_dataset(values, path, pictures=pictures)
 
 
 def dataset_of(job: Job) -> Dataset:
@@ -120,7 +120,7 @@ def dataset_of(job: Job) -> Dataset:
         for key, value in job.settings.items()
         if key.startswith("data.")
     )
-    return _loaded(settings, source_path(job.files))
+    return _loaded(settings, source_path(job.files), takes_pictures(job))
 
 
 def check(sweep: Sweep, engine: str) -> dict[str, str]:
@@ -142,15 +142,15 @@ def check(sweep: Sweep, engine: str) -> dict[str, str]:
             key = (
                 *(job.get(k) for k in job.settings if k.startswith("data.")),
                 job.get("model.init_digest"),
-                job.get("model.width"),
+                job["model.kind"],
+                job["model.width"],
             )
             key = tuple(map(str, key))
             if key in seen:
                 continue
             seen.add(key)
             data = dataset_of(job)
-            if job.get("model.init_file"):
-                initial_weights(job, data.train.X.shape[1], data.classes)
+            check_network(job, data.train.X.shape[1:], data.classes)
         except UserError as error:
             faults.update({str(fault): fault for fault in error.faults})
     if faults:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ class Part:
     """One part of a data set.
 
     Attributes:
-        X: inputs, float64, shape (samples, inputs).
+        X: inputs, float64, shape (samples, inputs), or (samples, channels, height, width) where
+            pictures are wanted as such.
         y: class of each sample, int64 from 0, shape (samples,).
 
     """
@@ -56,13 +57,26 @@ class Dataset:
     classes: int
     labels: tuple[str, ...]
 
+    def each(self, change: Callable[[Array], Array]) -> Dataset:
+        """Return the data set with the inputs of every part changed alike."""
+        train, val, test = (
+            None if part is None else Part(change(part.X), part.y)
+            for part in (self.train, self.val, self.test)
+        )
+        assert train is not None
+        return Dataset(train, val, test, self.classes, self.labels)
 
-def load_dataset(settings: Mapping[str, Any], path: Path | None = None) -> Dataset:
+
+def load_dataset(
+    settings: Mapping[str, Any], path: Path | None = None, *, pictures: bool = False
+) -> Dataset:
     """Make or read the data that a job's settings name.
 
     Args:
         settings: the job's settings (`data.*`).
         path: where the file lies, for `data.kind = "file"`.
+        pictures: keep pictures as (channels, height, width) and scale each channel; otherwise
+            every sample is one row of inputs, each scaled by itself.
 
     Raises:
         UserError: if the file cannot be read or holds what cannot be trained on.
@@ -75,6 +89,8 @@ def load_dataset(settings: Mapping[str, Any], path: Path | None = None) -> Datas
         data = _digits(int(settings["data.seed"]))
     else:
         data = _file(settings, Path(path if path is not None else settings["data.path"]))
+    if not pictures:
+        data = data.each(lambda X: X.reshape(len(X), -1))
     return _standardised(data) if settings["data.standardize"] else data
 
 
@@ -129,7 +145,7 @@ def _digits(seed: int) -> Dataset:
 
     pictures, labels = load_digits(return_X_y=True)
     return _split(
-        np.asarray(pictures, dtype=np.float64),
+        np.asarray(pictures, dtype=np.float64).reshape(-1, 1, 8, 8),
         np.asarray(labels, dtype=np.int64),
         (0.6, 0.2, 0.2),
         seed,
@@ -187,17 +203,15 @@ def _split(
 
 
 def _standardised(data: Dataset) -> Dataset:
-    """Scale every input by the training part's mean and standard deviation."""
-    mean = data.train.X.mean(axis=0)
-    spread = data.train.X.std(axis=0)
+    """Scale by the training part's mean and standard deviation: every input, or every channel.
+
+    A convolution treats all places of a channel alike, so these are scaled together.
+    """
+    over = 0 if data.train.X.ndim == 2 else (0, 2, 3)
+    mean = data.train.X.mean(axis=over, keepdims=True)[0]
+    spread = data.train.X.std(axis=over, keepdims=True)[0]
     spread[spread == 0] = 1.0  # an input that never varies stays at zero
-
-    def scaled(part: Part | None) -> Part | None:
-        return None if part is None else Part((part.X - mean) / spread, part.y)
-
-    train = scaled(data.train)
-    assert train is not None
-    return Dataset(train, scaled(data.val), scaled(data.test), data.classes, data.labels)
+    return data.each(lambda X: (X - mean) / spread)
 
 
 def source_path(files: Mapping[str, str]) -> Path | None:

@@ -21,7 +21,7 @@ from tiltcli.engines.base import (
     schedule_of,
 )
 from tiltcli.engines.kernel import FusedNetwork, Points
-from tiltcli.initial import initial_weights
+from tiltcli.initial import Weights, initial_parameters
 from tiltcli.records import Outcome
 from tiltcli.schedule import Schedule
 from tiltcli.spec import Job
@@ -56,7 +56,7 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Ending]
 
     """
     classes, total = data.classes, int(job["train.epochs"])
-    weights = initial_weights(job, data.train.X.shape[1], classes)
+    weights = Weights(**initial_parameters(job, data.train.X.shape[1:], classes))
     dtype = str(job["train.dtype"])
     network = FusedNetwork(
         weights.theta,

@@ -23,9 +23,9 @@ from tiltcli.engines.base import (
     schedule_of,
     steps_per_epoch,
 )
-from tiltcli.initial import initial_weights
+from tiltcli.initial import initial_parameters
 from tiltcli.losses import sample_losses
-from tiltcli.models import OneHiddenLayer
+from tiltcli.models import NETWORKS
 from tiltcli.records import Outcome
 from tiltcli.schedule import Schedule
 from tiltcli.spec import Job
@@ -80,8 +80,8 @@ class _Training:
         self.per_epoch = steps_per_epoch(job, len(data.train))
         self.total_steps = self.per_epoch * int(job["train.epochs"])
         self.schedule: Schedule | None = schedule_of(job, data.classes, self.total_steps)
-        weights = initial_weights(job, data.train.X.shape[1], data.classes)
-        self.network = OneHiddenLayer(weights, self.dtype)
+        parameters = initial_parameters(job, data.train.X.shape[1:], data.classes)
+        self.network = NETWORKS[job["model.kind"]](parameters, self.dtype)
         self.parameters = sum(p.numel() for p in self.network.parameters())
         self.optimizer = _optimizer(job, self.network)
 

@@ -183,11 +183,13 @@ _TABLE: tuple[Setting, ...] = (
         "data.noise", Annotated[Real, Field(ge=0)], "a number ≥ 0", 0.2, _SPIRAL, arrow="float64"
     ),
     Setting("data.standardize", Flag, "true | false", None, arrow="bool"),
-    _choice("model.kind", "mlp", default="mlp"),
+    _choice("model.kind", "mlp", "myrtle5", default="mlp"),
     Setting(
         "model.width", Annotated[Count, Field(le=10_000_000)], "a whole number ≥ 1", arrow="int64"
     ),
-    Setting("model.init_file", Text, "the path of an .npz file with W1, b1, W2, b2", None),
+    Setting(
+        "model.init_file", Text, "the path of an .npz file with the network's parameters", None
+    ),
     _choice("loss.kind", "static", "dynamical", default="dynamical"),
     _choice("loss.base", "cross_entropy", "mse", default="cross_entropy"),
     Setting(

@@ -1,0 +1,132 @@
+"""Myrtle5 against plain NumPy, its parameters and their files."""
+
+import numpy as np
+import pytest
+
+import tiltcli
+from tiltcli.initial import initial_parameters
+from tiltcli.records import UserError
+from tiltcli.spec import parse_sweep
+
+
+def convolve(X, weight, bias):
+    """3×3, zero padding: (n, c, h, w) → (n, width, h, w)."""
+    padded = np.pad(X, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    h, w = X.shape[2:]
+    out = np.zeros((len(X), len(weight), h, w))
+    for i in range(3):
+        for j in range(3):
+            window = padded[:, :, i : i + h, j : j + w]
+            out += np.einsum("nchw,kc->nkhw", window, weight[:, :, i, j])
+    return out + bias[:, None, None]
+
+
+def halve(X):
+    """Mean over 2×2 places; a side of one place stays."""
+    for axis in (2, 3):
+        if X.shape[axis] > 1:
+            pairs = np.arange(X.shape[axis] // 2) * 2
+            X = (X.take(pairs, axis) + X.take(pairs + 1, axis)) / 2
+    return X
+
+
+def logits(parameters, X):
+    p = parameters
+    for layer, pools in ((1, 0), (2, 1), (3, 1), (4, 3)):
+        X = np.maximum(convolve(X, p[f"conv{layer}.weight"], p[f"conv{layer}.bias"]), 0)
+        for _ in range(pools):
+            X = halve(X)
+    return X.reshape(len(X), -1) @ p["dense.weight"].T + p["dense.bias"]
+
+
+def myrtle_job(width=4, **train):
+    text = f"""
+    [data]
+    kind = "digits"
+    [model]
+    kind = "myrtle5"
+    width = {width}
+    [loss]
+    kind = "static"
+    [train]
+    epochs = 1
+    """
+    return parse_sweep(
+        text, name="m", folder=None, overrides=[f"train.{k}={v}" for k, v in train.items()]
+    ).jobs[0]
+
+
+@pytest.mark.parametrize("sample", [(3, 32, 32), (1, 8, 8), (2, 7, 5), (1, 1, 3), (1, 40, 66)])
+def test_forward(sample):
+    import torch
+
+    from tiltcli.models import Myrtle5
+
+    rng = np.random.default_rng(0)
+    parameters = initial_parameters(myrtle_job(), sample, 10)
+    parameters |= {k: rng.normal(size=v.shape) for k, v in parameters.items() if v.ndim == 1}
+    X = rng.normal(size=(3, *sample))
+    network = Myrtle5(parameters, torch.float64)
+    found = network(torch.from_numpy(X)).detach().numpy()
+    np.testing.assert_allclose(found, logits(parameters, X), atol=1e-12)
+    assert [name for name, _ in network.named_parameters()] == list(parameters)
+
+
+def test_he_normal_by_seed():
+    one, same, other = (
+        initial_parameters(myrtle_job(64, seed=seed), (3, 32, 32), 10) for seed in (1, 1, 2)
+    )
+    assert {k: v.shape for k, v in one.items()} == {
+        "conv1.weight": (64, 3, 3, 3),
+        **{f"conv{i}.weight": (64, 64, 3, 3) for i in (2, 3, 4)},
+        **{f"conv{i}.bias": (64,) for i in (1, 2, 3, 4)},
+        "dense.weight": (10, 64),
+        "dense.bias": (10,),
+    }
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, same[name])
+        if name.endswith("bias"):
+            assert not value.any()
+            continue
+        assert (value != other[name]).any()
+        std = np.sqrt(2 / np.prod(value.shape[1:]))
+        assert abs(value.std() / std - 1) < 4 / np.sqrt(2 * value.size)
+        assert abs(value.mean()) < 4 * std / np.sqrt(value.size)
+
+
+def grid(folder, **tables):
+    base = {
+        "name": "run",
+        "data": {"kind": "digits"},
+        "model": {"kind": "myrtle5", "width": 3},
+        "loss": {"kind": "static"},
+        "train": {"epochs": 1},
+    }
+    return {
+        key: {**value, **tables.get(key, {})} if key != "name" else value
+        for key, value in base.items()
+    }
+
+
+def test_needs_pictures(tmp_path):
+    with pytest.raises(UserError, match=r"model.kind: got \"myrtle5\", which needs pictures"):
+        tiltcli.sweep(grid(tmp_path, data={"kind": "spiral"}), results=tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_parameter_file_faults_come_together(tmp_path):
+    parameters = initial_parameters(myrtle_job(3), (1, 8, 8), 10)
+    del parameters["conv2.bias"]
+    parameters["conv1.weight"] = parameters["conv1.weight"].reshape(1, 3, 3, 3)
+    parameters["dense.bias"][3] = np.nan
+    np.savez(tmp_path / "w.npz", **parameters)
+    with pytest.raises(UserError) as caught:
+        tiltcli.sweep(
+            grid(tmp_path, model={"init_file": str(tmp_path / "w.npz")}),
+            results=tmp_path / "results",
+        )
+    said = str(caught.value)
+    assert "has no array conv2.bias; needed: conv1.weight, conv1.bias" in said
+    assert "conv1.weight has shape (1, 3, 3, 3); myrtle5 of width 3 on this data needs" in said
+    assert "dense.bias holds what is not a finite number" in said
+    assert not (tmp_path / "results").exists()
