@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from tiltcli.engines.kernel import FusedNetwork, Points
+from tiltcli.schedule import Schedule
 
 GRID = """
 [data]
@@ -62,3 +66,21 @@ def save_case(folder, X, y, W1, b1, W2, b2, **parts):
     """Write data.npz and weights.npz."""
     np.savez(Path(folder) / "data.npz", X=X, y=y, **parts)
     np.savez(Path(folder) / "weights.npz", W1=W1, b1=b1, W2=W2, b2=b2)
+
+
+@lru_cache(maxsize=2)
+def fig4_network():
+    """Trained from the reference's weights; and the class weights of the Fig. 4 run."""
+    with np.load("tests/data/run_a.npz") as case:
+        theta = np.concatenate([case[name].ravel() for name in ("W1", "b1", "W2", "b2")])
+        points = Points.prepare(case["X"], case["y"], 3, "float64")
+    return theta, points, Schedule(3, 70.0, 5000, 1, 65_000)
+
+
+@lru_cache(maxsize=2)
+def fig4_losses(steps):
+    """F of the Fig. 4 run at steps 0 … `steps`, by the fused kernel."""
+    theta, points, schedule = fig4_network()
+    network = FusedNetwork(theta, 100, points, None, 3)
+    ones = np.ones(steps + 1)
+    return network.run(schedule.gamma(np.arange(steps + 1)), ones, ones > 0, False).dynamical_loss
