@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tiltcli.data import load_dataset
-from tiltcli.data.datasets import spiral
+from tiltcli.data.spiral import spiral
 from tiltcli.records import UserError
 
 
@@ -88,6 +88,59 @@ def test_tables_with_text_labels(tmp_path, suffix):
     np.testing.assert_allclose(data.train.X, arrays()["X"])
 
 
+def test_pictures_from_an_npz(tmp_path):
+    """For networks of pictures scaled by channel; for others flat, scaled by input."""
+    path = tmp_path / "x.npz"
+    pictures = np.random.default_rng(0).integers(0, 256, size=(30, 3, 4, 5), dtype=np.uint8)
+    pictures[:, 2] = 7
+    np.savez(path, X=pictures, y=np.arange(30) % 3, X_test=pictures[:6], y_test=np.arange(6) % 3)
+    wanted = settings(path, standardize=True) | {"train.dtype": "float32"}
+    seen = load_dataset(wanted | {"model.kind": "myrtle5"}, path)
+    assert seen.sample_shape == (3, 4, 5)
+    assert seen.train.X.dtype == seen.test.X.dtype == np.float32
+    x = pictures.astype(float)
+    mean, std = x.mean(axis=(0, 2, 3)), x.std(axis=(0, 2, 3))
+    np.testing.assert_allclose(seen.test.X[:, 0], (x[:6, 0] - mean[0]) / std[0], rtol=1e-6)
+    assert not seen.train.X[:, 2].any()  # a channel that never varies
+    flat = load_dataset(wanted | {"model.kind": "mlp"}, path)
+    assert flat.sample_shape == (60,)
+    rows = x.reshape(30, -1)
+    np.testing.assert_allclose(
+        flat.train.X[:, :40],
+        (rows - rows.mean(0))[:, :40] / rows.std(0)[:40],
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    raw = load_dataset(settings(path) | {"model.kind": "mlp"}, path)
+    np.testing.assert_array_equal(raw.train.X, rows)
+
+
+def test_big_arrays_are_scaled_in_pieces(monkeypatch, tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, **arrays(n=300))
+    whole = load_dataset(settings(path, standardize=True), path)
+    monkeypatch.setattr("tiltcli.data.scaling.PIECE_BYTES", 1000)
+    pieces = load_dataset(settings(path, standardize=True), path)
+    np.testing.assert_allclose(pieces.train.X, whole.train.X, rtol=1e-12, atol=1e-13)
+
+
+def test_digits_are_pictures():
+    wanted = {"data.kind": "digits", "data.seed": 3, "data.standardize": False}
+    seen = load_dataset(wanted | {"model.kind": "myrtle5", "train.dtype": "float32"})
+    flat = load_dataset(wanted)
+    assert seen.train.X.shape == (1077, 1, 8, 8)
+    np.testing.assert_array_equal(seen.test.X.reshape(360, 64), flat.test.X)
+    np.testing.assert_array_equal(seen.test.y, flat.test.y)
+
+
+def test_values_too_large_for_the_dtype(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, X=np.full((4, 2), 1e300), y=[0, 1, 0, 1])
+    assert load_dataset(settings(path), path).train.X.max() == 1e300
+    with pytest.raises(UserError, match=r"1e\+300, too large for train.dtype"):
+        load_dataset(settings(path) | {"train.dtype": "float32"}, path)
+
+
 def broken(**changes):
     made = arrays()
     made.update(changes)
@@ -109,7 +162,7 @@ NAN[4, 2] = np.nan
         (broken(y=np.full(30, 0.5)), "class labels"),
         (broken(y=np.array([{}] * 30, dtype=object)), "Python objects are never read"),
         (broken(X_val=np.ones((3, 4))), "only one of X_val and y_val"),
-        (broken(X_val=np.ones((3, 5)), y_val=np.zeros(3, int)), "differ in their number of inputs"),
+        (broken(X_val=np.ones((3, 5)), y_val=np.zeros(3, int)), "differ in the shape of a sample"),
         (broken(X_val=np.ones((1, 4)), y_val=np.array([7])), "labels that training lacks: 7"),
         (broken(X=np.array([["a"] * 4] * 30)), "allowed: numbers"),
     ],
@@ -144,7 +197,7 @@ def test_bad_tables(tmp_path, text, target, words):
 def test_class_with_one_sample_cannot_be_split(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, X=np.ones((10, 2)), y=[0] * 9 + [1])
-    with pytest.raises(UserError, match="class 1 has the fewest samples, 1"):
+    with pytest.raises(UserError, match="class 1 has only 1 sample"):
         load_dataset(settings(path, split=[0.6, 0.2, 0.2]), path)
 
 

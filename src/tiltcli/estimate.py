@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tiltcli.data import dataset_of
 from tiltcli.engines import Context, Ending, Interrupted, load_engine
-from tiltcli.runner import dataset_of, total_steps
+from tiltcli.runner import total_steps
 from tiltcli.spec import Job
 
 TRIAL_SECONDS = 0.15

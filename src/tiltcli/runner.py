@@ -8,16 +8,15 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tiltcli.data import Dataset, load_dataset
-from tiltcli.data.datasets import source_path
+from tiltcli.data import dataset_of
 from tiltcli.engines import Context, Ending, Interrupted, choose_engine, load_engine
 from tiltcli.engines.base import steps_per_epoch
 from tiltcli.executors import Done, cores, run_processes, run_threads
-from tiltcli.initial import check_network, takes_pictures
+from tiltcli.initial import check_network
 from tiltcli.records import Fault, Outcome, UserError
 from tiltcli.spec import Job, Sweep
 from tiltcli.store import Finished, MetricsSpool, RunWriter
@@ -107,22 +106,6 @@ def total_steps(job: Job, samples: int) -> int:
     return int(job["train.epochs"]) * steps_per_epoch(job, samples)
 
 
-@lru_cache(maxsize=8)
-def _loaded(settings: tuple[tuple[str, Any], ...], path: Path | None, pictures: bool) -> Dataset:
-    values = {key: list(value) if isinstance(value, tuple) else value for key, value in settings}
-    return load_dataset(values, path, pictures=pictures)
-
-
-def dataset_of(job: Job) -> Dataset:
-    """Data of a job; each data set is made once per process."""
-    settings = tuple(
-        (key, tuple(value) if isinstance(value, list) else value)
-        for key, value in job.settings.items()
-        if key.startswith("data.")
-    )
-    return _loaded(settings, source_path(job.files), takes_pictures(job))
-
-
 def check(sweep: Sweep, engine: str) -> dict[str, str]:
     """Check all that can be checked before anything is written.
 
@@ -141,9 +124,7 @@ def check(sweep: Sweep, engine: str) -> dict[str, str]:
             engines[job.id] = choose_engine(engine, job)
             key = (
                 *(job.get(k) for k in job.settings if k.startswith("data.")),
-                job.get("model.init_digest"),
-                job["model.kind"],
-                job["model.width"],
+                *map(job.get, ("model.kind", "model.width", "model.init_digest", "train.dtype")),
             )
             key = tuple(map(str, key))
             if key in seen:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tiltcli.data import dataset_of
 from tiltcli.engines.base import schedule_of
 from tiltcli.plots.trace import Trace
 from tiltcli.records import UserError
-from tiltcli.runner import dataset_of, total_steps
+from tiltcli.runner import total_steps
 from tiltcli.spec import Job, load_sweep
 from tiltcli.store.read import Tables
 

@@ -135,15 +135,19 @@ def _checked(path: Path, raw: dict[str, tuple[Any, Any]]) -> tuple[Arrays, tuple
     faults: list[str] = []
     for part, (X, y) in raw.items():
         X_name, y_name = _PARTS[part]
-        if X.ndim != 2 or X.shape[0] < 1 or X.shape[1] < 1:
-            faults.append(f"{path}: {X_name} has shape {X.shape}; allowed: (samples, inputs)")
+        if X.ndim not in (2, 4) or 0 in X.shape:
+            faults.append(
+                f"{path}: {X_name} has shape {X.shape}; allowed: (samples, inputs), or pictures "
+                "as (samples, channels, height, width)"
+            )
         elif X.dtype.kind not in "fiub":
             faults.append(f"{path}: {X_name} holds {X.dtype}; allowed: numbers")
         elif not np.isfinite(X).all():
-            row, column = np.argwhere(~np.isfinite(X.astype(np.float64)))[0]
+            row, *place = np.argwhere(~np.isfinite(X.astype(np.float64)))[0]
+            where = f"column {place[0] + 1}" if X.ndim == 2 else f"at {tuple(map(int, place))}"
             faults.append(
-                f"{path}: {X_name} holds NaN or infinity (first in row {row + 1}, "
-                f"column {column + 1}); allowed: finite numbers"
+                f"{path}: {X_name} holds NaN or infinity (first in row {row + 1}, {where}); "
+                "allowed: finite numbers"
             )
         if y.ndim != 1:
             faults.append(f"{path}: {y_name} has shape {y.shape}; allowed: (samples,)")
@@ -155,9 +159,10 @@ def _checked(path: Path, raw: dict[str, tuple[Any, Any]]) -> tuple[Arrays, tuple
             faults.append(f"{path}: {y_name} holds {y.dtype}; allowed: class labels")
     if faults:
         raise UserError(*faults)
-    widths = {part: X.shape[1] for part, (X, _) in raw.items()}
-    if len(set(widths.values())) > 1:
-        raise UserError(f"{path}: parts differ in their number of inputs: {widths}")
+    shapes = {_PARTS[part][0]: X.shape[1:] for part, (X, _) in raw.items()}
+    if len(set(shapes.values())) > 1:
+        shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise UserError(f"{path}: parts differ in the shape of a sample: {shown}")
     labels = {part: _labels(y) for part, (_, y) in raw.items()}
     names = _class_names(labels["train"])
     if len(names) < 2:
@@ -174,7 +179,7 @@ def _checked(path: Path, raw: dict[str, tuple[Any, Any]]) -> tuple[Arrays, tuple
             )
             continue
         y = np.array([index[label] for label in labels[part]], dtype=np.int64)
-        made[part] = (np.ascontiguousarray(X, dtype=np.float64), y)
+        made[part] = (np.asarray(X, dtype=np.float64), y)
     if faults:
         raise UserError(*faults)
     return made, tuple(str(name) for name in names)

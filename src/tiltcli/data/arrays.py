@@ -1,0 +1,67 @@
+"""What a data set is: arrays in parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Inputs = npt.NDArray[Any]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One part of a data set.
+
+    Attributes:
+        X: inputs in the job's dtype, C-contiguous: shape (samples, inputs), or pictures of shape
+            (samples, channels, height, width).
+        y: class of each sample, int64 from 0, shape (samples,).
+
+    """
+
+    X: Inputs
+    y: Labels
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, split; validation and test may be missing.
+
+    Attributes:
+        train: the part that is trained on.
+        val: the part that choices are made on, or None.
+        test: the part that judges, or None.
+        classes: number of classes C.
+        labels: name of each class.
+
+    """
+
+    train: Part
+    val: Part | None
+    test: Part | None
+    classes: int
+    labels: tuple[str, ...]
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: (inputs,), or (channels, height, width) of a picture."""
+        return tuple(self.train.X.shape[1:])
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Parts that are there, by name: train, val, test."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part for name, part in named.items() if part is not None}
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the arrays take, bytes."""
+        return sum(part.X.nbytes + part.y.nbytes for part in self.parts.values())

@@ -1,0 +1,44 @@
+"""The data of a job, made once per process and shared by the jobs that train on it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from tiltcli.data.arrays import Dataset
+from tiltcli.data.datasets import load_dataset
+from tiltcli.spec.jobs import Job
+
+MOST_BYTES = 1 << 30
+"""Memory that kept data sets may take together; the last one used is kept whatever its size."""
+
+_DECIDING = ("model.kind", "train.dtype")  # besides data.*: they shape the inputs
+_kept: OrderedDict[str, Dataset] = OrderedDict()
+_lock = threading.Lock()
+
+
+def dataset_of(job: Job) -> Dataset:
+    """Data of a job; jobs with equal data settings get the very same object.
+
+    Raises:
+        UserError: as `load_dataset`.
+
+    """
+    settings: dict[str, Any] = {
+        key: value
+        for key, value in job.settings.items()
+        if key.startswith("data.") or key in _DECIDING
+    }
+    file = job.files.get("data.path")
+    key = json.dumps([settings, file], sort_keys=True)
+    # Held while loading too: threads that want the same data must not each read it.
+    with _lock:
+        if key not in _kept:
+            _kept[key] = load_dataset(settings, None if file is None else Path(file))
+        _kept.move_to_end(key)
+        while len(_kept) > 1 and sum(data.nbytes for data in _kept.values()) > MOST_BYTES:
+            _kept.popitem(last=False)
+        return _kept[key]

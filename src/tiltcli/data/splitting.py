@@ -1,0 +1,76 @@
+"""Splitting at random with every class in proportion."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tiltcli.data.arrays import Inputs, Labels, Part
+from tiltcli.records import UserError
+
+Rows = npt.NDArray[np.intp]
+
+
+def split(
+    X: Inputs,
+    y: Labels,
+    shares: Sequence[float],
+    seed: int,
+    labels: Sequence[str],
+    name: str,
+) -> tuple[Part, Part | None, Part | None]:
+    """Split into training, validation and test, in the order of the samples.
+
+    Args:
+        X: inputs, samples first.
+        y: their classes.
+        shares: of the three parts; they add up to 1, and a share of 0 makes no part.
+        seed: of the draw.
+        labels: names of the classes, for messages.
+        name: of the data, for messages.
+
+    Raises:
+        UserError: if a class has too few samples to be in every part.
+
+    """
+    faults = []
+    parts = sum(share > 0 for share in shares)
+    counts = np.bincount(y, minlength=len(labels))
+    for label in map(int, np.flatnonzero((counts > 0) & (counts < parts))):
+        many = f"only {counts[label]} samples" if counts[label] > 1 else "only 1 sample"
+        faults.append(
+            f"{name}: class {labels[label]} has {many}; data.split = {list(shares)} needs at "
+            f"least {parts}, one for each part"
+        )
+    if faults:
+        raise UserError(*faults)
+    rows: Rows = np.arange(len(y))
+    try:
+        rows, test = _cut(rows, y, shares[2], seed)
+        rows, val = _cut(rows, y, shares[1] / (1.0 - shares[2]), seed)
+    except ValueError as error:
+        few = int(counts.argmin())
+        raise UserError(
+            f"{name}: cannot be split {list(shares)} with every class in each part: {error} "
+            f"(class {labels[few]} has the fewest samples, {counts[few]})"
+        ) from None
+    train, val_part, test_part = (
+        None if part is None else Part(X[np.sort(part)], y[np.sort(part)])
+        for part in (rows, val, test)
+    )
+    assert train is not None
+    return train, val_part, test_part
+
+
+def _cut(rows: Rows, y: Labels, share: float, seed: int) -> tuple[Rows, Rows | None]:
+    if share <= 0:
+        return rows, None
+    from sklearn.model_selection import train_test_split
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first, second = train_test_split(rows, test_size=share, random_state=seed, stratify=y[rows])
+    return first, second
