@@ -2,15 +2,105 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiltcli.analysis.pulses import Curvature
 from tiltcli.data import dataset_of
-from tiltcli.engines.base import schedule_of
-from tiltcli.plots.trace import Trace
+from tiltcli.engines.base import schedule_of, steps_per_epoch
 from tiltcli.records import UserError
 from tiltcli.runner import total_steps
+from tiltcli.schedule import Schedule
 from tiltcli.spec import Job, load_sweep
 from tiltcli.store.read import Tables
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What is known of one job, step by step.
+
+    Attributes:
+        job: the job.
+        metrics: its rows of the metrics table, by epoch.
+        probes: its rows of the probes table; may be empty.
+        schedule: its class weights; None for a static job.
+        classes: number of classes.
+        samples: number of training samples.
+        title: what to say about it.
+
+    """
+
+    job: Job
+    metrics: pd.DataFrame
+    probes: pd.DataFrame
+    schedule: Schedule | None
+    classes: int
+    samples: int
+    title: str
+
+    @property
+    def lr(self) -> float:
+        """Learning rate η, before its schedule."""
+        return float(self.job["train.lr"])
+
+    @property
+    def bound(self) -> float | None:
+        """Curvature above which gradient descent is unstable; None where theory has no number.
+
+        2/η for plain gradient descent, 2 (1 + β)/η with momentum β (heavy ball, Polyak 1964).
+        """
+        job = self.job
+        if job["train.optimizer"] != "sgd" or job.get("train.nesterov"):
+            return None
+        if job.get("train.lr_schedule") or job["train.weight_decay"]:
+            return None
+        return 2 * (1 + float(job["train.momentum"])) / self.lr
+
+    @property
+    def curvature(self) -> Curvature | None:
+        """λ_max along the way; None if it was not probed or there is no bound to compare with."""
+        if "hessian_max" not in self.probes or self.bound is None:
+            return None
+        if self.probes["hessian_max"].isna().all():
+            return None
+        return Curvature(
+            self.probes["step"].to_numpy(np.int64),
+            self.probes["hessian_max"].to_numpy(np.float64),
+            self.bound,
+        )
+
+    def why_not_single_steps(self) -> str | None:
+        """Why there is no loss of every single step; None if there is."""
+        if steps_per_epoch(self.job, self.samples) > 1:
+            return (
+                f"an epoch is several steps (train.batch_size = {self.job['train.batch_size']}), "
+                "and losses are measured once an epoch; "
+                'only train.batch_size = "full" has one for every step'
+            )
+        every = int(self.job["train.log_every"])
+        if every > 1:
+            return (
+                f"only every {every}th was kept (train.log_every = {every}); "
+                "train.log_every = 1 keeps them all, as in "
+                "tiltcli sweep GRID --set name=NAME --set train.log_every=1"
+            )
+        return None
+
+    def step_losses(self) -> npt.NDArray[np.float64]:
+        """F at steps 0, 1, 2, …, float64.
+
+        Raises:
+            UserError: if not every step's loss was kept.
+
+        """
+        reason = self.why_not_single_steps()
+        if reason is not None:
+            raise UserError(f"job {self.job.id}: the losses of single steps are needed; {reason}")
+        return self.metrics["dynamical_loss"].to_numpy(np.float64)
 
 
 def pick(folder: Path, tables: Tables, *, dynamical: bool) -> Job:
@@ -31,13 +121,23 @@ def pick(folder: Path, tables: Tables, *, dynamical: bool) -> Job:
         if dynamical:
             raise UserError(f"{tables.name}: the class weights of a static job do not change")
         chosen = jobs
-    wanted = str(chosen["job"].iloc[0])
-    for job in load_sweep(folder / "sweep.toml").jobs:
-        if job.id == wanted:
-            return job
-    raise UserError(
-        f"{folder}/sweep.toml does not lead to job {wanted}: were files that it names changed?"
-    )
+    return jobs_of(folder, [str(chosen["job"].iloc[0])])[0]
+
+
+def jobs_of(folder: Path, wanted: list[str]) -> list[Job]:
+    """Jobs of a run by their ids, in that order.
+
+    Raises:
+        UserError: if the run's grid no longer has one of them.
+
+    """
+    known = {job.id: job for job in load_sweep(folder / "sweep.toml").jobs}
+    for one in wanted:
+        if one not in known:
+            raise UserError(
+                f"{folder}/sweep.toml does not lead to job {one}: were files that it names changed?"
+            )
+    return [known[one] for one in wanted]
 
 
 def trace_of(tables: Tables, job: Job) -> Trace:
@@ -55,4 +155,4 @@ def trace_of(tables: Tables, job: Job) -> Trace:
         f"{tables.name}: width {job['model.width']}, {what}, η = {job['train.lr']:g}, "
         f"seed {job['train.seed']}"
     )
-    return Trace(metrics, probes, schedule, data.classes, float(job["train.lr"]), title)
+    return Trace(job, metrics, probes, schedule, data.classes, len(data.train), title)

@@ -55,7 +55,16 @@ def main() -> None:
     if "--no-color" in sys.argv[1:]:
         os.environ["NO_COLOR"] = "1"
         sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--no-color")]
-    from tiltcli.cli import compare, confirm, new, plot, report, runs, sweep  # noqa: F401 - commands
+    from tiltcli.cli import (  # noqa: F401 - commands
+        compare,
+        confirm,
+        instabilities,
+        new,
+        plot,
+        report,
+        runs,
+        sweep,
+    )
 
     try:
         app()

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tiltcli.plots.style import Look
-    from tiltcli.plots.trace import Trace
     from tiltcli.store.read import Tables
+    from tiltcli.traces import Trace
 
 
 @dataclass(frozen=True)

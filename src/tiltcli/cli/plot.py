@@ -11,10 +11,10 @@ import typer
 from tiltcli.cli.app import app
 from tiltcli.cli.kinds import KINDS, Request
 from tiltcli.cli.sweep import Results
-from tiltcli.records import UserError, listing, nearest
+from tiltcli.records import UserError, nearest
 
 if TYPE_CHECKING:
-    from tiltcli.store.read import Tables
+    pass
 
 _TABLE = "\n".join(f"- {kind.name}: {kind.says}" for kind in KINDS.values())
 
@@ -63,6 +63,7 @@ def plot(
     results: Results = Path("results"),
 ) -> None:
     """Draw a run."""
+    from tiltcli.cli.narrow import narrowed
     from tiltcli.plots.style import SIZES, STYLES, Look, check_path, save
     from tiltcli.store.read import find_run, read
 
@@ -78,7 +79,7 @@ def plot(
         output = folder / "figures" / f"{kind}.png"
         output.parent.mkdir(exist_ok=True)
     check_path(output)
-    tables = _selected(read(folder), [selection, *(where or [])], job)
+    tables = narrowed(read(folder), [selection, *(where or [])], job)
     window = _window(zoom)
     chosen.check({"metric": metric, "job": job, "zoom": zoom}, tables)
     look = Look(style, width or SIZES[size])
@@ -94,26 +95,6 @@ def _allowed(what: str, given: str, known: tuple[str, ...]) -> None:
         close = nearest(given, known)
         hint = f"; did you mean {close}?" if close else ""
         raise UserError(f"{what}: got {given}; allowed: {', '.join(known)}{hint}")
-
-
-def _selected(tables: Tables, where: list[str], job: str | None) -> Tables:
-    from dataclasses import replace
-
-    from tiltcli.selection import parse_selection, select
-
-    jobs = tables.jobs
-    if jobs.empty:
-        raise UserError(f"{tables.name}: no job has finished yet: there is nothing to draw")
-    conditions = [c for text in where if text for c in parse_selection(text)]
-    jobs = select(jobs, conditions, tables.name)
-    if job is not None:
-        chosen = jobs[jobs["job"].str.startswith(job)]
-        if chosen.empty:
-            raise UserError(
-                f"--job: no job {job} in {tables.name}; there are {listing(list(jobs['job']), 6)}"
-            )
-        jobs = chosen
-    return replace(tables, jobs=jobs)
 
 
 def _window(text: str | None) -> tuple[int, int] | None:

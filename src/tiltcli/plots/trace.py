@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,33 +10,12 @@ import pandas as pd
 
 from tiltcli.plots.style import PAPER, Look, new_figure, style, thin
 from tiltcli.records import UserError
-from tiltcli.schedule import Schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-@dataclass(frozen=True)
-class Trace:
-    """What is drawn of one job.
-
-    Attributes:
-        metrics: its rows of the metrics table, by epoch.
-        probes: its rows of the probes table; may be empty.
-        schedule: its class weights; None for a static job.
-        classes: number of classes.
-        lr: learning rate η.
-        title: what to say about it.
-
-    """
-
-    metrics: pd.DataFrame
-    probes: pd.DataFrame
-    schedule: Schedule | None
-    classes: int
-    lr: float
-    title: str
+    from tiltcli.traces import Trace
 
 
 Window = tuple[int, int]

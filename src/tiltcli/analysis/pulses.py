@@ -1,0 +1,153 @@
+"""Instabilities by pulse: when in the oscillation of the loss they begin, and how curved it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tiltcli.analysis.instability import Thresholds, find_episodes
+from tiltcli.analysis.periods import Cascade, cascade_of, window_labels
+from tiltcli.schedule import Schedule
+
+Array = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+
+NEAR = 100
+"""Steps between an onset and a probe up to which the probe is said to be "there"."""
+
+CALM = 100
+"""Steps that λ_max must have been below its bound before it can be said to cross it (again)."""
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """λ_max along a training.
+
+    Attributes:
+        steps: probed steps, rising, shape (probes,).
+        hessian_max: λ_max of the Hessian of F(·, t) there; NaN where it did not converge.
+        bound: λ_max above which gradient descent is unstable (2/η).
+
+    """
+
+    steps: Whole
+    hessian_max: Array
+    bound: float
+
+
+@dataclass(frozen=True)
+class Instability:
+    """One instability of a training.
+
+    Attributes:
+        onset: step at which it begins.
+        end: step at which it is over; None if it lasts to the end of the training.
+        pulse: pulse of the onset, counted from 1; None where nothing oscillates.
+        label: class that is emphasised at the onset; None at rest and where nothing oscillates.
+        t: steps since that pulse began; None where there is none.
+        gamma: Γ of the emphasised class at the onset; 1 without one.
+        hessian_max: λ_max at the onset; NaN if nothing was probed near it.
+        share: λ_max at the onset over its bound, λ_max / (2/η); NaN likewise.
+        crossing: step at which λ_max crosses the bound, of the crossing nearest to the onset;
+            None without any.
+        cascade: periods seen.
+
+    """
+
+    onset: int
+    end: int | None
+    pulse: int | None
+    label: int | None
+    t: int | None
+    gamma: float
+    hessian_max: float
+    share: float
+    crossing: int | None
+    cascade: Cascade
+
+
+def instabilities(
+    losses: npt.ArrayLike,
+    schedule: Schedule | None,
+    curvature: Curvature | None,
+    thresholds: Thresholds | None = None,
+) -> list[Instability]:
+    """Find the instabilities of a training and say when and where they begin.
+
+    Args:
+        losses: F at steps 0, 1, 2, … of the training, shape (steps,).
+        schedule: of the class weights; None for a static loss.
+        curvature: λ_max along the way; None if it was not probed.
+        thresholds: see there.
+
+    """
+    F = np.asarray(losses, dtype=np.float64)
+    crossed = [] if curvature is None else crossings(curvature)
+    found = []
+    for episode in find_episodes(F, thresholds):
+        onset = episode.onset
+        labels = window_labels(F, onset, episode.end or len(F), thresholds)[1]
+        pulse = t = label = None
+        gamma = 1.0
+        if schedule is not None:
+            label = int(schedule.emphasised(onset))
+            settled = schedule.settled_from is not None and onset >= schedule.settled_from
+            if not settled:
+                pulse, t = onset // schedule.pulse + 1, onset % schedule.pulse
+            label = label if label >= 0 else None
+            gamma = float(schedule.gamma(onset)[label]) if label is not None else 1.0
+        height = np.nan if curvature is None else hessian_near(curvature, onset)
+        found.append(
+            Instability(
+                onset,
+                episode.end,
+                pulse,
+                label,
+                t,
+                gamma,
+                height,
+                np.nan if curvature is None else height / curvature.bound,
+                min(crossed, key=lambda step: abs(step - onset), default=None),
+                cascade_of(labels),
+            )
+        )
+    return found
+
+
+def hessian_near(curvature: Curvature, step: int) -> float:
+    """λ_max at a step: the higher of the probes just before (or at) and just after it.
+
+    On a 2-cycle λ_max goes back and forth between two branches, so one probe alone may show the
+    lower; two that are an odd number of steps apart show both. Probes further off than 100
+    steps, and those that did not converge, do not count; NaN without any.
+    """
+    after = int(np.searchsorted(curvature.steps, step, side="right"))
+    near = [i for i in (after - 1, after) if 0 <= i < len(curvature.steps)]
+    values = [
+        float(curvature.hessian_max[i]) for i in near if abs(curvature.steps[i] - step) <= NEAR
+    ]
+    return max((value for value in values if not np.isnan(value)), default=np.nan)
+
+
+def crossings(curvature: Curvature) -> list[int]:
+    """Steps at which λ_max climbs through its bound, after at least 100 steps below it.
+
+    The calm before is what tells a crossing from the back and forth between the branches of an
+    instability that is under way. The step is found by linear interpolation between the last
+    probe below and the first at or above the bound.
+    """
+    known = ~np.isnan(curvature.hessian_max)
+    steps, heights = curvature.steps[known], curvature.hessian_max[known]
+    found: list[int] = []
+    calm_since: int | None = None
+    for i, (step, height) in enumerate(zip(steps.tolist(), heights.tolist(), strict=True)):
+        if height < curvature.bound:
+            calm_since = step if calm_since is None else calm_since
+            continue
+        if calm_since is not None and i and int(steps[i - 1]) - calm_since >= CALM:
+            share = (curvature.bound - heights[i - 1]) / (height - heights[i - 1])
+            found.append(round(float(steps[i - 1] + share * (step - steps[i - 1]))))
+        calm_since = None
+    return found
