@@ -8,7 +8,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -246,40 +245,33 @@ def _results(
         return
     remaining = (task for some in ((first,), tasks) for task in some)
     wanted = (task for task in remaining if not stopped())
-    done: Iterator[Done[Task, Finished | None]]
+
+    def report(task: Task, updates: int) -> None:
+        progress.add_steps(task.job, updates)
+
+    run: Callable[..., Iterator[Done[Task, Finished | None]]]
     if engine == "fused":
         load_engine(engine)  # compile once, before the threads race to it
-        done = run_threads(
-            partial(train_job, stopped=stopped, count=progress.add_steps), wanted, workers
-        )
+        run = run_threads
     else:
-        done = run_processes(train_job, wanted, workers, stopped)
-    for one in done:
-        if one.error is not None:
-            # The worker itself was lost, or the machinery around the job failed.
-            yield _failed(one.task, one.error)
-            continue
-        if engine != "fused" and one.result is not None:
-            progress.add_steps(
-                one.task.job,
-                int(one.result.row["epochs"])
-                * steps_per_epoch(one.task.job, one.result.row["train_samples"]),
-            )
-        yield one.result
+        run = run_processes
+    for one in run(train_job, wanted, workers, stopped, report):
+        # An error here: the worker itself was lost, or the machinery around the job failed.
+        yield one.result if one.error is None else _failed(one.task, one.error)
 
 
 def _never() -> bool:
     return False
 
 
-def _uncounted(_: Job, __: int) -> None:
+def _unheard(_: int) -> None:
     return None
 
 
 def train_job(
     task: Task,
     stopped: Callable[[], bool] = _never,
-    count: Callable[[Job, int], None] = _uncounted,
+    report: Callable[[int], None] = _unheard,
 ) -> Finished | None:
     """Train one job, whatever happens: an exception becomes a failed job.
 
@@ -297,7 +289,7 @@ def train_job(
                 ending = item
             else:
                 spool.add(item)
-                count(job, item.updates)
+                report(item.updates)
         assert ending is not None
         row = {
             "job": job.id,

@@ -1,0 +1,41 @@
+"""Work for worker processes to import."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def square(task, stopped, report):
+    report(task)
+    return task * task
+
+
+def die_on_three(task, stopped, report):
+    if task == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task
+
+
+def exit_once(task, stopped, report):
+    """The first attempt ends the process; the second finds the mark that it left."""
+    if not Path(task).exists():
+        Path(task).touch()
+        os._exit(7)
+    return "survived"
+
+
+def until_stopped(task, stopped, report):
+    report(1)
+    while not stopped():
+        time.sleep(0.01)
+    return "stopped"
+
+
+def deaf(task, stopped, report):
+    report(1)
+    time.sleep(600)
+
+
+def raising(task, stopped, report):
+    raise ValueError(f"bad {task}")
