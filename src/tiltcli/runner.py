@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tiltcli.data import dataset_of
+from tiltcli.data import dataset_of, download_of
 from tiltcli.engines import Context, Ending, Interrupted, choose_engine, load_engine
 from tiltcli.engines.base import steps_per_epoch
 from tiltcli.executors import Done, cores, run_processes, run_threads
@@ -105,8 +105,13 @@ def total_steps(job: Job, samples: int) -> int:
     return int(job["train.epochs"]) * steps_per_epoch(job, samples)
 
 
-def check(sweep: Sweep, engine: str) -> dict[str, str]:
+def check(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, str]:
     """Check all that can be checked before anything is written.
+
+    Args:
+        sweep: the validated grid.
+        engine: auto, fused or torch.
+        fetch: whether data that are not here are fetched; otherwise they are not looked at.
 
     Returns:
         the engine of each job, by id.
@@ -129,6 +134,8 @@ def check(sweep: Sweep, engine: str) -> dict[str, str]:
             if key in seen:
                 continue
             seen.add(key)
+            if not fetch and download_of(job) is not None:
+                continue
             data = dataset_of(job)
             check_network(job, data.train.X.shape[1:], data.classes)
         except UserError as error:

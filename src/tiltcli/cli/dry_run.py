@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltcli.cli.progress import clock
+from tiltcli.data import download_of
 from tiltcli.estimate import estimate_seconds
 from tiltcli.executors import cores
 from tiltcli.records import listing
@@ -19,7 +20,7 @@ SHOWN = 20
 
 def show(sweep: Sweep, results: Path, engine: str, workers: int | None) -> None:
     """Print what a sweep would do; writes nothing."""
-    engines = check(sweep, engine)
+    engines = check(sweep, engine, fetch=False)
     workers = workers or cores()
     folder = results / sweep.name
     done = set(read_jobs(folder)["job"]) if (folder / "jobs").is_dir() else set()
@@ -32,8 +33,12 @@ def show(sweep: Sweep, results: Path, engine: str, workers: int | None) -> None:
     lines += [f"  {key}: {listing(values)}" for key, values in sweep.axes.items()]
     counts = Counter(engines[job.id] for job in sweep.jobs)
     lines.append("  engine: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
-    seconds = estimate_seconds(todo, engines, workers)
-    lines.append(f"  estimated time: {clock(seconds)} on {workers} workers (measured just now)")
+    if downloads := {found for job in sweep.jobs if (found := download_of(job))}:
+        lines += [f"  to be fetched first: {download.described}" for download in downloads]
+        lines.append("  estimated time: unknown until the data are here")
+    else:
+        seconds = estimate_seconds(todo, engines, workers)
+        lines.append(f"  estimated time: {clock(seconds)} on {workers} workers (measured just now)")
     varying = [key for key in sweep.axes if key != "train.seed"] + ["train.seed"]
     lines += [f"  {job.id}  {_describe(job, varying)}" for job in sweep.jobs[:SHOWN]]
     if len(sweep.jobs) > SHOWN:

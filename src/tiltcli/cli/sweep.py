@@ -66,8 +66,10 @@ def sweep(
         show(spec, results, engine, workers)
         return
     from tiltcli.cli.progress import display
+    from tiltcli.data import fetch_for
     from tiltcli.runner import Progress, run_sweep
 
+    fetch_for(spec.jobs)  # before the display, which its own bar would disturb
     progress, stop = Progress(), threading.Event()
     _handle_signals(stop)
     with display(progress, spec.name, quiet):

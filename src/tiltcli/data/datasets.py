@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tiltcli.data.arrays import Dataset, Part
+from tiltcli.data.cifar10 import cifar10_dataset
 from tiltcli.data.files import read_file
 from tiltcli.data.scaling import prepared
 from tiltcli.data.spiral import spiral_dataset
@@ -34,6 +35,9 @@ def load_dataset(settings: Mapping[str, Any], path: Path | None = None) -> Datas
         data = spiral_dataset(settings)
     elif kind == "digits":
         data = _digits(int(settings["data.seed"]))
+    elif kind == "cifar10":
+        given = path if path is not None else settings.get("data.path")
+        data = cifar10_dataset(None if given is None else Path(given), int(settings["data.seed"]))
     else:
         path = Path(path if path is not None else settings["data.path"])
         name = str(path)

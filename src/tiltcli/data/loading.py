@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tiltcli.data.arrays import Dataset
+from tiltcli.data.cifar10 import PUBLISHED
 from tiltcli.data.datasets import load_dataset
+from tiltcli.data.fetch import Published, cache_folder, fetched
 from tiltcli.spec.jobs import Job
 
 MOST_BYTES = 1 << 30
@@ -42,3 +45,21 @@ def dataset_of(job: Job) -> Dataset:
         while len(_kept) > 1 and sum(data.nbytes for data in _kept.values()) > MOST_BYTES:
             _kept.popitem(last=False)
         return _kept[key]
+
+
+def download_of(job: Job) -> Published | None:
+    """Return what has to be fetched before the job can be trained, if anything."""
+    if job["data.kind"] != "cifar10" or job.files.get("data.path"):
+        return None
+    return None if (cache_folder() / PUBLISHED.filename).is_file() else PUBLISHED
+
+
+def fetch_for(jobs: Iterable[Job]) -> None:
+    """Fetch what jobs need, with a progress bar on stderr; nothing where all is there.
+
+    Raises:
+        UserError: if it cannot be fetched.
+
+    """
+    for published in dict.fromkeys(found for job in jobs if (found := download_of(job))):
+        fetched(published, cache_folder())

@@ -87,6 +87,7 @@ class Setting:
         type: annotated type that pydantic validates.
         allowed: what is allowed, in words, for messages.
         default: value where the file says nothing; REQUIRED if there is none; None if unset.
+        needed: where the default is None: jobs with these (earlier) settings need a value.
         applies: whether a job with these (earlier) settings has this setting at all.
         depth: how deep a list its plain value is; one deeper is an axis.
         arrow: Arrow type of its column.
@@ -100,6 +101,7 @@ class Setting:
     applies: Callable[[Values], bool] = lambda _: True
     depth: int = 0
     arrow: str = "string"
+    needed: Callable[[Values], bool] = lambda _: False
 
     def validate(self, value: object) -> Any:
         """Bring a value to its one canonical form (1 and 1.0 are the same amplitude).
@@ -116,6 +118,10 @@ class Setting:
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
         return TypeAdapter(self.type)
+
+    def default_for(self, settings: Values) -> Any:
+        """Value where the file says nothing, for a job with these (earlier) settings."""
+        return REQUIRED if self.default is None and self.needed(settings) else self.default
 
     @property
     def whole(self) -> bool:
@@ -148,8 +154,15 @@ def _uses_data_seed(settings: Values) -> bool:
 
 
 _TABLE: tuple[Setting, ...] = (
-    _choice("data.kind", "spiral", "digits", "file"),
-    Setting("data.path", Text, "the path of an .npz, .parquet or .csv file", applies=_FILE),
+    _choice("data.kind", "spiral", "digits", "cifar10", "file"),
+    Setting(
+        "data.path",
+        Text,
+        "the path of an .npz, .parquet or .csv file (cifar10: of its archive or folder)",
+        None,
+        _is("data.kind", "file", "cifar10"),
+        needed=_FILE,
+    ),
     Setting("data.target", Text, "the name of the label column", None, _FILE),
     Setting(
         "data.split",
@@ -258,4 +271,4 @@ def column_value(value: Any) -> Any:
 def finish(settings: dict[str, Any]) -> None:
     """Fill in, in place, the defaults that depend on other settings."""
     if settings.get("data.standardize") is None:
-        settings["data.standardize"] = settings.get("data.kind") == "digits"
+        settings["data.standardize"] = settings.get("data.kind") in ("digits", "cifar10")

@@ -6,14 +6,14 @@ import itertools
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tiltcli.records import Fault, UserError, listing, nearest
 from tiltcli.spec.axes import axis_values, is_axis
-from tiltcli.spec.files import digest_of
+from tiltcli.spec.files import cifar10_digest, digest_of, located
 from tiltcli.spec.jobs import Job, job_id
 from tiltcli.spec.lines import key_lines
 from tiltcli.spec.settings import PATHS, REQUIRED, SETTINGS, TABLES, finish
@@ -116,7 +116,7 @@ class _Reader:
         self.folder = folder
         self.faults: list[Fault] = []
         self.overrides: dict[str, Any] = {}
-        self.digests: dict[str, str] = {}
+        self.digests: dict[tuple[str, Any], str | None] = {}
 
     def fault(self, key: str, message: str, block: str = "") -> None:
         """Note a fault at a key: in its block, or where the base tables set it."""
@@ -352,7 +352,7 @@ class _Reader:
         for key, setting in SETTINGS.items():
             if not setting.applies(settings):
                 continue
-            value = given.get(key, setting.default)
+            value = given.get(key, setting.default_for(settings))
             if value is REQUIRED:
                 value = None
                 if any(fault.key == key for fault in self.faults):
@@ -364,20 +364,28 @@ class _Reader:
         finish(settings)
         for path, digest in PATHS.items():
             if settings.get(path):
-                settings[digest] = self._digest(path, settings[path], block)
+                reader: Callable[[Path], str | None] = digest_of
+                if path == "data.path" and settings["data.kind"] == "cifar10":
+                    reader = cifar10_digest
+                settings[digest] = self._digest(path, settings[path], block, reader)
         return settings
 
     def _path(self, path: str) -> Path:
-        return self.folder / Path(path).expanduser()
+        return located(path, self.folder)
 
-    def _digest(self, key: str, path: str, block: str) -> str:
-        if path not in self.digests:
+    def _digest(
+        self, key: str, path: str, block: str, reader: Callable[[Path], str | None]
+    ) -> str | None:
+        if (path, reader) not in self.digests:
             try:
-                self.digests[path] = digest_of(self._path(path))
+                self.digests[path, reader] = reader(self._path(path))
             except OSError as error:
-                self.fault(key, f'got "{path}": {error.strerror or error}', block)
+                # Of a folder it may be a file in it that is at fault.
+                inside = Path(error.filename or "").name
+                what = f"{inside}: " if inside and inside != Path(path).name else ""
+                self.fault(key, f'got "{path}": {what}{error.strerror or error}', block)
                 return ""
-        return self.digests[path]
+        return self.digests[path, reader]
 
     def _resolved(self) -> dict[str, Any]:
         """Return the document with the overrides in it."""

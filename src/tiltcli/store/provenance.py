@@ -19,6 +19,7 @@ import tomli_w
 import tiltcli
 from tiltcli.records import UserError
 from tiltcli.spec import SETTINGS, Sweep
+from tiltcli.spec.files import located
 from tiltcli.spec.settings import PATHS
 from tiltcli.store.parts import write_whole
 
@@ -43,7 +44,7 @@ def document_of(sweep: Sweep, folder: Path) -> dict[str, Any]:
 
 
 def _moved(path: str, origin: Path, folder: Path) -> str:
-    target = (origin / Path(path).expanduser()).resolve()
+    target = located(path, origin).resolve()
     try:
         return Path(os.path.relpath(target, folder.resolve())).as_posix()
     except ValueError:  # another drive
