@@ -16,7 +16,7 @@ LAYERS = [
     {"executors", "store"},
     {"runner", "comparison"},
     {"traces"},
-    {"estimate", "confirm", "claims", "tables"},
+    {"estimate", "confirm", "claims", "tables", "cells"},
     {"plots"},
     {"report"},
     {"api"},

@@ -6,9 +6,11 @@ import pytest
 
 import tiltcli
 from helpers import GRID, tilt, write_grid
+from tiltcli.cells import mixed
 from tiltcli.plots.curves import curves
 from tiltcli.plots.gamma import gamma_figure
-from tiltcli.plots.phase import phase, phase_maps
+from tiltcli.plots.maps import phase_maps
+from tiltcli.plots.phase import phase
 from tiltcli.plots.style import save, thin
 from tiltcli.records import UserError
 from tiltcli.schedule import Schedule
@@ -46,20 +48,50 @@ def test_phase_map_holds_the_means():
     np.testing.assert_allclose(first.means, [[0.7, 0.2], [np.nan, np.nan]])
     assert first.jobs.tolist() == [[2, 2], [1, 0]]
     assert first.lost.tolist() == [[0, 1], [1, 0]]
-    assert first.static == pytest.approx(0.4)
-    assert np.isnan(second.static)
+    assert (first.static.mean, first.static.n) == (pytest.approx(0.4), 2)
+    assert second.static.n == 0
+    np.testing.assert_allclose(first.halves[0, 0], 12.7062 * 0.1, rtol=1e-5)  # t(0.975, 1)·s/√2
+    # Of two better cells the one that lost a job is not the best.
+    assert (first.best, second.best) == ((0, 0), (1, 1))
 
 
 def test_phase_is_drawn_as_computed():
     figure = phase(JOBS, "val_accuracy")
     panels = [axes for axes in figure.axes if axes.images]
     assert [axes.get_title() for axes in panels] == ["width 10", "width 30"]
+    assert figure.get_suptitle() == "validation accuracy, mean ± 95% interval, n = 1 to 2 per cell"
     drawn = panels[0].images[0].get_array()
     np.testing.assert_allclose(np.ma.filled(drawn, np.nan), [[0.7, 0.2], [np.nan, np.nan]])
     texts = {text.get_text() for text in panels[0].texts}
-    assert texts == {"0.700", "0.200", "1/2 lost", "1/1 lost"}
-    marks = [line.get_ydata()[0] for axes in figure.axes for line in axes.lines]
-    assert marks == [pytest.approx(0.4)]  # only width 10 has a static loss
+    assert texts == {"0.700\n±1.271", "0.200", "1×"}
+    bars = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    marks = [sorted({round(line.get_ydata()[0], 9) for line in axes.lines}) for axes in bars]
+    assert marks == [[0.4], []]  # only width 10 has a static loss
+
+
+def paired(kind, seed, value, amplitude=None, period=None):
+    return job(kind, 10, amplitude, period, value) | {"train.seed": seed}
+
+
+def test_triangles_mark_what_differs_from_static():
+    """Paired: the cell at T 50 is above static at every seed though the means' intervals meet."""
+    rows = []
+    for seed, level in enumerate([0.2, 0.4, 0.6, 0.8]):
+        rows.append(paired("static", seed, level))
+        rows.append(paired("dynamical", seed, level + 0.05 + 0.001 * seed, 3.0, 50))
+        rows.append(paired("dynamical", seed, level + 0.05 * (-1) ** seed, 3.0, 300))
+        rows.append(paired("dynamical", seed, level - 0.05 - 0.001 * seed, 3.0, 1500))
+    (found,) = phase_maps(pd.DataFrame(rows), "val_accuracy")
+    assert found.against.tolist() == [[1, 0, -1]]
+    shown = phase(pd.DataFrame(rows), "val_accuracy").axes[0]
+    assert [line.get_marker() for line in shown.lines] == ["^", "v"]
+
+
+def test_what_a_mean_hides_is_named():
+    jobs = JOBS.assign(**{"train.lr": 1.0, "loss.rest": 0.0, "data.seed": range(len(JOBS))})
+    assert mixed(jobs) == []
+    jobs.loc[3, "train.lr"], jobs.loc[4, "loss.rest"] = 0.5, 1.0
+    assert mixed(jobs) == ["train.lr", "loss.rest"]
 
 
 @pytest.mark.parametrize(
@@ -103,8 +135,16 @@ def test_curves_draw_means():
         ]
     )
     panel = curves(JOBS.assign(train_accuracy=0.1), metrics, "train_accuracy").axes[0]
-    static = next(line for line in panel.lines if line.get_label() == "static")
+    static, dynamical = panel.lines
+    assert (static.get_label(), dynamical.get_label()) == ("static", "dynamical")
     np.testing.assert_allclose(static.get_ydata(), [0.025, 0.125, 0.225])
+    np.testing.assert_allclose(dynamical.get_ydata(), [0.125, 0.225, 0.325])
+    assert panel.get_title() == "width 10: A 3, T 10"
+    (low, high) = panel.collections[0].get_paths()[0].get_extents().get_points()[:, 1]
+    assert (low, high) == (
+        pytest.approx(0.025 - 12.7062 * 0.025),
+        pytest.approx(0.225 + 12.7062 * 0.025),
+    )
     with pytest.raises(UserError, match="did you mean train_accuracy"):
         curves(JOBS, metrics, "train_acuracy")
 

@@ -101,16 +101,26 @@ class Kind:
             raise UserError(*wrong)
 
 
+def _note_mixed(request: Request) -> None:
+    from tiltcli.cells import mixed
+
+    if keys := mixed(request.tables.jobs):
+        say(f"note: means are over all of {', '.join(keys)}; --where keeps one value of each")
+
+
 def _phase(request: Request) -> Figure:
+    from tiltcli.cells import judge
     from tiltcli.plots.phase import phase
 
+    _note_mixed(request)
     jobs, name = request.tables.jobs, request.tables.name
-    return phase(jobs, request.metric or "val_accuracy", name, request.look)
+    return phase(jobs, request.metric or judge(jobs), name, request.look)
 
 
 def _curves(request: Request) -> Figure:
     from tiltcli.plots.curves import curves
 
+    _note_mixed(request)
     tables = request.tables
     metric = request.metric or "train_accuracy"
     return curves(tables.jobs, tables.metrics, metric, tables.name, request.look)
@@ -132,15 +142,14 @@ def _trace(request: Request) -> Figure:
 
 def _compare(request: Request) -> Figure:
     from tiltcli.api import compare
+    from tiltcli.cells import judge
     from tiltcli.plots.forest import forest
 
     runs, best = request.runs, None
     if len(runs) == 1:
         join = "," if "@" in runs[0] else "@"
         runs = tuple(f"{runs[0]}{join}loss.kind={kind}" for kind in ("static", "dynamical"))
-        best = "val_accuracy"
-        if request.tables.jobs[best].isna().all():
-            best = "train_accuracy"
+        best = judge(request.tables.jobs)
     found = compare(*runs, results=request.results, where=request.where, best=best)
     for note in found.notes:
         say(f"note: {note}")

@@ -2,50 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiltcli.comparison import Comparison
-from tiltcli.plots.style import PAPER, Look, new_figure, style
+import pandas as pd
+
+from tiltcli.comparison import OVER, UNDER, UNKNOWN, Comparison
+from tiltcli.plots.style import PAPER, Look, new_figure, said, style
 from tiltcli.tables import plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_ROWS = 40
+_SHORT = {"model.width": "width", "loss.amplitude": "A", "loss.period": "T"}
 
 
 def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
     """Draw mean differences b − a with 95% intervals, a panel per metric.
 
-    Beyond 40 rows only the first (the best of each group) are drawn, and the title says so.
+    A filled mark has an interval that leaves out zero. Beyond 40 rows only the first (the best of
+    each group) are drawn, and the title says so.
     """
-    keys = [*comparison.groups, *comparison.cells]
-    first = comparison.rows[comparison.rows["metric"] == comparison.metrics[0]]
-    shown = first.head(MOST_ROWS)
-    labels = [
-        ", ".join(f"{key.rpartition('.')[2]} {plain(row[key])}" for key in keys)
-        for _, row in shown.iterrows()
-    ]
+    metrics = [m for m in comparison.metrics if _rows(comparison, m)["n"].gt(0).any()]
+    metrics = metrics or list(comparison.metrics)
+    first = _rows(comparison, metrics[0])
+    labels = _labels(comparison, first.head(MOST_ROWS))
+    regimes = [r for r in (UNDER, OVER, UNKNOWN) if first["regime"].eq(r).any()]
+    rows, columns = (len(metrics), 1) if look.narrow else (1, len(metrics))
+    alike = len({metric.rpartition("_")[2] for metric in metrics}) == 1
     with style(look):
-        figure = new_figure(look, 0.9 + 0.2 * len(shown))
-        panels = figure.subplots(1, len(comparison.metrics), sharey=True, squeeze=False)[0]
-        for panel, metric in zip(panels, comparison.metrics, strict=True):
-            rows = comparison.rows[comparison.rows["metric"] == metric].head(MOST_ROWS)
+        figure = new_figure(look, 0.85 + rows * (0.4 + 0.19 * len(labels)))
+        panels = figure.subplots(rows, columns, sharex=alike, sharey=True, squeeze=False).ravel()
+        for number, (panel, metric) in enumerate(zip(panels, metrics, strict=True)):
             panel.axvline(0, color=look.grey, linewidth=0.8)
-            for y, (_, row) in enumerate(rows.iterrows()):
-                colour = (
-                    look.colours[1] if row["regime"] == "underparameterised" else look.colours[0]
-                )
-                if row["regime"] == "unknown":
-                    colour = look.grey
-                panel.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.6)
-                panel.plot([row["difference"]], [y], "o", color=colour, markersize=4)
-            panel.set_xlabel(f"difference in {metric.replace('_', ' ')}")
-        panels[0].set_yticks(range(len(labels)), labels)
+            for y, (_, row) in enumerate(_rows(comparison, metric).head(MOST_ROWS).iterrows()):
+                _mark(panel, y, row, look)
+            panel.set_xlabel(f"difference in {said(metric)}")
+            panel.tick_params(labelbottom=True)
+            panel.tick_params(axis="y", length=0)
+            panel.locator_params(axis="x", nbins=5)
+            if look.narrow or not number:
+                panel.set_yticks(range(len(labels)), labels)
         panels[0].set_ylim(len(labels) - 0.5, -0.5)
-        cut = f" (first {MOST_ROWS} of {len(first)} rows)" if len(first) > MOST_ROWS else ""
-        figure.suptitle(
-            f"{comparison.name_b} − {comparison.name_a}{cut}\n"
-            "mean of pairs with 95% interval; orange: underparameterised, blue: overparameterised"
-        )
+        figure.suptitle(_title(comparison, first, look))
+        if regimes != [UNKNOWN]:
+            handles = [
+                panels[0].plot([], [], "o", color=_colour(regime, look), markersize=3.5)[0]
+                for regime in regimes
+            ]
+            names = [r if r != UNKNOWN else "regime unknown" for r in regimes]
+            figure.legend(
+                handles,
+                names,
+                loc="outside lower center",
+                ncols=len(names),
+                columnspacing=1.0,
+                handletextpad=0.1,
+            )
     return figure
+
+
+def _rows(comparison: Comparison, metric: str) -> pd.DataFrame:
+    return comparison.rows[comparison.rows["metric"] == metric]
+
+
+def _labels(comparison: Comparison, rows: pd.DataFrame) -> list[str]:
+    found = []
+    for _, row in rows.iterrows():
+        groups = [_said(key, row[key]) for key in comparison.groups]
+        cells = [_said(key, row[key]) for key in comparison.cells if pd.notna(row[key])]
+        found.append(", ".join(groups) + (f" ({', '.join(cells)})" if cells else ""))
+    return found
+
+
+def _said(key: str, value: object) -> str:
+    return f"{_SHORT.get(key, key.rpartition('.')[2] if ':' not in key else key)} {plain(value)}"
+
+
+def _colour(regime: str, look: Look) -> str:
+    return {UNDER: look.colours[1], OVER: look.colours[0]}.get(regime, look.grey)
+
+
+def _mark(panel: Axes, y: int, row: pd.Series[float], look: Look) -> None:
+    colour = _colour(str(row["regime"]), look)
+    told = row["low"] > 0 or row["high"] < 0
+    panel.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.3)
+    face = colour if told else look.theme.page
+    panel.plot(row["difference"], y, "o", color=colour, markerfacecolor=face, markersize=4)
+
+
+def _title(comparison: Comparison, rows: pd.DataFrame, look: Look) -> str:
+    counts = sorted(set(rows["n"]))
+    n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    lines = [*_names(comparison, look), f"mean of n = {n} pairs, 95% interval"]
+    if (comparison.rows["low"].le(0) & comparison.rows["high"].ge(0)).any():
+        lines[-1] += ("\n" if look.narrow else "; ") + "open: it reaches zero"
+    if len(rows) > MOST_ROWS:
+        lines.append(f"first {MOST_ROWS} of {len(rows)} rows")
+    return "\n".join(lines)
+
+
+def _names(comparison: Comparison, look: Look) -> Sequence[str]:
+    """What is taken from what; said short where one run's losses are compared."""
+    a, b = comparison.name_a, comparison.name_b
+    for end_a, end_b in (("static", "dynamical"), ("dynamical", "static")):
+        same = a.removesuffix(f"loss.kind={end_a}")
+        if same != a and same == b.removesuffix(f"loss.kind={end_b}"):
+            return [f"{same.rstrip('@,')}: {end_b} − {end_a}".removeprefix(": ")]
+    if {a, b} == {"static", "dynamical"} or len(a) + len(b) < (50 if look.narrow else 100):
+        return [f"{b} − {a}"]
+    return [b, f"− {a}"]
+
+
+__all__ = ["MOST_ROWS", "forest"]

@@ -34,6 +34,8 @@ def gamma_figure(schedule: Schedule, title: str = "", look: Look = PAPER) -> Fig
                 gammas[:, i],
                 color=look.colours[i % len(look.colours)],
                 label=f"class {i}",
+                # Classes that rest have equal weights: the later lie, thinner, on the earlier.
+                linewidth=0.9 + 1.2 * (shown - 1 - i) / shown,
                 drawstyle="steps-post" if short else "default",
             )
         panel.axhline(1, color=look.grey, linewidth=0.8, linestyle=":")
@@ -46,10 +48,7 @@ def gamma_figure(schedule: Schedule, title: str = "", look: Look = PAPER) -> Fig
         some = f"; first {shown} of {classes} classes" if shown < classes else ""
         panel.set_title(
             f"{title + ': ' if title else ''}A = {schedule.amplitude:g}, T = {schedule.period}"
-            f"{rest}, {schedule.shape}; ΣΓ = {classes}{some}",
-            pad=20,
+            f"{rest}, {schedule.shape}; ΣΓ = {classes}{some}"
         )
-        panel.legend(
-            loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=shown, fontsize=look.small
-        )
+        figure.legend(loc="outside lower center", ncols=min(shown, 4) if look.narrow else shown)
     return figure

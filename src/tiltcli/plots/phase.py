@@ -1,89 +1,23 @@
-"""The phase diagram: amplitude × period, a map per width, the static loss marked on the scale."""
+"""The phase diagram: amplitude × period, a map per width, and the best of each beside static."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.plots.style import PAPER, Look, new_figure, style
-from tiltcli.records import Outcome, UserError, listing, nearest
+from tiltcli.plots.maps import Map, phase_maps
+from tiltcli.plots.style import PAPER, Look, new_figure, said, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_COLUMNS = 3
-
-
-@dataclass(frozen=True)
-class Map:
-    """Means of one width.
-
-    Attributes:
-        width: hidden units or channels.
-        amplitudes: rows of the map, rising.
-        periods: columns of the map, rising.
-        means: mean of the metric over the completed jobs of a cell, NaN where there are none,
-            shape (amplitudes, periods).
-        jobs: number of jobs of each cell, ended in whatever way.
-        lost: of them, diverged or failed.
-        static: mean over the static jobs; NaN without any.
-
-    """
-
-    width: int
-    amplitudes: tuple[float, ...]
-    periods: tuple[int, ...]
-    means: npt.NDArray[np.float64]
-    jobs: npt.NDArray[np.int64]
-    lost: npt.NDArray[np.int64]
-    static: float
-
-
-def phase_maps(jobs: pd.DataFrame, metric: str) -> list[Map]:
-    """Means per width, amplitude and period.
-
-    Args:
-        jobs: jobs table of a run.
-        metric: result column to average.
-
-    Raises:
-        UserError: if the column is unknown or empty, or there are no dynamical jobs.
-
-    """
-    known = [name for name in jobs.columns if name.endswith(("_accuracy", "_loss"))]
-    if metric not in known:
-        close = nearest(metric, known)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"--metric: no column {metric}; allowed: {listing(known)}{hint}")
-    dynamical = jobs[jobs["loss.kind"] == "dynamical"]
-    if dynamical.empty:
-        raise UserError("a phase diagram needs dynamical jobs; this run has none")
-    if jobs[metric].isna().all():
-        raise UserError(f"--metric: {metric} is empty: the data has no such part")
-    amplitudes = tuple(sorted(dynamical["loss.amplitude"].unique().tolist()))
-    periods = tuple(sorted(int(p) for p in dynamical["loss.period"].unique()))
-    maps = []
-    for width in sorted(jobs["model.width"].unique()):
-        own = jobs[jobs["model.width"] == width]
-        means = np.full((len(amplitudes), len(periods)), np.nan)
-        count, lost = (np.zeros(means.shape, np.int64) for _ in range(2))
-        for i, amplitude in enumerate(amplitudes):
-            for j, period in enumerate(periods):
-                cell = own[(own["loss.amplitude"] == amplitude) & (own["loss.period"] == period)]
-                done = cell[cell["outcome"] == Outcome.COMPLETED]
-                count[i, j], lost[i, j] = len(cell), len(cell) - len(done)
-                if len(done):
-                    means[i, j] = done[metric].mean()
-        still = own[(own["loss.kind"] == "static") & (own["outcome"] == Outcome.COMPLETED)]
-        static = float(still[metric].mean()) if len(still) else math.nan
-        maps.append(Map(int(width), amplitudes, periods, means, count, lost, static))
-    return maps
+_ROW = 0.31  # height of a row of cells, inches
+# What is around the cells of a panel, inches: height and width, with the bar beside or above.
+_BESIDE, _ABOVE = (0.52, 0.95), (0.78, 0.38)
 
 
 def phase(
@@ -92,39 +26,80 @@ def phase(
     """Draw the phase diagram.
 
     Each width has a colour scale of its own, said on its bar: what a width reaches differs more
-    between widths than between cells. The line on the bar is the static loss.
+    between widths than between cells. A line on the bar is the static loss; where there is room,
+    cells hold their mean and the half-width of its 95% interval over the seeds. A triangle marks
+    cells whose paired difference from static has an interval that leaves out zero. With several
+    widths a last panel shows static and the best cell of each with their intervals.
+
+    Args:
+        jobs: jobs table of a run.
+        metric: its column to average.
+        title: name of the run.
+        look: style and width.
+
+    Raises:
+        UserError: if the column is unknown or empty, or there are no dynamical jobs.
+
     """
     maps = phase_maps(jobs, metric)
-    columns = min(MOST_COLUMNS, len(maps))
-    rows = -(-len(maps) // columns)
+    panels_needed = len(maps) + (len(maps) > 1)
+    columns = _columns(panels_needed, look)
+    rows = -(-panels_needed // columns)
+    around = _ABOVE if look.narrow else _BESIDE
+    cell = 72 * (look.width / columns - around[1]) / len(maps[0].periods)
+    # Five characters of the smallest type; less than that and colour alone has to do.
+    written = cell > 3.1 * look.small
+    row = _ROW if written else min(_ROW, max(0.14, 1.3 / len(maps[0].amplitudes)))
     with style(look):
-        figure = new_figure(look, 0.5 + rows * (0.6 + 0.3 * len(maps[0].amplitudes)))
+        figure = new_figure(look, 0.6 + rows * (around[0] + row * len(maps[0].amplitudes)))
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for panel in panels[len(maps) :]:
+        for panel in panels[panels_needed:]:
             panel.remove()
         for number, (panel, one) in enumerate(zip(panels, maps, strict=False)):
-            _draw(figure, panel, one, metric, look)
+            _draw(figure, panel, one, look, written)
             if number % columns == 0:
                 panel.set_ylabel("amplitude A")
             if number + columns >= len(maps):
                 panel.set_xlabel("period T (steps)")
-        seeds = sorted({int(n) for one in maps for n in np.unique(one.jobs) if n})
-        each = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
-        figure.suptitle(
-            f"{title + ': ' if title else ''}{metric.replace('_', ' ')}, "
-            f"mean of {each} jobs per cell; line on the bar: static loss; boxed: best cell"
-        )
+        if len(maps) > 1:
+            _draw_best(panels[len(maps)], maps, metric, look)
+        figure.suptitle(_title(maps, metric, title, written, look))
+        figure.supxlabel(_legend(maps, look), fontsize=look.small)
     return figure
 
 
-def _draw(figure: Figure, panel: Axes, one: Map, metric: str, look: Look) -> None:
-    values = [*one.means[~np.isnan(one.means)].tolist()]
-    values += [] if math.isnan(one.static) else [one.static]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    if high - low < 1e-3:
-        # A scale over nothing would paint noise as structure.
-        middle = (low + high) / 2
-        low, high = middle - 5e-4, middle + 5e-4
+def _columns(panels: int, look: Look) -> int:
+    if look.narrow:
+        return 1 if panels == 1 else 2
+    return min(panels, max(3, int(look.width / 2.6)))
+
+
+def _title(maps: Sequence[Map], metric: str, title: str, written: bool, look: Look) -> str:
+    counts = sorted({int(n) for one in maps for n in np.unique(one.jobs) if n})
+    each = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    kind = "mean ± 95% interval" if written and counts[-1] > 1 else "mean"
+    name = f"{title}: " if title else ""
+    text = f"{name}{said(metric)}, {kind}, n = {each} per cell"
+    return text if not look.narrow else text.replace(", mean", "\nmean")
+
+
+def _legend(maps: Sequence[Map], look: Look) -> str:
+    parts = ["boxed: best cell"]
+    if any(one.static.n for one in maps):
+        parts.append("line on the bar: static")
+    if any(one.against.any() for one in maps):
+        parts.append("▲▼: above, below static (95%)")
+    if any(one.lost.any() for one in maps):
+        parts.append("×: seeds lost" if look.narrow else "×: seeds diverged or failed")
+    if not look.narrow or len(parts) < 3:
+        return "; ".join(parts)
+    return "; ".join(parts[:2]) + "\n" + "; ".join(parts[2:])
+
+
+def _draw(figure: Figure, panel: Axes, one: Map, look: Look, written: bool) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = _scale(one)
     margin = 0.02 * (high - low)  # so that a mark at either end is seen whole
     image = panel.imshow(
         one.means,
@@ -134,68 +109,120 @@ def _draw(figure: Figure, panel: Axes, one: Map, metric: str, look: Look) -> Non
         origin="lower",
         aspect="auto",
     )
-    panel.set_xticks(range(len(one.periods)), [str(p) for p in one.periods])
-    panel.set_yticks(range(len(one.amplitudes)), [f"{a:g}" for a in one.amplitudes])
+    _ticks(panel, one)
+    _write_cells(panel, one, image, look, written)
+    static = f"static {one.static.mean:.3f}" if one.static.n else ""
+    if look.narrow:
+        bar = figure.colorbar(image, ax=panel, location="top", fraction=0.06, pad=0.02, aspect=22)
+        bar.ax.set_title(f"width {one.width}" + (f", {static}" if static else ""), pad=4)
+        bar.ax.tick_params(pad=1)
+    else:
+        bar = figure.colorbar(image, ax=panel, fraction=0.1, pad=0.03, aspect=14)
+        panel.set_title(f"width {one.width}")
+        bar.ax.set_title(static.replace(" ", "\n"), fontsize=look.small, pad=3)
+    bar.ax.tick_params(length=2)
+    bar.outline.set_linewidth(0.4)
+    bar.locator = MaxNLocator(nbins=4)
+    bar.update_ticks()
+    if one.static.n:
+        # Black on white: the bar goes from dark to light.
+        for colour, thickness in (("white", 2.6), ("black", 1.2)):
+            line = bar.ax.axvline if look.narrow else bar.ax.axhline
+            line(one.static.mean, color=colour, linewidth=thickness)
+
+
+def _scale(one: Map) -> tuple[float, float]:
+    values = one.means[~np.isnan(one.means)].tolist() + [one.static.mean] * bool(one.static.n)
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if high - low < 1e-3:
+        # A scale over nothing would paint noise as structure.
+        middle = (low + high) / 2
+        low, high = middle - 5e-4, middle + 5e-4
+    return low, high
+
+
+def _ticks(panel: Axes, one: Map) -> None:
+    for axis, values in ((panel.xaxis, one.periods), (panel.yaxis, one.amplitudes)):
+        every = -(-len(values) // 8)
+        axis.set_ticks(range(0, len(values), every), [f"{v:g}" for v in values[::every]])
     panel.tick_params(length=0)
     for side in ("top", "right"):
         panel.spines[side].set_visible(True)
-    panel.set_title(f"width {one.width}")
-    _write_cells(panel, one, low, high, metric, look)
-    bar = figure.colorbar(image, ax=panel, fraction=0.08, pad=0.03, aspect=14)
-    bar.ax.tick_params(labelsize=look.small)
-    bar.locator = _few_ticks()
-    bar.update_ticks()
-    if not math.isnan(one.static):
-        bar.ax.axhline(one.static, color=look.colours[1], linewidth=2.5)
-        bar.ax.set_title(
-            f"static\n{one.static:.3f}", fontsize=look.small, color=look.colours[1], pad=4
-        )
 
 
-def _few_ticks() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(nbins=4)
-
-
-def _write_cells(panel: Axes, one: Map, low: float, high: float, metric: str, look: Look) -> None:
+def _write_cells(panel: Axes, one: Map, image: Any, look: Look, written: bool) -> None:
     from matplotlib.patches import Rectangle
 
+    crowded = one.means.size > 150
     for i, j in np.ndindex(one.means.shape):
         value = float(one.means[i, j])
-        dark = (value - low) / (high - low) < 0.55
-        if math.isnan(value):
-            panel.add_patch(
-                Rectangle(
-                    (j - 0.5, i - 0.5), 1, 1, fill=False, hatch="///", edgecolor=look.grey, lw=0
-                )
-            )
+        ink = look.grey
+        if np.isnan(value):
+            box = Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="///", ec=look.grey, lw=0)
+            panel.add_patch(box)
         else:
-            panel.text(
-                j,
-                i,
-                f"{value:.3f}",
-                ha="center",
-                va="center",
-                fontsize=look.small,
-                color="white" if dark else "black",
-            )
-        if one.lost[i, j]:
-            text = f"{one.lost[i, j]}/{one.jobs[i, j]} lost"
-            colour = "white" if dark else "black"
-            panel.text(
-                j, i - 0.32, text, ha="center", va="center", fontsize=look.small, color=colour
-            )
-    if not np.isnan(one.means).all():
-        best = np.nanargmin(one.means) if metric.endswith("loss") else np.nanargmax(one.means)
-        i, j = np.unravel_index(int(best), one.means.shape)
-        panel.add_patch(
-            Rectangle(
-                (float(j) - 0.46, float(i) - 0.46),
-                0.92,
-                0.92,
-                fill=False,
-                ec=look.colours[1],
-                lw=1.8,
-            )
+            red, green, blue, _ = image.to_rgba(value)
+            ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+            if written:
+                panel.text(j, i, _text(value, float(one.halves[i, j])), color=ink, **_type(look))
+        if one.against[i, j] and not crowded:
+            marker = "^" if one.against[i, j] > 0 else "v"
+            at = (j + 0.38, i + 0.36) if written else (j, i)
+            panel.plot(*at, marker, color=ink, markersize=2.4, markeredgewidth=0)
+        if one.lost[i, j] and not crowded:
+            text = f"{one.lost[i, j]}×" if written else "×"
+            at = (j - 0.46, i + 0.46) if written else (j - 0.1, i + 0.4)
+            panel.text(*at, text, color=ink, ha="left", va="top", fontsize=look.small)
+    if one.best is not None:
+        i, j = one.best
+        box = Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, ec=look.colours[1], lw=1.5)
+        panel.add_patch(box)
+
+
+def _text(mean: float, half: float) -> str:
+    digits = 3 if abs(mean) < 10 else 1
+    text = f"{mean:.{digits}f}"
+    if np.isnan(half):
+        return text
+    return f"{text}\n±{half:.{digits}f}".replace("±0.", "±.")
+
+
+def _type(look: Look) -> dict[str, Any]:
+    return {"ha": "center", "va": "center", "fontsize": look.small, "linespacing": 1.0}
+
+
+def _draw_best(panel: Axes, maps: Sequence[Map], metric: str, look: Look) -> None:
+    """Static and the best cell of each width, with intervals."""
+    widths = np.array([one.width for one in maps], dtype=float)
+    static = [one.static for one in maps]
+    best = [one.best_estimate for one in maps]
+    for found, shift, colour, marker, label in (
+        (static, 0.96, look.ink, "o", "static"),
+        (best, 1.04, look.colours[1], "s", "best cell"),
+    ):
+        means = np.array([e.mean for e in found])
+        if np.isnan(means).all():
+            continue
+        half = np.array([e.high - e.mean for e in found])
+        panel.errorbar(
+            widths * shift,
+            means,
+            np.nan_to_num(half),
+            color=colour,
+            marker=marker,
+            markersize=3,
+            linewidth=0.9,
+            elinewidth=0.9,
+            capsize=1.5,
+            label=label,
         )
+    panel.set_xscale("log")
+    panel.set_xticks(widths, [f"{w:g}" for w in widths])
+    panel.minorticks_off()
+    panel.set_xlabel("width")
+    panel.set_ylabel(said(metric))
+    # No title of the layout's: it would push the bar above a neighbour away from its map.
+    text = panel.text(0.5, 1.03, "mean ± 95% interval", transform=panel.transAxes, ha="center")
+    text.set_in_layout(False)
+    panel.margins(x=0.08, y=0.08)
+    panel.legend(loc="best", handletextpad=0.4, borderaxespad=0.2)

@@ -165,6 +165,22 @@ def new_figure(look: Look, height: float) -> Figure:
     )
 
 
+_SAID = {"train": "training", "val": "validation", "test": "test"}
+
+
+def said(metric: str, *, short: bool = False) -> str:
+    """Name of a column in an axis label; losses with their unit.
+
+    Args:
+        metric: column, such as `val_accuracy`.
+        short: leave out the unit.
+
+    """
+    part, _, what = metric.rpartition("_")
+    text = f"{_SAID.get(part, part)} {what}".strip()
+    return f"{text} (nat)" if what == "loss" and not short else text
+
+
 def check_path(path: Path) -> None:
     """Check before the drawing that the figure can be written.
 
