@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 import tomllib
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -19,8 +20,7 @@ from helpers import GRID, command, same_tables, tilt, write_grid
 from tiltcli.engines.base import Block
 from tiltcli.records import UserError
 from tiltcli.spec import load_sweep
-from tiltcli.store import MetricsSpool, RunWriter, parts
-from tiltcli.store import write as write_module
+from tiltcli.store import Finished, MetricsSpool, RunWriter, part_writer, parts, spool
 
 MANY = (
     GRID.replace("seeds = 3", "seeds = 60")
@@ -45,7 +45,7 @@ def test_files_and_schemas(run):
         "sweep.toml",
     ]
     for table in ("jobs", "metrics"):
-        (path,) = (run / table).iterdir()
+        path = next((run / table).iterdir())
         file = pq.ParquetFile(path)
         assert file.metadata.row_group(0).column(0).compression == "ZSTD"
         for field in file.schema_arrow:
@@ -226,15 +226,15 @@ def finished(name, rows=3):
     numbers = np.arange(rows)
     values = numbers * 0.5
     block = Block(numbers, numbers, *[values] * 6, 1)
-    spool = MetricsSpool(name, None)
-    spool.add(block)
-    return write_module.Finished({"job": name, "outcome": "completed"}, spool.finish(), rows)
+    one = MetricsSpool(name, Path())
+    one.add(block)
+    return Finished({"job": name, "outcome": "completed"}, one.finish(), rows)
 
 
 def test_killed_at_every_step_of_a_commit_or_merge(tmp_path, monkeypatch):
     """Whichever rename or removal the writer dies at, each counted job is there exactly once."""
     sweep = load_sweep(write_grid(tmp_path))
-    monkeypatch.setattr(write_module, "MOST_SMALL_PARTS", 3)
+    monkeypatch.setattr(part_writer, "MOST_SMALL_PARTS", 3)
 
     class Killed(BaseException):
         pass
@@ -286,7 +286,7 @@ def test_killed_at_every_step_of_a_commit_or_merge(tmp_path, monkeypatch):
 
 
 def test_long_jobs_leave_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(write_module, "SPILL_ROWS", 40)
+    monkeypatch.setattr(spool, "SPILL_ROWS", 40)
     grid = write_grid(tmp_path, GRID.replace("log_every = 50", "log_every = 1"))
     tiltcli.sweep(grid, results=tmp_path / "spilled")
     monkeypatch.undo()
@@ -318,7 +318,7 @@ def test_full_disk_is_said_and_survived(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         original(table, where, **options)
 
-    monkeypatch.setattr(write_module.pq, "write_table", full)
+    monkeypatch.setattr(part_writer.pq, "write_table", full)
     with pytest.raises(UserError, match="the disk is full"):
         tiltcli.sweep(grid, results=tmp_path / "results")
     monkeypatch.undo()

@@ -23,6 +23,7 @@ def sweep(
     retry_failed: bool = False,
     fail_fast: bool = False,
     fresh: bool = False,
+    shard: str | None = None,
 ) -> Summary:
     """Run a sweep; what is already done is not done again.
 
@@ -35,6 +36,7 @@ def sweep(
         retry_failed: run failed jobs again too.
         fail_fast: stop at the first failed job.
         fresh: remove an earlier run of this name first.
+        shard: "I/N", every N-th job from the I-th on; None for all.
 
     Returns:
         what was done.
@@ -53,6 +55,7 @@ def sweep(
     """
     from tiltcli.runner import run_sweep
     from tiltcli.spec import load_sweep, parse_sweep
+    from tiltcli.spec.shards import Shard
 
     if isinstance(spec, Mapping):
         import tomli_w
@@ -72,6 +75,7 @@ def sweep(
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         fresh=fresh,
+        shard=Shard.parse(shard) if shard is not None else None,
         command=("tiltcli.sweep",),
     )
 

@@ -18,8 +18,10 @@ from tiltcli.executors import Done, cores, run_processes, run_threads
 from tiltcli.initial import check_network
 from tiltcli.records import Fault, Outcome, UserError
 from tiltcli.spec import Job, Sweep
+from tiltcli.spec.shards import Shard
 from tiltcli.store import Finished, MetricsSpool, RunWriter
-from tiltcli.store.write import setting_columns
+from tiltcli.store.read import read_jobs
+from tiltcli.store.spool import setting_columns
 
 
 @dataclass
@@ -89,11 +91,12 @@ class Summary:
 
 @dataclass(frozen=True)
 class Task:
-    """A job and the engine that trains it."""
+    """A job, the engine that trains it, and where its metrics wait: folder and part writer."""
 
     job: Job
     engine: str
     spool: Path
+    writer: str = ""
 
 
 class _Stop(Exception):
@@ -154,6 +157,7 @@ def run_sweep(
     retry_failed: bool = False,
     fail_fast: bool = False,
     fresh: bool = False,
+    shard: Shard | None = None,
     command: Sequence[str] = (),
     progress: Progress | None = None,
     stop: threading.Event | None = None,
@@ -168,6 +172,7 @@ def run_sweep(
         retry_failed: run failed jobs again too.
         fail_fast: stop at the first failed job.
         fresh: remove an earlier run of this name first.
+        shard: which share of the jobs to train; None for all.
         command: command line, for the provenance.
         progress: filled in as the sweep goes, for a display.
         stop: set it to stop cleanly.
@@ -181,17 +186,18 @@ def run_sweep(
     stop = stop if stop is not None else threading.Event()
     engines = check(sweep, engine)
     workers = workers or cores()
-    with RunWriter(results / sweep.name, sweep, command, fresh) as writer:
+    jobs = shard.of(sweep.jobs) if shard else sweep.jobs
+    if shard and fresh:
+        raise UserError("--fresh with --shard would remove what the other shards have done")
+    with RunWriter(results / sweep.name, sweep, command, fresh, shard) as writer:
         outcomes = writer.outcomes()
-        again = {job.id for job in sweep.jobs if outcomes.get(job.id) == Outcome.FAILED}
+        again = {job.id for job in jobs if outcomes.get(job.id) == Outcome.FAILED}
         skip = set(outcomes) - (again if retry_failed else set())
-        if retry_failed:
-            writer.retry(again)
-        todo = [job for job in sweep.jobs if job.id not in skip]
+        todo = [job for job in jobs if job.id not in skip]
         # The longest first, so that no core is left with a long one at the end.
         todo.sort(key=lambda job: -int(job["train.epochs"]) * _step_cost(job))
-        progress.total = len(sweep.jobs)
-        progress.before = len(sweep.jobs) - len(todo)
+        progress.total = len(jobs)
+        progress.before = len(jobs) - len(todo)
         for job in todo:
             steps = total_steps(job, len(dataset_of(job).train))
             progress.total_steps += steps
@@ -200,7 +206,9 @@ def run_sweep(
         stopped = stop.is_set
         try:
             for name in ("fused", "torch"):
-                tasks = (Task(job, name, spool) for job in todo if engines[job.id] == name)
+                tasks = (
+                    Task(job, name, spool, writer.name) for job in todo if engines[job.id] == name
+                )
                 for finished in _results(name, tasks, workers, progress, stopped):
                     if finished is None:
                         continue
@@ -218,8 +226,7 @@ def run_sweep(
             stop.set()
             raise
         writer.commit()
-        failures = _failures(writer)
-        notes = tuple(writer.notes)
+        failures = _failures(writer, {job.id for job in jobs})
     interrupted = stop.is_set() and progress.done < progress.total
     return Summary(
         results / sweep.name,
@@ -230,7 +237,7 @@ def run_sweep(
         interrupted,
         time.monotonic() - started,
         progress.steps,
-        notes,
+        tuple(writer.notes),
     )
 
 
@@ -287,7 +294,7 @@ def train_job(
 
     """
     job, started = task.job, time.perf_counter()
-    spool = MetricsSpool(job.id, task.spool)
+    spool = MetricsSpool(job.id, task.spool, task.writer)
     try:
         data = dataset_of(job)
         ending: Ending | None = None
@@ -341,14 +348,12 @@ def _failed(task: Task, error: BaseException, seconds: float = 0.0) -> Finished:
     return Finished(row, [], 0)
 
 
-def _failures(writer: RunWriter) -> dict[str, str]:
-    """Last line of the error of every failed job of the run."""
+def _failures(writer: RunWriter, ids: set[str]) -> dict[str, str]:
+    """Last line of the error of every failed job among these."""
     if Outcome.FAILED not in writer.outcomes().values():
         return {}
-    from tiltcli.store.read import read_jobs
-
-    jobs = read_jobs(writer.folder)
-    failed = jobs[jobs["outcome"] == Outcome.FAILED]
+    jobs = read_jobs(writer.folder, ["error"])
+    failed = jobs[(jobs["outcome"] == Outcome.FAILED) & jobs["job"].isin(ids)]
     return {
         job: str(error).strip().splitlines()[-1]
         for job, error in zip(failed["job"], failed["error"], strict=True)

@@ -34,6 +34,10 @@ def sweep(
     engine: Annotated[
         str, typer.Option("--engine", metavar="auto|fused|torch", help="What trains the jobs.")
     ] = "auto",
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Every N-th job from the I-th on; see above."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the jobs and the time they take; run nothing.")
     ] = False,
@@ -53,8 +57,14 @@ def sweep(
     Example: [bold]tiltcli sweep grid.toml --set train.seeds=5[/bold]
 
     Results go to results/NAME/ as Parquet tables. Run it again to resume: what is done stays done.
+
+    Shards of one grid may run at the same time, on any machines that share the results folder:
+    --shard 1/3, --shard 2/3, --shard 3/3. Without --shard the rest is done, by one client alone.
     """
     from tiltcli.spec import load_sweep
+    from tiltcli.spec.shards import Shard
+
+    share = Shard.parse(shard) if shard is not None else None
 
     spec = load_sweep(grid, overrides or [])
     if not quiet:
@@ -81,6 +91,7 @@ def sweep(
             retry_failed=retry_failed,
             fail_fast=fail_fast,
             fresh=fresh,
+            shard=share,
             command=sys.argv,
             progress=progress,
             stop=stop,

@@ -1,9 +1,14 @@
 """The files of a run: numbered parts, each a group of finished jobs.
 
-A part is two files of one name, `metrics/N-M.parquet` and `jobs/N-M.parquet`, written in this
-order: the second one makes the part count. Small parts are merged into one named by the whole
-range, which then stands for those inside its range. So whatever moment a writer is killed at, the
-live parts hold every counted job exactly once, and anything else is litter.
+A part is a file of one name in each table's folder: `metrics/NAME.parquet` and the like, and at
+last `jobs/NAME.parquet`, which makes the part count. `NAME` is `N-M`, a range of numbers, for the
+client that writes a run alone, and `WRITER.N-M` for a shard or a worker: every writer numbers its
+own parts, so that no two writers ever write the same file.
+
+Small parts of one writer are merged into one named by the whole range, which then stands for those
+inside its range. So whatever moment a writer is killed at, the live parts hold every counted job,
+and anything else is litter. A job may stand in several parts, because two shards did it or
+a gathering of parts was cut short: `tiltcli.store.counted` says which of its rows counts.
 """
 
 from __future__ import annotations
@@ -17,40 +22,77 @@ from pathlib import Path
 
 from tiltcli.records import UserError
 
-_NAME = re.compile(r"(\d{6,})-(\d{6,})\.parquet")
+_NAME = re.compile(r"(?:([A-Za-z][A-Za-z0-9_-]*)\.)?(\d{6,})-(\d{6,})\.parquet")
+
+
+class Unwritable(UserError):
+    """A run's folder takes no more: the sweep ends; what is finished is kept."""
 
 
 @dataclass(frozen=True, order=True)
 class Part:
-    """A part by its range of numbers."""
+    """A part by its writer (empty: the client that writes alone) and its range of numbers."""
 
+    writer: str
     first: int
     last: int
 
     @property
     def filename(self) -> str:
-        """Name of both its files."""
-        return f"{self.first:06d}-{self.last:06d}.parquet"
+        """Name of each of its files."""
+        prefix = f"{self.writer}." if self.writer else ""
+        return f"{prefix}{self.first:06d}-{self.last:06d}.parquet"
 
     def within(self, other: Part) -> bool:
-        """Whether the other part, a merged one, stands for this one."""
-        return self != other and other.first <= self.first and self.last <= other.last
+        """Whether the other part, a merged one of the same writer, stands for this one."""
+        return (
+            self != other
+            and self.writer == other.writer
+            and other.first <= self.first
+            and self.last <= other.last
+        )
+
+
+def writer_name(base: str) -> str:
+    """Return a name for a writer that no other has, on any machine, and that begins with `base`.
+
+    Characters that have no place in a file's name become `_`.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", base)[:60]
+    # Not a process id alone: they recur, and another machine has the same.
+    return f"{plain if plain[:1].isalpha() else 'w' + plain}-{os.urandom(4).hex()}"
+
+
+def parse(name: str) -> Part | None:
+    """Part that a file belongs to, by the file's name."""
+    found = _NAME.fullmatch(name)
+    return Part(found[1] or "", int(found[2]), int(found[3])) if found else None
 
 
 def found(folder: Path) -> list[Part]:
     """Parts that have a file in a folder, in order."""
+    # A listing that runs while another process merges can miss both the old files and the new
+    # one; two that agree cannot, for a merged file is there before the first old one goes.
+    names = _names(folder)
+    for _ in range(20):
+        again = _names(folder)
+        if again == names:
+            break
+        names = again
+    return sorted(part for name in names if (part := parse(name)))
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        names = os.listdir(folder)
+        return sorted(os.listdir(folder))
     except FileNotFoundError:
         return []
-    return sorted(Part(int(m[1]), int(m[2])) for n in names if (m := _NAME.fullmatch(n)))
 
 
 def live(run: Path) -> list[Part]:
     """Parts that count: those whose jobs file is there and that no merged part stands for."""
-    parts = found(run / "jobs")
     kept: list[Part] = []
-    for part in sorted(parts, key=lambda p: (p.first, -p.last)):
+    for part in sorted(found(run / "jobs"), key=lambda p: (p.writer, p.first, -p.last)):
         if not (kept and part.within(kept[-1])):
             kept.append(part)
     return kept
@@ -60,7 +102,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name, then give it its own.
 
     Raises:
-        UserError: if the disk is full or the folder cannot be written to.
+        Unwritable: if the disk is full or the folder cannot be written to.
 
     """
     # The dot keeps unfinished files out of everybody's *.parquet.
@@ -70,41 +112,21 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+def unwritable(path: Path, error: OSError) -> Unwritable:
+    """Say why a file could not be written, and what to do."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     # Arrow wraps the system's error in its own, and the number with it.
-    full = full or "No space left" in str(error) or "quota" in str(error).lower()
+    full = full or any(s in str(error) for s in ("No space left", "uota exceeded", "too large"))
     if full:
-        return UserError(
+        return Unwritable(
             f"{path}: the disk is full; make room and run the same command again: "
             "finished jobs are kept"
         )
     reason = error.strerror or str(error)
-    return UserError(f"{path}: cannot be written: {reason}")
-
-
-def sweep_litter(run: Path) -> list[str]:
-    """Remove what a killed writer left: call only while holding the run's lock.
-
-    Returns:
-        names of the files removed.
-
-    """
-    kept = {part.filename for part in live(run)}
-    removed = []
-    for folder in (run, run / "jobs", run / "metrics", run / "probes"):
-        if not folder.is_dir():
-            continue
-        for path in sorted(folder.iterdir()):
-            stray = path.name.startswith(".") and path.name.endswith(".tmp")
-            dead = folder.name in ("jobs", "metrics") and _NAME.fullmatch(path.name) is not None
-            if path.is_file() and (stray or (dead and path.name not in kept)):
-                path.unlink()
-                removed.append(f"{folder.name}/{path.name}")
-    return removed
+    return Unwritable(f"{path}: cannot be written: {reason}")

@@ -92,20 +92,57 @@ def _said(value: Any) -> str:
     return text if len(text) < 60 else text[:57] + "…"
 
 
-def record(folder: Path, sweep: Sweep, command: Sequence[str]) -> None:
-    """Write sweep.toml, and add this invocation to provenance.json."""
+def record(folder: Path, sweep: Sweep, invocation: Mapping[str, Any], writer: str) -> None:
+    """Write sweep.toml, and note this invocation.
+
+    The client that writes alone notes itself in provenance.json. A shard, which must not rewrite a
+    file that others rewrite too, has a file of its own, provenance-WRITER.json; `fold` brings
+    them together.
+    """
     text = "# The grid of this run, with --set applied; paths are relative to this folder.\n"
     text += tomli_w.dumps(document_of(sweep, folder))
     if not (folder / "sweep.toml").exists():
         write_whole(folder / "sweep.toml", lambda to: _write(to, text))
-    path = folder / "provenance.json"
-    invocations: list[Any] = []
+    if not writer:
+        _write_page(folder / "provenance.json", sweep, [*_invocations(folder), invocation])
+        return
+    _write_page(folder / f"provenance-{writer}.json", sweep, [invocation])
+    if not (folder / "provenance.json").exists():
+        _write_page(folder / "provenance.json", sweep, [])
+
+
+def fold(folder: Path, sweep: Sweep) -> None:
+    """Bring the shards' provenance into provenance.json; only while nobody else is writing."""
+    own = sorted(folder.glob("provenance-*.json"))
+    if not own:
+        return
+    _write_page(folder / "provenance.json", sweep, invocations(folder))
+    for path in own:
+        path.unlink(missing_ok=True)
+
+
+def invocations(folder: Path) -> list[Any]:
+    """Every invocation noted in a run, by time."""
+    noted = _invocations(folder)
+    for path in sorted(folder.glob("provenance-*.json")):
+        noted += [one for one in _read_page(path) if one not in noted]
+    return sorted(noted, key=lambda one: str(one.get("time")) if isinstance(one, dict) else "")
+
+
+def _invocations(folder: Path) -> list[Any]:
+    return _read_page(folder / "provenance.json")
+
+
+def _read_page(path: Path) -> list[Any]:
     # There is none before the first run; and a damaged one must not stop the second.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        invocations = json.loads(path.read_text(encoding="utf-8"))["invocations"]
-    invocations.append({**machine(), "command": list(command)})
+        return list(json.loads(path.read_text(encoding="utf-8"))["invocations"])
+    return []
+
+
+def _write_page(path: Path, sweep: Sweep, noted: Sequence[Mapping[str, Any]]) -> None:
     page = json.dumps(
-        {"format": 1, "name": sweep.name, "jobs": len(sweep.jobs), "invocations": invocations},
+        {"format": 1, "name": sweep.name, "jobs": len(sweep.jobs), "invocations": list(noted)},
         indent=1,
     )
     write_whole(path, lambda to: _write(to, page + "\n"))
@@ -172,4 +209,4 @@ def _commit() -> str | None:
     return shown.stdout.strip() if good else None
 
 
-__all__ = ["SETTINGS", "check_same_grid", "document_of", "machine", "record"]
+__all__ = ["SETTINGS", "check_same_grid", "document_of", "fold", "machine", "record"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -12,7 +14,12 @@ import pyarrow.parquet as pq
 
 from tiltcli.records import UserError, listing, nearest
 from tiltcli.store import parts
+from tiltcli.store.counted import Mask, counted, rows_of
+from tiltcli.store.parts import Part
 from tiltcli.store.schema import JOBS, METRICS
+
+Found = TypeVar("Found")
+TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -57,17 +64,48 @@ def find_run(run: str | Path, results: Path) -> Path:
     raise UserError(f"no run {text!r} under {results}/ and no such path; {hint}")
 
 
-def read_jobs(folder: Path) -> pd.DataFrame:
-    """Jobs table of a run folder.
+def outcomes(folder: Path) -> dict[str, str]:
+    """Outcome of every job of a run folder that has ended, by id.
 
     Raises:
         UserError: if a file of it cannot be read.
 
     """
-    frame = _frame(folder, "jobs", JOBS)
-    if frame["job"].duplicated().any():
-        frame = frame.drop_duplicates("job", keep="last")
-    settings = [name for name in frame.columns if "." in name]
+
+    def ended(live: list[Part]) -> dict[str, str]:
+        tables, masks = _jobs(folder, live, ["job", "outcome"])
+        found: dict[str, str] = {}
+        for i, table in enumerate(tables):
+            counting = table if masks is None else table.filter(pa.array(masks[i]))
+            pairs = zip(counting["job"].to_pylist(), counting["outcome"].to_pylist(), strict=True)
+            found.update(pairs)
+        return found
+
+    return _while_it_changes(folder, ended)
+
+
+def read_jobs(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Jobs table of a run folder, sorted by the settings.
+
+    Args:
+        folder: of the run.
+        columns: columns to read, settings to sort by among them; default: all.
+
+    Raises:
+        UserError: if a file of it cannot be read.
+
+    """
+
+    def frame(live: list[Part]) -> pd.DataFrame:
+        tables, masks = _jobs(folder, live, columns)
+        return _sorted_jobs(_frame(tables, JOBS, masks))
+
+    return _while_it_changes(folder, frame)
+
+
+def _sorted_jobs(frame: pd.DataFrame) -> pd.DataFrame:
+    # A setting that all jobs share orders nothing, and sorting by many columns is slow.
+    settings = [c for c in frame.columns if "." in c and frame[c].nunique(dropna=False) > 1]
     return frame.sort_values([*settings, "job"], na_position="first", ignore_index=True)
 
 
@@ -86,27 +124,68 @@ def read(run: str | Path, results: str | Path = "results") -> Tables:
 
     """
     folder = find_run(run, Path(results))
-    jobs = read_jobs(folder)
-    metrics = _frame(folder, "metrics", METRICS)
-    metrics = metrics.sort_values(["job", "epoch"], ignore_index=True, kind="stable")
-    probes = pd.DataFrame({"job": pd.Series(dtype=str), "epoch": pd.Series(dtype="int64")})
-    return Tables(folder.resolve().name, jobs, metrics, probes)
+
+    def tables(live: list[Part]) -> Tables:
+        jobs, masks = _jobs(folder, live, None)
+        metrics = [_table(folder, "metrics", part, METRICS) for part in live]
+        if masks is not None:
+            metrics = [rows_of(*three) for three in zip(metrics, jobs, masks, strict=True)]
+        rows = _frame(metrics, METRICS, None)
+        rows = rows.sort_values(["job", "epoch"], ignore_index=True, kind="stable")
+        probes = pd.DataFrame({"job": pd.Series(dtype=str), "epoch": pd.Series(dtype="int64")})
+        ended = _sorted_jobs(_frame(jobs, JOBS, masks))
+        return Tables(folder.resolve().name, ended, rows, probes)
+
+    return _while_it_changes(folder, tables)
 
 
-def _frame(folder: Path, table: str, schema: pa.Schema) -> pd.DataFrame:
-    tables: list[pa.Table] = []
-    for part in parts.live(folder):
-        path = folder / table / part.filename
-        try:
-            tables.append(pq.read_table(path, schema=schema))
-        except (OSError, pa.ArrowException, KeyError) as error:
-            raise UserError(
-                f"{path}: cannot be read ({str(error)[:120]}); "
-                "run the sweep again: it sets the file aside and does its jobs anew"
-            ) from None
+def _jobs(
+    folder: Path, live: Sequence[Part], columns: Sequence[str] | None
+) -> tuple[list[pa.Table], list[Mask] | None]:
+    """Jobs tables of the live parts, and which of their rows count (None: all)."""
+    wanted = JOBS
+    if columns is not None:
+        keep = {"job", "outcome", *columns}
+        wanted = pa.schema([field for field in JOBS if field.name in keep], JOBS.metadata)
+    tables = [_table(folder, "jobs", part, wanted) for part in live]
+    return tables, counted(tables)
+
+
+def _frame(
+    tables: Sequence[pa.Table], schema: pa.Schema, masks: Sequence[Mask] | None
+) -> pd.DataFrame:
+    if masks is not None:
+        tables = [t.filter(pa.array(m)) for t, m in zip(tables, masks, strict=True)]
     whole = pa.concat_tables(tables) if tables else schema.empty_table()
     frame: pd.DataFrame = whole.to_pandas()
     return frame
 
 
-__all__: Sequence[str] = ["Tables", "find_run", "list_runs", "read", "read_jobs"]
+def _table(folder: Path, table: str, part: Part, schema: pa.Schema) -> pa.Table:
+    path = folder / table / part.filename
+    try:
+        return pq.read_table(path, schema=schema, columns=schema.names)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({str(error)[:120]}); "
+            "run the sweep again: it sets the file aside and does its jobs anew"
+        ) from None
+
+
+def _while_it_changes(folder: Path, act: Callable[[list[Part]], Found]) -> Found:
+    """Read the live parts; anew, if a writer merged some of them in the meantime."""
+    for _ in range(TRIES):
+        try:
+            return act(parts.live(folder))
+        except FileNotFoundError as error:
+            missing = error
+            time.sleep(0.05)
+    raise UserError(
+        f"{folder}: a file is missing ({str(missing)[:120]}); "
+        "run the sweep again: it does the jobs in it anew"
+    )
+
+
+__all__: Sequence[str] = ["Tables", "find_run", "list_runs", "outcomes", "read", "read_jobs"]

@@ -1,0 +1,149 @@
+"""Who may write a run: one client alone, or any number of shards with different numbers.
+
+Locks are files beside the run's folder, freed by the system when their holder dies. They guard
+against mistakes, not the data: parts are whole and no two writers share a file's name, so that on
+a file system without locks (some NFS mounts) a run still comes out right, with work done twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from tiltcli.records import UserError, listing
+
+GATE_SECONDS = 120.0
+_ABSENT = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+class RunLock:
+    """Hold on a run.
+
+    Args:
+        folder: of the run.
+        shard: name of the shard that is written; None to write alone.
+
+    """
+
+    def __init__(self, folder: Path, shard: str | None = None) -> None:
+        self.folder = folder
+        self.shard = shard
+        self._main = self._lock("")
+        # ~ is not allowed in a run's name, so no other run's lock is called like this.
+        self._gate = self._lock("~gate")
+        self._own = self._main if shard is None else self._lock(f"~{shard}")
+        self.works = True
+
+    def _lock(self, suffix: str) -> filelock.BaseFileLock:
+        return filelock.FileLock(self.folder.parent / f".{self.folder.name}{suffix}.lock")
+
+    @contextlib.contextmanager
+    def gate(self) -> Iterator[None]:
+        """Let one process at a time begin or end writing a run; a matter of milliseconds.
+
+        Raises:
+            UserError: if the folder cannot be written to, or the gate is never free.
+
+        """
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.works = _locks_work(Path(self._gate.lock_file))
+            if self.works:
+                self._gate.acquire(timeout=GATE_SECONDS)
+        except filelock.Timeout:
+            raise UserError(
+                f"{self.folder}: other processes have been starting for {GATE_SECONDS:.0f} s; "
+                "try again"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: cannot be written: {error.strerror or error}"
+            ) from None
+        try:
+            yield
+        finally:
+            self._gate.release()
+
+    def acquire(self) -> None:
+        """Take hold of the run; only inside the gate.
+
+        Raises:
+            UserError: if another process has it.
+
+        """
+        if not self.works:
+            return
+        if not _take(self._own):
+            who = f"shard {_shown(self.shard)} of it" if self.shard else "it"
+            raise UserError(
+                f"{self.folder}: in use by another tiltcli process, which is writing {who}; wait "
+                "for it, or give this run another name"
+            )
+        busy = []
+        if self.shard is None:
+            busy = self._live_shards()
+        elif _take(self._main):
+            self._main.release()
+        else:
+            busy = ["all of it"]
+        if busy:
+            self._own.release()
+            raise UserError(
+                f"{self.folder}: in use by another tiltcli process, which is writing "
+                f"{listing(busy, 6)}; wait for it, or give this run another name"
+            )
+
+    def _live_shards(self) -> list[str]:
+        """Shards being written; the lock files of the others are removed."""
+        busy = []
+        for path in sorted(self.folder.parent.glob(f".{self.folder.name}~*.lock")):
+            name = path.name.removeprefix(f".{self.folder.name}~").removesuffix(".lock")
+            if name == "gate":
+                continue
+            lock = filelock.FileLock(path)
+            if not _take(lock):
+                busy.append(f"shard {_shown(name)}")
+                continue
+            # Safe, for shards open these files inside the gate only.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            lock.release()
+        return busy
+
+    def release(self) -> None:
+        """Let go of the run."""
+        self._own.release()
+
+
+def _take(lock: filelock.BaseFileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    return True
+
+
+def _shown(name: str | None) -> str:
+    return (name or "").removeprefix("s").replace("of", "/")
+
+
+def _locks_work(path: Path) -> bool:
+    """Whether the file system knows locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has locks of its own, always
+        return True
+    # As filelock opens it: never truncated, for it may be held.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _ABSENT
+    finally:
+        os.close(descriptor)
+    return True
