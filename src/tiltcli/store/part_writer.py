@@ -51,7 +51,7 @@ class PartWriter:
         self.notes: list[str] = []
         self._waiting: list[Finished] = []
         self._waiting_rows = 0
-        self._committed = time.monotonic()
+        self._since = time.monotonic()
         own = [part.last for part in parts.found(folder / "jobs") if part.writer == name]
         self._next = max(own, default=-1) + 1
 
@@ -79,9 +79,11 @@ class PartWriter:
             Unwritable: if the disk is full.
 
         """
+        if not self._waiting:
+            self._since = time.monotonic()
         self._waiting.append(finished)
         self._waiting_rows += finished.rows
-        waited = time.monotonic() - self._committed
+        waited = time.monotonic() - self._since
         if waited >= COMMIT_SECONDS or self._waiting_rows >= COMMIT_ROWS:
             self.commit()
 
@@ -103,7 +105,6 @@ class PartWriter:
             if isinstance(one.metrics, Path):
                 os.replace(one.metrics, self._path("metrics", self._next))
                 self._write_jobs([one.row])
-        self._committed = time.monotonic()
         self._merge(least=MOST_SMALL_PARTS)
 
     def _path(self, table: str, number: int) -> Path:
