@@ -13,7 +13,7 @@ LAYERS = [
     {"models"},
     {"engines"},
     {"analysis"},
-    {"executors", "store"},
+    {"executors", "store", "progress"},
     {"runner", "comparison"},
     {"traces"},
     {"estimate", "confirm", "claims", "tables", "cells"},

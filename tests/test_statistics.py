@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tiltcli import statistics
-from tiltcli.statistics import holm, mean_interval, permutation_test
+from tiltcli.statistics import Running, holm, mean_interval, permutation_test
 
 small = st.lists(st.integers(-6, 6), min_size=1, max_size=8)
 
@@ -70,3 +70,14 @@ def test_holm_by_hand():
     )
     np.testing.assert_allclose(holm([0.6, 0.7]), [1, 1])
     assert holm([]).shape == (0,)
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_running_mean_is_the_mean(values):
+    running = Running()
+    for value in values:
+        running.add(value)
+    ours, whole = running.estimate(), mean_interval(values)
+    assert ours.n == whole.n
+    for name in ("mean", "low", "high"):
+        assert getattr(ours, name) == pytest.approx(getattr(whole, name), nan_ok=True, abs=1e-9)

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +16,13 @@ from tiltcli.engines import Context, Ending, Interrupted, choose_engine, load_en
 from tiltcli.engines.base import steps_per_epoch
 from tiltcli.executors import Done, cores, run_processes, run_threads
 from tiltcli.initial import check_network
+from tiltcli.progress import Progress, step_cost
 from tiltcli.records import Fault, Outcome, UserError
 from tiltcli.spec import Job, Sweep
 from tiltcli.spec.shards import Shard
 from tiltcli.store import Finished, MetricsSpool, RunWriter
 from tiltcli.store.read import read_jobs
 from tiltcli.store.spool import setting_columns
-
-
-@dataclass
-class Progress:
-    """How far a sweep is; read by the display while the workers write.
-
-    Attributes:
-        total: jobs of the sweep.
-        before: jobs that an earlier run had finished.
-        total_steps: optimiser updates of the jobs to do.
-        ended: jobs ended now, by outcome.
-        steps: optimiser updates made now.
-        total_work: what the jobs to do cost, in a unit of its own: a wide network's step counts
-            for more, so that the time left can be told from the share done.
-        work: of it, done now.
-
-    """
-
-    total: int = 0
-    before: int = 0
-    total_steps: int = 0
-    total_work: float = 0.0
-    work: float = 0.0
-    ended: Counter[str] = field(default_factory=Counter)
-    steps: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add_steps(self, job: Job, steps: int) -> None:
-        """Count updates of a job; called from the workers' threads."""
-        with self._lock:
-            self.steps += steps
-            self.work += steps * _step_cost(job)
-
-    @property
-    def done(self) -> int:
-        """Jobs that are finished, earlier ones included."""
-        return self.before + self.ended.total()
 
 
 @dataclass(frozen=True)
@@ -195,13 +159,13 @@ def run_sweep(
         skip = set(outcomes) - (again if retry_failed else set())
         todo = [job for job in jobs if job.id not in skip]
         # The longest first, so that no core is left with a long one at the end.
-        todo.sort(key=lambda job: -int(job["train.epochs"]) * _step_cost(job))
+        todo.sort(key=lambda job: -int(job["train.epochs"]) * step_cost(job))
         progress.total = len(jobs)
         progress.before = len(jobs) - len(todo)
         for job in todo:
             steps = total_steps(job, len(dataset_of(job).train))
             progress.total_steps += steps
-            progress.total_work += steps * _step_cost(job)
+            progress.total_work += steps * step_cost(job)
         spool = writer.folder / "metrics"
         stopped = stop.is_set
         try:
@@ -213,7 +177,7 @@ def run_sweep(
                     if finished is None:
                         continue
                     writer.add(finished)
-                    progress.ended[finished.row["outcome"]] += 1
+                    progress.end(finished.row)
                     if fail_fast and finished.row["outcome"] == Outcome.FAILED:
                         raise _Stop
                 if stop.is_set():
@@ -239,11 +203,6 @@ def run_sweep(
         progress.steps,
         tuple(writer.notes),
     )
-
-
-def _step_cost(job: Job) -> float:
-    """Cost of a step in a unit of its own: one part grows with the width, one does not."""
-    return float(job["model.width"]) + 20.0
 
 
 def _results(

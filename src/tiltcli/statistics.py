@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -44,18 +46,50 @@ def mean_interval(values: npt.ArrayLike) -> Estimate:
         values: numbers, any shape; NaN are left out.
 
     """
-    from scipy.stats import t
-
     kept = np.asarray(values, dtype=np.float64).ravel()
     kept = kept[~np.isnan(kept)]
     n = len(kept)
     if n == 0:
         return Estimate(np.nan, np.nan, np.nan, 0)
-    mean = float(kept.mean())
-    if n == 1:
-        return Estimate(mean, np.nan, np.nan, 1)
-    half = float(t.ppf(0.975, n - 1) * kept.std(ddof=1) / np.sqrt(n))
+    return _estimate(float(kept.mean()), float(kept.std(ddof=1)) if n > 1 else np.nan, n)
+
+
+def _estimate(mean: float, deviation: float, n: int) -> Estimate:
+    if n < 2:
+        return Estimate(mean, np.nan, np.nan, n)
+    half = _t_quantile(n - 1) * deviation / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
+
+
+@lru_cache(maxsize=4096)
+def _t_quantile(freedom: int) -> float:
+    """0.975 quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom))
+
+
+class Running:
+    """Mean and interval of numbers that come one by one, none of which are kept (Welford 1962)."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.mean = 0.0
+        self._squares = 0.0  # sum of squared distances from the mean
+
+    def add(self, value: float) -> None:
+        """Take one number in."""
+        self.n += 1
+        distance = value - self.mean
+        self.mean += distance / self.n
+        self._squares += distance * (value - self.mean)
+
+    def estimate(self) -> Estimate:
+        """Mean with Student's 95% interval, as of `mean_interval`."""
+        if self.n == 0:
+            return Estimate(np.nan, np.nan, np.nan, 0)
+        deviation = math.sqrt(self._squares / (self.n - 1)) if self.n > 1 else np.nan
+        return _estimate(self.mean, deviation, self.n)
 
 
 def permutation_test(differences: npt.ArrayLike) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tiltcli.cli.app import say
 
 if TYPE_CHECKING:
-    from tiltcli.runner import Progress
+    from tiltcli.progress import Progress
 
 LINE_SECONDS = 10.0
 

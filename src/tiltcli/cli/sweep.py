@@ -14,7 +14,8 @@ import typer
 from tiltcli.cli.app import INTERRUPTED, app, say
 
 if TYPE_CHECKING:
-    from tiltcli.runner import Progress, Summary
+    from tiltcli.progress import Progress
+    from tiltcli.runner import Summary
 
 Results = Annotated[Path, typer.Option("--results", help="Folder that runs are kept under.")]
 
@@ -77,7 +78,8 @@ def sweep(
         return
     from tiltcli.cli.progress import display
     from tiltcli.data import fetch_for
-    from tiltcli.runner import Progress, run_sweep
+    from tiltcli.progress import Progress
+    from tiltcli.runner import run_sweep
 
     fetch_for(spec.jobs)  # before the display, which its own bar would disturb
     progress, stop = Progress(), threading.Event()
