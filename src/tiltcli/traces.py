@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.analysis.pulses import Curvature
+from tiltcli.analysis.instability import Thresholds
+from tiltcli.analysis.pulses import Curvature, Instability, instabilities
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import schedule_of, steps_per_epoch
 from tiltcli.records import UserError
@@ -101,6 +102,15 @@ class Trace:
         if reason is not None:
             raise UserError(f"job {self.job.id}: the losses of single steps are needed; {reason}")
         return self.metrics["dynamical_loss"].to_numpy(np.float64)
+
+    def instabilities(self, thresholds: Thresholds | None = None) -> list[Instability]:
+        """Instabilities of the training; see `tiltcli.analysis.pulses.instabilities`.
+
+        Raises:
+            UserError: if not every step's loss was kept.
+
+        """
+        return instabilities(self.step_losses(), self.schedule, self.curvature, thresholds)
 
 
 def pick(folder: Path, tables: Tables, *, dynamical: bool) -> Job:

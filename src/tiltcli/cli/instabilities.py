@@ -113,9 +113,6 @@ def _with_single_steps(traces: list[Trace], name: str) -> list[Trace]:
 
 
 def _rows(trace: Trace, rules: Thresholds) -> list[Row]:
-    from tiltcli.analysis.pulses import instabilities as find
-
-    found = find(trace.step_losses(), trace.schedule, trace.curvature, rules)
     return [
         {
             "job": trace.job.id,
@@ -131,7 +128,7 @@ def _rows(trace: Trace, rules: Thresholds) -> list[Row]:
             "longest_period": one.cascade.longest,
             "cascade": str(one.cascade),
         }
-        for one in found
+        for one in trace.instabilities(rules)
     ]
 
 

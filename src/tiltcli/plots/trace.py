@@ -1,9 +1,12 @@
-"""One training through time: weights, losses, accuracy, and curvature where it was probed."""
+"""One training through time: weights, losses, accuracy, and curvature where it was probed.
+
+The figure of the paper (its Fig. 4), with the instabilities marked and one of them enlarged.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from tiltcli.analysis.pulses import Instability
     from tiltcli.traces import Trace
 
 
 Window = tuple[int, int]
+
+MOST_POINTS = 6000
+"""Logged steps of a part up to which each is drawn as a point."""
 
 
 def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
@@ -26,7 +33,8 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
 
     Args:
         one: the job.
-        zoom: first and last step of the second column.
+        zoom: first and last step of the second column; None: around the instability with the
+            longest cascade, if there is any and the figure is wide enough.
         look: style and width.
 
     Raises:
@@ -40,6 +48,9 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
             f"this job has steps {steps.min()} to {steps.max()}"
         )
     whole = (int(steps.min()), int(steps.max()))
+    found = one.instabilities() if one.why_not_single_steps() is None else []
+    if zoom is None and found and not look.narrow:
+        zoom = _richest(found, whole)
     windows = [whole] + ([zoom] if zoom else [])
     panels = _panels(one)
     with style(look):
@@ -49,11 +60,12 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
             len(windows),
             sharex="col",
             squeeze=False,
-            width_ratios=[1.0] if len(windows) == 1 else [1.6, 1.0],
+            width_ratios=[1.0] if len(windows) == 1 else [1.5, 1.0],
         )
         for column, window in enumerate(windows):
             for row, draw in enumerate(panels):
                 panel = axes[row, column]
+                _mark(panel, found, window, look)
                 draw(panel, one, window, look)
                 if column:
                     panel.set_ylabel("")
@@ -63,11 +75,29 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
             axes[-1, column].set_xlabel("optimiser step t")
         if zoom:
             for row in range(len(panels)):
-                axes[row, 0].axvspan(*zoom, color=look.grey, alpha=0.15, linewidth=0)
+                for edge in zoom:
+                    axes[row, 0].axvline(edge, color=look.ink, linewidth=0.5, linestyle=":")
             axes[0, 1].set_title(f"steps {zoom[0]} to {zoom[1]}")
-        figure.suptitle(one.title)
+        shaded = "\nshaded: F goes up and down at every step" if found else ""
+        figure.suptitle(one.title + shaded)
         figure.align_ylabels(axes[:, 0])
     return figure
+
+
+def _richest(found: Sequence[Instability], whole: Window) -> Window:
+    """The instability with the longest cascade, and some steps before and after it."""
+    best = max(found, key=lambda one: (len(one.cascade.periods), (one.end or whole[1]) - one.onset))
+    end = best.end or whole[1]
+    around = max(40, (end - best.onset) // 8)
+    return max(whole[0], best.onset - around), min(whole[1], end + around)
+
+
+def _mark(panel: Axes, found: Sequence[Instability], window: Window, look: Look) -> None:
+    """Shade the instabilities."""
+    for one in found:
+        begin, end = max(one.onset, window[0]), min(one.end or window[1], window[1])
+        if begin < end:
+            panel.axvspan(begin, end, color=look.grey, alpha=0.18, linewidth=0, zorder=0)
 
 
 def _panels(one: Trace) -> list[Callable[[Axes, Trace, Window, Look], None]]:
@@ -88,10 +118,20 @@ def _panels(one: Trace) -> list[Callable[[Axes, Trace, Window, Look], None]]:
 def _line(
     panel: Axes, x: pd.Series, y: pd.Series, window: Window, colour: str, label: str = ""
 ) -> None:
+    """Draw a series; as points where it is a part in which every step can be seen.
+
+    A line through a 2-cycle is a filled band; points show its branches, and how they split.
+    """
     inside = x.between(*window).to_numpy()
     steps, values = x.to_numpy()[inside], y.to_numpy(dtype=float)[inside]
-    kept = thin(values)
-    panel.plot(steps[kept], values[kept], color=colour, label=label or None, linewidth=0.9)
+    part = len(steps) < len(x) and len(steps) <= MOST_POINTS
+    kept = np.arange(len(steps)) if part else thin(values)
+    shape: dict[str, Any] = (
+        {"linestyle": "none", "marker": ".", "markersize": 1.6, "markeredgewidth": 0}
+        if part
+        else {"linewidth": 0.8}
+    )
+    panel.plot(steps[kept], values[kept], color=colour, label=label or None, **shape)
 
 
 def _gammas(panel: Axes, one: Trace, window: Window, look: Look) -> None:
@@ -100,7 +140,7 @@ def _gammas(panel: Axes, one: Trace, window: Window, look: Look) -> None:
     gammas = one.schedule.gamma(steps)
     for i in range(min(one.classes, len(look.colours))):
         panel.plot(steps, gammas[:, i], color=look.colours[i], label=f"class {i}", linewidth=0.9)
-    panel.set_ylabel("Γ$_i$")
+    panel.set_ylabel("Γ$_i$(t)")
     _legend(panel, min(one.classes, len(look.colours)))
 
 
@@ -133,18 +173,37 @@ def _accuracies(panel: Axes, one: Trace, window: Window, look: Look) -> None:
 
 
 def _hessian(panel: Axes, one: Trace, window: Window, look: Look) -> None:
-    step = one.probes["step"]
-    _line(panel, step, one.probes["hessian_max"], window, look.colours[0], "λ$_{max}$ of F(·, t)")
-    panel.axhline(2 / one.lr, color=look.colours[1], linewidth=1.0, linestyle="--", label="2/η")
+    _probed(panel, one, "hessian_max", window, look.colours[0], "λ$_{max}$ of F(·, t)")
+    if one.bound is not None:
+        bound = f"2/η = {one.bound:g}" if one.bound == 2 / one.lr else f"bound {one.bound:g}"
+        panel.axhline(one.bound, color=look.colours[1], linewidth=1.0, linestyle="--", label=bound)
     panel.set_yscale("log")
     panel.set_ylabel("Hessian λ$_{max}$")
     _legend(panel, 2)
 
 
 def _ntk(panel: Axes, one: Trace, window: Window, look: Look) -> None:
-    _line(panel, one.probes["step"], one.probes["ntk_max"], window, look.colours[2])
+    _probed(panel, one, "ntk_max", window, look.colours[2])
     panel.set_yscale("log")
     panel.set_ylabel("NTK λ$_{max}$")
+
+
+def _probed(
+    panel: Axes, one: Trace, column: str, window: Window, colour: str, label: str = ""
+) -> None:
+    """Draw probes as points: on a 2-cycle they lie on two branches by turns."""
+    probes = one.probes[one.probes["step"].between(*window)]
+    size = 1.4 if len(probes) == len(one.probes) else 3.0
+    panel.plot(
+        probes["step"],
+        probes[column],
+        color=colour,
+        label=label or None,
+        linestyle="none",
+        marker=".",
+        markersize=size,
+        markeredgewidth=0,
+    )
 
 
 def _legend(panel: Axes, columns: int) -> None:
