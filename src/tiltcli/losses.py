@@ -12,7 +12,9 @@ from tiltcli.schedule import Schedule
 class _DynamicalLoss(nn.Module):
     """A loss whose class weights oscillate with the steps taken.
 
-    The step counter is a buffer, so that it is saved and restored with `state_dict`.
+    The step counter `steps` is an int64 buffer, so that it is saved and restored with
+    `state_dict` and moves with `to`. Γ comes from `tiltcli.schedule`, outside of any graph:
+    `torch.compile` breaks its graph there and goes on, and refuses the loss with `fullgraph=True`.
     """
 
     steps: Tensor
@@ -42,6 +44,12 @@ class _DynamicalLoss(nn.Module):
         """Class weights Γ at the present step: shape (num_classes,), float64, on the CPU."""
         return torch.from_numpy(self.schedule.gamma(int(self.steps)))
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _tilt(self) -> Tensor | None:
+        """Γ, or None where all of them are 1."""
+        gamma = self.gamma()
+        return None if bool((gamma == 1).all()) else gamma
+
     def extra_repr(self) -> str:
         """Settings, as torch prints modules."""
         s = self.schedule
@@ -55,8 +63,10 @@ class DynamicalCrossEntropy(_DynamicalLoss):
     """Cross-entropy whose class weights oscillate: F = (1/P) Σ_j Γ_{y_j}(t) · CE_j.
 
     Section 2 of "Tilting the playing field" (arXiv:2102.03793). A drop-in for
-    `torch.nn.CrossEntropyLoss` with class-index targets: whenever all Γ are 1 (amplitude 1, at
-    rest, settled) it is that very loss.
+    `torch.nn.CrossEntropyLoss`: whenever all Γ are 1 (amplitude 1, at rest, settled) it is that
+    very loss, to the last bit, values and gradients. P counts as torch's mean does: targets that
+    are ignored do not count, and with `weight` each counts as its class's weight. Half-precision
+    losses are reduced in float32.
 
     Args:
         num_classes: number of classes C ≥ 2.
@@ -111,41 +121,52 @@ class DynamicalCrossEntropy(_DynamicalLoss):
 
         Args:
             logits: (C), (N, C) or (N, C, …), floating point.
-            target: class indices: a scalar, (N) or (N, …), int64.
+            target: class indices: a scalar, (N) or (N, …), int64. With amplitude 1 also class
+                probabilities, of the logits' shape.
 
         Returns:
             a scalar, or with reduction "none" a tensor of the target's shape.
 
         Raises:
-            ValueError: if the logits have another number of classes than the loss.
+            ValueError: if the logits have another number of classes than the loss, or targets are
+                class probabilities, whose samples have no one class that could be emphasised.
 
         """
         classes = logits.shape[1 if logits.ndim > 1 else 0]
         if classes != self.schedule.classes:
             raise ValueError(f"logits have {classes} classes, the loss {self.schedule.classes}")
-        gamma = self.gamma()
-        flat = bool((gamma == 1).all())
+        probabilities = target.is_floating_point()
+        if probabilities and self.schedule.amplitude != 1:
+            raise ValueError(
+                f"targets are {target.dtype}, class probabilities; with amplitude above 1 they "
+                "must be class indices (int64)"
+            )
+        # Asked for only where it can differ from 1: a static loss stays a whole graph.
+        gamma: Tensor | None = None if self.schedule.amplitude == 1 else self._tilt()
         each = functional.cross_entropy(
             logits,
             target,
             weight=self.weight,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
-            reduction=self.reduction if flat else "none",
+            reduction=self.reduction if gamma is None else "none",
         )
-        if flat:
+        if gamma is None:
             return each
         counted = target != self.ignore_index
-        labels = torch.where(counted, target, 0)
-        each = each * gamma.to(device=each.device, dtype=each.dtype)[labels]
+        labels = torch.where(counted, target, 0).long()
+        # A sum of many half-precision losses would lose its digits, or overflow.
+        exact = torch.promote_types(each.dtype, torch.float32)
+        weighted = each.to(exact) * gamma.to(device=each.device, dtype=exact)[labels]
         if self.reduction == "none":
-            return each
-        if self.reduction == "sum":
-            return each.sum()
-        # Torch's mean with class weights divides by the weights of the targets that count.
-        if self.weight is None:
-            return each.sum() / counted.sum()
-        return each.sum() / torch.where(counted, self.weight[labels], 0).sum()
+            return weighted.to(each.dtype)
+        total = weighted.sum()
+        if self.reduction == "mean":
+            if self.weight is None:
+                total = total / counted.sum()
+            else:
+                total = total / torch.where(counted, self.weight[labels].to(exact), 0).sum()
+        return total.to(each.dtype)
 
 
 class DynamicalMSE(_DynamicalLoss):
