@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +11,9 @@ from typing import Any
 
 from tiltcli.records import Fault, UserError, listing, nearest
 from tiltcli.spec.axes import axis_values, is_axis
+from tiltcli.spec.expand import Grid, Resolved, Watched
 from tiltcli.spec.files import cifar10_digest, digest_of, located
-from tiltcli.spec.jobs import Job, job_id
+from tiltcli.spec.jobs import Job
 from tiltcli.spec.lines import key_lines
 from tiltcli.spec.settings import PATHS, REQUIRED, SETTINGS, TABLES, finish
 
@@ -305,50 +304,33 @@ class _Reader:
                 # What else is missing is still worth saying.
                 values = {key: found or [None] for key, found in values.items()}
                 ties = []
-            tied = {key for tie in ties for key in tie}
-            groups: list[list[dict[str, Any]]] = [
-                [
-                    dict(zip(tie, row, strict=True))
-                    for row in zip(*(values[k] for k in tie), strict=True)
-                ]
-                for tie in ties
-                if tie
-            ]
-            groups += [
-                [{key: v} for v in found] for key, found in values.items() if key not in tied
-            ]
-            # Table order, so that seeds turn fastest and the order does not hang on the file's.
-            position = {key: i for i, key in enumerate(SETTINGS)}
-            groups.sort(key=lambda group: min(position[key] for key in group[0]))
-            size = math.prod(len(group) for group in groups)
-            if expanded + size > MOST_JOBS:
+            grid = Grid(values, ties)
+            if expanded + grid.size > MOST_JOBS:
                 self.fault(
                     "also" if block else "train",
-                    f"the grid has {expanded + size:,} jobs; at most {MOST_JOBS:,} are allowed",
+                    f"the grid has {expanded + grid.size:,} jobs; "
+                    f"at most {MOST_JOBS:,} are allowed",
                     block,
                 )
                 continue
-            expanded += size
-            for combination in itertools.product(*groups):
-                given: dict[str, Any] = {}
-                for part in combination:
-                    given.update(part)
-                settings = self._resolve(given, block)
-                used.update(settings)
-                if self.faults:
-                    continue
-                files = {key: str(self._path(settings[key])) for key in PATHS if settings.get(key)}
-                job = Job(job_id(settings), settings, files)
-                if job.id not in jobs:
-                    jobs[job.id] = job
+            expanded += grid.size
+
+            def resolve(given: Mapping[str, Any], block: str = block) -> Resolved:
+                resolved = self._resolve(given, block)
+                used.update(resolved.settings)
+                return resolved
+
+            for job in grid.jobs(resolve):
+                if not self.faults:
+                    jobs.setdefault(job.id, job)
             for key, found in values.items():
                 axes.setdefault(key, {}).update({repr(v): v for v in found})
         several = {key: tuple(found.values()) for key, found in axes.items() if len(found) > 1}
         return tuple(jobs.values()), several, expanded, used
 
-    def _resolve(self, given: Mapping[str, Any], block: str) -> dict[str, Any]:
+    def _resolve(self, given: Mapping[str, Any], block: str) -> Resolved:
         """Keep what applies, fill in defaults, note what is missing."""
-        settings: dict[str, Any] = {}
+        settings = Watched()
         for key, setting in SETTINGS.items():
             if not setting.applies(settings):
                 continue
@@ -362,13 +344,15 @@ class _Reader:
                 self.fault(key, f"missing{why}; allowed: {setting.allowed}", block)
             settings[key] = value
         finish(settings)
+        deciding = set(settings.asked)
         for path, digest in PATHS.items():
             if settings.get(path):
                 reader: Callable[[Path], str | None] = digest_of
                 if path == "data.path" and settings["data.kind"] == "cifar10":
                     reader = cifar10_digest
                 settings[digest] = self._digest(path, settings[path], block, reader)
-        return settings
+        files = {key: str(self._path(settings[key])) for key in PATHS if settings.get(key)}
+        return Resolved(dict(settings), files, deciding | set(PATHS) | {"data.kind"})
 
     def _path(self, path: str) -> Path:
         return located(path, self.folder)
