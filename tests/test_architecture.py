@@ -80,6 +80,7 @@ def test_heavy_libraries_stay_in_their_rooms():
         "torch": {"losses", "models", "engines", "executors", "analysis"},
         "numba": {"engines", "analysis"},
         "matplotlib": {"plots"},
+        "plotly": {"report"},
         "typer": {"cli"},
         "rich": {"cli"},
     }

@@ -15,6 +15,9 @@ METRICS = ("train_accuracy", "val_accuracy", "test_accuracy")
 REPLICATES = ("train.seed", "data.seed")
 """Settings that only repeat the experiment: pairs agree on them, rows average over them."""
 
+FITTED = 0.99
+"""Mean training accuracy of the static jobs from which a width counts as overparameterised."""
+
 UNDER, OVER, UNKNOWN = "underparameterised", "overparameterised", "unknown"
 
 
@@ -56,7 +59,7 @@ def compare(
     name_a: str,
     name_b: str,
     metrics: Sequence[str] = METRICS,
-    threshold: float = 0.99,
+    threshold: float = FITTED,
     best: str | None = None,
     baseline: pd.DataFrame,
 ) -> Comparison:

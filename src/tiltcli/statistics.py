@@ -69,6 +69,25 @@ def _t_quantile(freedom: int) -> float:
     return float(t.ppf(0.975, freedom))
 
 
+def half_width(spread: npt.ArrayLike, n: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Half of Student's 95% interval of a mean, t(0.975, n − 1)·s/√n, of many samples at once.
+
+    Args:
+        spread: standard deviations s (of n − 1), any shape.
+        n: sample sizes, same shape.
+
+    Returns:
+        half widths, same shape; NaN where n < 2.
+
+    """
+    s, size = np.asarray(spread, dtype=np.float64), np.asarray(n, dtype=np.int64)
+    # Samples have few different sizes.
+    sizes, which = np.unique(np.where(size > 1, size, 2), return_inverse=True)
+    quantiles = np.array([_t_quantile(int(one) - 1) for one in sizes])
+    factor = (quantiles / np.sqrt(sizes))[which].reshape(size.shape)
+    return np.where(size > 1, factor * s, np.nan)
+
+
 class Running:
     """Mean and interval of numbers that come one by one, none of which are kept (Welford 1962)."""
 

@@ -17,16 +17,22 @@ def report(
     runs: Annotated[list[str], typer.Argument(metavar="RUN…", show_default=False, help="Runs.")],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Report to write; default: REPORT.md under results."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write, .html or .md; default: report.html under results.",
+        ),
     ] = None,
     results: Results = Path("results"),
 ) -> None:
-    """Write a report of runs (Markdown): verdicts on the claims, tables, figures.
+    """Write a report of runs: verdicts on the claims, figures to explore, tables, provenance.
 
-    Example: [bold]tiltcli report spiral-phase spiral-confirm -o REPORT.md[/bold]
+    Example: [bold]tiltcli report spiral-phase spiral-confirm -o report.html[/bold]
+
+    The page needs no network: send it to anybody. With -o REPORT.md the report is Markdown.
     """
     from tiltcli.report import write_report
 
-    output = output or results / "REPORT.md"
+    output = output or results / "report.html"
     write_report(runs, output, results)
     sys.stdout.write(f"{output}\n")

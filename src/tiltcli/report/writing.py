@@ -5,31 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tiltcli.records import UserError
+from tiltcli.records import UserError, listing
 from tiltcli.report.load import load_run
 from tiltcli.report.markdown import to_text
+from tiltcli.report.page import to_page
 from tiltcli.store.parts import write_whole
+
+PAGE, MARKDOWN = (".html", ".htm"), (".md",)
 
 
 def write_report(runs: Sequence[str | Path], output: Path, results: Path) -> None:
-    """Write a report of runs, and its figures to a folder `figures` beside it.
+    """Write a report of runs: a page, or Markdown with its figures in a folder beside it.
 
     Args:
-        runs: names under `results`, or paths.
-        output: Markdown file.
+        runs: names under `results`, or paths; a run named twice counts once.
+        output: file to write; .html for the page, .md for Markdown.
         results: folder that runs are kept under.
 
     Raises:
         UserError: if a run is unknown or empty, or the report cannot be written.
 
     """
-    if output.suffix.lower() != ".md":
-        raise UserError(f"{output}: a report's name ends in .md (Markdown)")
-    found = [load_run(run, results) for run in runs]
-    figures = output.parent / "figures"
+    suffix = output.suffix.lower()
+    if suffix not in (*PAGE, *MARKDOWN):
+        allowed = listing([*PAGE, *MARKDOWN])
+        raise UserError(f"{output}: a report's name ends in one of {allowed}")
+    found = [load_run(run, results) for run in dict.fromkeys(map(str, runs))]
+    folder = output.parent if suffix in PAGE else output.parent / "figures"
     try:
-        figures.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{figures}: cannot be written: {error.strerror or error}") from None
-    text = to_text(found, figures, output.parent)
-    write_whole(output, lambda to: to.write_text(text, encoding="utf-8"))
+        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    text = to_page(found) if suffix in PAGE else to_text(found, folder, output.parent)
+    write_whole(output, lambda to: to.write_text(text, encoding="utf-8", newline="\n"))

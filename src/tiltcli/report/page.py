@@ -1,0 +1,131 @@
+"""The report as one page that needs nothing else: its data, figures and scripts are inside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from tiltcli.comparison import Comparison
+from tiltcli.records import UserError
+from tiltcli.report import parts
+from tiltcli.report.data import run_data
+from tiltcli.report.load import Run
+from tiltcli.report.origin import about, where_chosen
+from tiltcli.report.pack import json_text
+from tiltcli.report.parts import text
+from tiltcli.report.verdicts import judge
+
+SCRIPTS = ("base", "plots", "phase", "widths", "explorer", "trace", "jobs", "main")
+
+TITLE = "Static against dynamical loss"
+
+
+def to_page(runs: Sequence[Run]) -> str:
+    """Return the page; the same runs give the same bytes.
+
+    Args:
+        runs: what to report on.
+
+    """
+    from plotly.offline import get_plotlyjs
+
+    library = get_plotlyjs().replace("</script", "<\\/script")
+    script = "(() => {\n'use strict';\n" + "\n".join(_asset(f"{n}.js") for n in SCRIPTS) + "})();"
+    sections = [_section(run, f"run-{i}", runs) for i, run in enumerate(runs)]
+    links = [("verdicts", "Verdicts"), *((f"run-{i}", run.name) for i, run in enumerate(runs))]
+    links += [("made", "How this was made"), ("cite", "How to cite")]
+    contents = "".join(f'<li><a href="#{key}">{text(name)}</a></li>' for key, name in links)
+    made = "".join(parts.provenance(run) for run in runs)
+    # Only these two scripts may run, and nothing may be fetched: whatever a run's texts hold.
+    policy = (
+        f"default-src 'none'; script-src {_digest(library)} {_digest(script)}; "
+        "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{TITLE}: {text(', '.join(run.name for run in runs))}</title>\n"
+        f"<style>\n{_asset('page.css')}</style>\n</head>\n<body>\n"
+        '<a class="skip" href="#verdicts">Skip to the verdicts</a>\n'
+        f'<header><div class="top"><h1>{TITLE}</h1>'
+        '<button type="button" class="theme" hidden>Dark colours</button></div>'
+        f'<nav aria-label="Contents"><ul>{contents}</ul></nav></header>\n<main>\n'
+        f'<section id="verdicts"><h2>Verdicts</h2>{parts.verdicts(judge(runs))}</section>\n'
+        "<noscript><p>The figures and the tables of jobs need JavaScript; the verdicts, the "
+        "comparisons and the provenance do not.</p></noscript>\n"
+        + "\n".join(sections)
+        + f'\n<section id="made"><h2>How this was made</h2>{made}</section>\n'
+        f'<section id="cite"><h2>How to cite</h2>{parts.citations()}</section>\n</main>\n'
+        f'<footer class="muted">Written by tiltcli.</footer>\n<script>{library}</script>\n'
+        f"<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def _asset(name: str) -> str:
+    return (resources.files("tiltcli.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
+    data = run_data(run, len(runs))
+    cells = len(data["cells"]["static"])
+    lines = [
+        f'<section class="run" id="{key}" data-name="{text(run.name)}">',
+        f"<h2>{text(run.name)}</h2><p>{text(about(run))}</p>",
+        '<div data-part="controls" class="controls"></div>',
+    ]
+    if run.cells > 1:
+        lines.append(
+            "<h3>Phase diagram</h3><p>Each width has a colour scale of its own. The orange line on "
+            "the bar is the static loss, with its 95% interval; the orange box is the best cell "
+            "that lost no job. Click a cell to see its learning curves below; point at it for "
+            'its interval.</p><div data-part="phase" class="maps"></div>'
+        )
+    if run.has_both:
+        lines.append(f"<h3>By width</h3>{_origin(run, runs, data)}")
+        lines.append('<div data-part="widths"></div>')
+        lines.append(_comparison(run, data["judge"]))
+    if cells > 1 or data["trace"] is None:
+        lines.append('<h3>Learning curves of a cell</h3><div data-part="explorer"></div>')
+    if data["trace"]:
+        lines.append(
+            f"<h3>One training, step by step</h3><p>{text(data['trace']['about'])}</p>"
+            '<div data-part="trace"></div>'
+        )
+    lines.append('<h3>Jobs</h3><div data-part="jobs"></div>')
+    lines.append(f'<script type="application/json">{json_text(data)}</script></section>')
+    return "\n".join(lines)
+
+
+def _origin(run: Run, runs: Sequence[Run], data: dict[str, Any]) -> str:
+    """Say which dynamical cell stands for a width, and what that choice is worth."""
+    if run.judged:
+        chosen, sentence = where_chosen(run, runs)
+        kind = ' class="warning"' if chosen is False else ""
+        return f"<p{kind}>{text(sentence)}</p>"
+    judge = data["judge"].replace("val_", "validation ").replace("train_", "training ")
+    return (
+        f"<p>Dynamical is the cell with the best mean {text(judge)} of each width, on the same "
+        "seeds: flattered by the choice, which fresh seeds must confirm "
+        f"(<code>tiltcli confirm {text(run.name)}</code>).</p>"
+    )
+
+
+def _comparison(run: Run, judge: str) -> str:
+    try:
+        found: Comparison = run.comparison(best=None if run.judged else judge)
+    except UserError as error:
+        return f'<p class="warning">{text(error)}</p>'
+    return (
+        "<details><summary>Static and dynamical, pair by pair: tables with p-values</summary>"
+        f"{parts.comparison_tables(found)}</details>"
+    )
