@@ -67,7 +67,7 @@ def test_cells_with_lost_jobs_are_not_chosen():
 
 
 def test_report(folder):
-    shown = tilt("report", "phase", "phase-confirm", cwd=folder)
+    shown = tilt("report", "phase", "phase-confirm", "-o", "results/REPORT.md", cwd=folder)
     assert shown.returncode == 0, shown.stderr
     text = (folder / "results" / "REPORT.md").read_text()
     assert "| claim | run | verdict |" in text
@@ -101,7 +101,7 @@ def test_report_notices_cells_that_were_not_chosen(folder):
     ("words", "said"),
     [
         (["report", "nope"], "no run 'nope'"),
-        (["report", "phase", "-o", "x.docx"], "ends in .md"),
+        (["report", "phase", "-o", "x.docx"], "ends in one of .html"),
         (["confirm", "phase", "--metric", "accuracy"], "did you mean"),
         (["confirm", "phase", "-o", "no/such/file.toml"], "cannot be written"),
     ],

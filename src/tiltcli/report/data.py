@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiltcli.report.cells import Cells, best_of, gather, regime_of
+from tiltcli.cells import judge as judge_of
+from tiltcli.report.aggregate import Cells, best_of, gather, regime_of
 from tiltcli.report.listing import job_table
 from tiltcli.report.load import Run
 from tiltcli.report.pack import floats, shares
@@ -33,7 +34,7 @@ def run_data(run: Run, runs: int) -> dict[str, Any]:
     """
     tables = run.tables
     metrics = run.metrics or ["train_accuracy"]
-    judge = next(m for m in ("val_accuracy", *metrics) if m in metrics)
+    judge = judge_of(tables.jobs)
     cells = gather(tables.jobs, metrics)
     widths = _widths(cells, judge)
     static = cells.rows.index[cells.rows["static"]].tolist()

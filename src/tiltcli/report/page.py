@@ -11,6 +11,7 @@ from typing import Any
 from tiltcli.comparison import Comparison
 from tiltcli.records import UserError
 from tiltcli.report import parts
+from tiltcli.report.citing import citations
 from tiltcli.report.data import run_data
 from tiltcli.report.load import Run
 from tiltcli.report.origin import about, where_chosen
@@ -60,7 +61,7 @@ def to_page(runs: Sequence[Run]) -> str:
         "comparisons and the provenance do not.</p></noscript>\n"
         + "\n".join(sections)
         + f'\n<section id="made"><h2>How this was made</h2>{made}</section>\n'
-        f'<section id="cite"><h2>How to cite</h2>{parts.citations()}</section>\n</main>\n'
+        f'<section id="cite"><h2>How to cite</h2>{citations()}</section>\n</main>\n'
         f'<footer class="muted">Written by tiltcli.</footer>\n<script>{library}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-import tiltcli
 from tiltcli.claims import Finding, Verdict
 from tiltcli.comparison import Comparison
 from tiltcli.report.load import Run
@@ -16,17 +15,6 @@ from tiltcli.report.verdicts import Judged, notes
 from tiltcli.tables import blocks, interval, number, p_value
 
 MARKS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✕", Verdict.INCONCLUSIVE: "?"}
-
-PAPER = """@inproceedings{ruizgarcia2021tilting,
-  title     = {Tilting the playing field: Dynamical loss functions for machine learning},
-  author    = {Ruiz-Garcia, Miguel and Zhang, Ge and Schoenholz, Samuel S. and Liu, Andrea J.},
-  booktitle = {Proceedings of the 38th International Conference on Machine Learning},
-  series    = {Proceedings of Machine Learning Research},
-  volume    = {139},
-  year      = {2021},
-  eprint    = {2102.03793},
-  archivePrefix = {arXiv}
-}"""
 
 
 def text(value: object) -> str:
@@ -182,20 +170,3 @@ def ranges(numbers: Sequence[int]) -> str:
     shown = [str(a) if a == b else f"{a}–{b}" for a, b in spans]
     more = f", … ({len(numbers)} in all)" if len(shown) > 40 else ""
     return ", ".join(shown[:40]) + more
-
-
-def citations() -> str:
-    """Return how to cite the paper and the tool."""
-    tool = (
-        "@software{tiltcli,\n"
-        "  title   = {tiltcli: sweeps with dynamical loss functions},\n"
-        "  author  = {{The tiltcli developers}},\n"
-        f"  version = {{{tiltcli.__version__}}}\n}}"
-    )
-    return (
-        "<p>The method is M. Ruiz-Garcia, G. Zhang, S. S. Schoenholz and A. J. Liu, "
-        "<cite>Tilting the playing field: Dynamical loss functions for machine learning</cite>, "
-        'ICML 2021, <a href="https://arxiv.org/abs/2102.03793">arXiv:2102.03793</a>. '
-        "Cite it, and the tool with its version:</p>"
-        f"<pre>{text(PAPER)}</pre><pre>{text(tool)}</pre>"
-    )

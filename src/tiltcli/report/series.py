@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.records import Outcome
-from tiltcli.report.cells import Cells
+from tiltcli.report.aggregate import Cells
 from tiltcli.report.pack import FLOAT_BYTES, SHARE_BYTES, floats, shares
 from tiltcli.statistics import half_width
 

@@ -9,13 +9,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.plots.style import thin
-from tiltcli.plots.trace import Trace
 from tiltcli.records import UserError
 from tiltcli.report.load import Run
 from tiltcli.report.pack import floats
 from tiltcli.schedule import Schedule
 from tiltcli.store.read import Tables
-from tiltcli.traces import pick, trace_of
+from tiltcli.traces import Trace, pick, trace_of
 
 STRETCHES, MOST_CLASSES = 1500, 8
 
@@ -82,9 +81,6 @@ def _probed(one: Trace, first: int, last: int) -> list[dict[str, Any]]:
     if one.probes.empty:
         return []
     probes = one.probes[one.probes["step"].between(first, last)]
-    if "lr" not in probes:
-        probes = probes.merge(one.metrics[["step", "lr"]], on="step", how="left")
-    probes = probes.assign(edge=2 / probes["lr"].fillna(one.lr))
     found = []
     series = [
         _series(name, colour, probes, column)
@@ -95,7 +91,8 @@ def _probed(one: Trace, first: int, last: int) -> list[dict[str, Any]]:
         if column in probes and probes[column].notna().any()
     ]
     if series:
-        series.append(_series("2/η", 1, probes, "edge"))
+        if one.bound is not None:
+            series.append(_series("2/η", 1, probes.assign(edge=one.bound), "edge"))
         found.append(_panel("hessian", "Hessian λ_max", series, log=True))
     if "ntk_max" in probes and probes["ntk_max"].notna().any():
         series = [_series("NTK λ_max", 2, probes, "ntk_max")]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiltcli.data import dataset_of
 from tiltcli.records import UserError
 from tiltcli.report.load import Run
 from tiltcli.report.pack import floats
-from tiltcli.runner import dataset_of
 from tiltcli.schedule import Schedule
 from tiltcli.traces import pick
 
