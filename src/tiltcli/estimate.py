@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiltcli.data import dataset_of
-from tiltcli.engines import Context, Ending, Interrupted, load_engine
+from tiltcli.engines import Block, Context, Interrupted, load_engine
 from tiltcli.runner import total_steps
 from tiltcli.spec import Job
 
@@ -49,7 +49,7 @@ def _trial(job: Job, engine: str) -> float:
     try:
         context = Context(lambda: time.perf_counter() - started > TRIAL_SECONDS)
         for item in load_engine(engine)(job, dataset_of(job), context):
-            if not isinstance(item, Ending):
+            if isinstance(item, Block):
                 steps += item.updates
     except Interrupted:
         pass

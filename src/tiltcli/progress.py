@@ -6,13 +6,23 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tiltcli.records import Outcome
 from tiltcli.spec import Job
 from tiltcli.statistics import Estimate, Running
 
 CellKey = tuple[float, int]
+
+PROBE_STEPS = 500
+"""About what a probe costs in steps of the same job."""
+
+
+class Made(NamedTuple):
+    """Updates and probes made of a job since the last report."""
+
+    updates: int
+    probes: int = 0
 
 
 @dataclass
@@ -58,6 +68,8 @@ class Progress:
         total_work: what the jobs to do cost, in a unit of its own: a wide network's step counts
             for more, so that the time left can be told from the share done.
         work: of it, done now.
+        total_probes: probes of the jobs to do.
+        probes: probes made now.
         metric: result column whose means are kept: validation accuracy, or training accuracy
             where the data has no validation set.
         widths: means so far, by width.
@@ -71,16 +83,19 @@ class Progress:
     work: float = 0.0
     ended: Counter[str] = field(default_factory=Counter)
     steps: int = 0
+    total_probes: int = 0
+    probes: int = 0
     metric: str = "val_accuracy"
     widths: dict[int, Standing] = field(default_factory=dict)
     _started: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add_steps(self, job: Job, steps: int) -> None:
-        """Count updates of a job; called from the workers' threads."""
+    def add(self, job: Job, made: Made) -> None:
+        """Count what was made of a job; called from the workers' threads."""
         with self._lock:
-            self.steps += steps
-            self.work += steps * step_cost(job)
+            self.steps += made.updates
+            self.probes += made.probes
+            self.work += (made.updates + made.probes * PROBE_STEPS) * step_cost(job)
             self._started.add(job.id)
 
     def end(self, row: Mapping[str, Any]) -> None:

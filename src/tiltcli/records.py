@@ -95,6 +95,47 @@ METRIC_COLUMNS: tuple[Column, ...] = (
     Column("lr", "float64", "1", "learning rate of the update that comes next"),
 )
 
+HESSIAN_COLUMNS: tuple[Column, ...] = (
+    Column("hessian_max", "float64", "nat", "largest eigenvalue of the Hessian of F(·, t)"),
+    Column("hessian_second", "float64", "nat", "second largest eigenvalue of that Hessian"),
+    Column("hessian_third", "float64", "nat", "third largest eigenvalue of that Hessian"),
+    Column("hessian_min", "float64", "nat", "smallest eigenvalue of that Hessian"),
+    Column("hessian_trace", "float64", "nat", "trace of that Hessian"),
+    Column(
+        "hessian_trace_error", "float64", "nat", "standard error of the trace; 0 where it is exact"
+    ),
+    Column(
+        "hessian_max_static", "float64", "nat", "largest eigenvalue of the static loss's Hessian"
+    ),
+)
+
+NTK_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "ntk_max",
+        "float64",
+        "1",
+        "largest eigenvalue of the tangent kernel traced over the classes and divided by "
+        "their number: K[x, x'] = (1/C) Σ_k Σ_p ∂z_k(x)/∂p ∂z_k(x')/∂p",
+    ),
+    Column(
+        "ntk_max_full",
+        "float64",
+        "1",
+        "largest eigenvalue of the full tangent kernel of all points and classes, not divided",
+    ),
+    Column("ntk_points", "int64", "1", "number of training points the tangent kernel is taken on"),
+)
+
+PROBE_COLUMNS: tuple[Column, ...] = (
+    Column("job", "string", "", "id of the job, as in the jobs table"),
+    Column("epoch", "int64", "epoch", "epoch; 0 is the state before any update"),
+    Column("step", "int64", "step", "optimiser updates made so far"),
+    Column("lr", "float64", "1", "learning rate η of the update that comes next"),
+    *HESSIAN_COLUMNS,
+    *NTK_COLUMNS,
+)
+"""Null stands for what was not asked for, and for an eigenvalue that did not converge."""
+
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known name most like `word`, or None if nothing is close."""

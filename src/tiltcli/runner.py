@@ -7,21 +7,26 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tiltcli.analysis.queue import probing
 from tiltcli.data import dataset_of, download_of
-from tiltcli.engines import Context, Ending, Interrupted, choose_engine, load_engine
+from tiltcli.engines import Context, Ending, Interrupted, Snapshot, choose_engine, load_engine
 from tiltcli.engines.base import steps_per_epoch
 from tiltcli.executors import Done, cores, run_processes, run_threads
 from tiltcli.initial import check_network
-from tiltcli.progress import Progress, step_cost
+from tiltcli.progress import PROBE_STEPS, Made, Progress, step_cost
 from tiltcli.records import Fault, Outcome, UserError
-from tiltcli.spec import Job, Sweep
+from tiltcli.spec import Job, ProbeSettings, Sweep
 from tiltcli.spec.shards import Shard
 from tiltcli.store import Finished, MetricsSpool, RunWriter
-from tiltcli.store.read import read_jobs
+from tiltcli.store.probes import missing_epochs
+from tiltcli.store.read import last_probed_epochs, read_jobs, read_probes
 from tiltcli.store.spool import setting_columns
 
 
@@ -55,12 +60,24 @@ class Summary:
 
 @dataclass(frozen=True)
 class Task:
-    """A job, the engine that trains it, and where its metrics wait: folder and part writer."""
+    """A job and how it is trained.
+
+    Attributes:
+        job: what to train.
+        engine: name of the engine.
+        spool: folder where its metrics wait.
+        writer: name of the part writer that will take them.
+        probe: what to probe along the training, or None.
+        threads: threads for its probes, where they share none with other jobs.
+
+    """
 
     job: Job
     engine: str
     spool: Path
     writer: str = ""
+    probe: ProbeSettings | None = None
+    threads: int = 1
 
 
 class _Stop(Exception):
@@ -105,11 +122,29 @@ def check(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, str]:
                 continue
             data = dataset_of(job)
             check_network(job, data.train.X.shape[1:], data.classes)
+            if sweep.probe is not None:
+                check_probe(sweep.probe, len(data.train))
         except UserError as error:
             faults.update({str(fault): fault for fault in error.faults})
     if faults:
         raise UserError(*faults.values())
     return engines
+
+
+def check_probe(settings: ProbeSettings, samples: int) -> None:
+    """Check what to probe against a job's data.
+
+    Raises:
+        UserError: if there are fewer training points than the tangent kernel is asked on.
+
+    """
+    if settings.ntk_points is not None and settings.ntk_points > samples:
+        raise UserError(
+            Fault(
+                f"got {settings.ntk_points}; there are {samples} training points",
+                key="probe.ntk_points",
+            )
+        )
 
 
 def run_sweep(
@@ -160,19 +195,23 @@ def run_sweep(
         todo = [job for job in jobs if job.id not in skip]
         # The longest first, so that no core is left with a long one at the end.
         todo.sort(key=lambda job: -int(job["train.epochs"]) * step_cost(job))
+        if sweep.probe is not None and skip:
+            _note_unprobed(writer, sweep.probe)
         progress.total = len(jobs)
         progress.before = len(jobs) - len(todo)
         for job in todo:
             steps = total_steps(job, len(dataset_of(job).train))
             progress.total_steps += steps
-            progress.total_work += steps * step_cost(job)
+            probes = len(sweep.probe.due(int(job["train.epochs"]))) if sweep.probe else 0
+            progress.total_probes += probes
+            progress.total_work += (steps + probes * PROBE_STEPS) * step_cost(job)
         spool = writer.folder / "metrics"
         stopped = stop.is_set
         try:
             for name in ("fused", "torch"):
-                tasks = (
-                    Task(job, name, spool, writer.name) for job in todo if engines[job.id] == name
-                )
+                mine = [job for job in todo if engines[job.id] == name]
+                threads = max(1, workers // max(1, len(mine)))
+                tasks = (Task(job, name, spool, writer.name, sweep.probe, threads) for job in mine)
                 for finished in _results(name, tasks, workers, progress, stopped):
                     if finished is None:
                         continue
@@ -205,6 +244,17 @@ def run_sweep(
     )
 
 
+def _note_unprobed(writer: RunWriter, settings: ProbeSettings) -> None:
+    """Say how many finished jobs lack probes that the grid asks for."""
+    ended = last_probed_epochs(read_jobs(writer.folder))
+    missing = missing_epochs(read_probes(writer.folder), ended, settings)
+    if missing:
+        writer.notes.append(
+            f"{len(missing)} finished jobs lack probes that [probe] asks for; "
+            f"tiltcli probe {writer.folder.name} adds them"
+        )
+
+
 def _results(
     engine: str,
     tasks: Iterator[Task],
@@ -219,34 +269,46 @@ def _results(
     remaining = (task for some in ((first,), tasks) for task in some)
     wanted = (task for task in remaining if not stopped())
 
-    def report(task: Task, updates: int) -> None:
-        progress.add_steps(task.job, updates)
+    def report(task: Task, made: Made) -> None:
+        progress.add(task.job, made)
 
     run: Callable[..., Iterator[Done[Task, Finished | None]]]
-    if engine == "fused":
-        load_engine(engine)  # compile once, before the threads race to it
-        run = run_threads
-    else:
-        run = run_processes
-    for one in run(train_job, wanted, workers, stopped, report):
-        # An error here: the worker itself was lost, or the machinery around the job failed.
-        yield one.result if one.error is None else _failed(one.task, one.error)
+    work: Callable[..., Finished | None] = train_job
+    with ExitStack() as stack:
+        if engine == "fused":
+            load_engine(engine)  # compile once, before the threads race to it
+            run = run_threads
+            if first.probe is not None:
+                pool = ThreadPoolExecutor(workers, thread_name_prefix="probe")
+                work = partial(train_job, executor=stack.enter_context(pool))
+        else:
+            run = run_processes
+        for one in run(work, wanted, workers, stopped, report):
+            # An error here: the worker itself was lost, or the machinery around the job failed.
+            yield one.result if one.error is None else _failed(one.task, one.error)
 
 
 def _never() -> bool:
     return False
 
 
-def _unheard(_: int) -> None:
+def _unheard(_: Made) -> None:
     return None
 
 
 def train_job(
     task: Task,
     stopped: Callable[[], bool] = _never,
-    report: Callable[[int], None] = _unheard,
+    report: Callable[[Made], None] = _unheard,
+    executor: Executor | None = None,
 ) -> Finished | None:
     """Train one job, whatever happens: an exception becomes a failed job.
+
+    Args:
+        task: the job and how to train it.
+        stopped: when it returns true, the job is given up.
+        report: told of updates and probes as they are made.
+        executor: makes the probes; None: threads of the job's own.
 
     Returns:
         the finished job, or None if it was interrupted.
@@ -257,12 +319,20 @@ def train_job(
     try:
         data = dataset_of(job)
         ending: Ending | None = None
-        for item in load_engine(task.engine)(job, data, Context(stopped)):
-            if isinstance(item, Ending):
-                ending = item
-            else:
-                spool.add(item)
-                report(item.updates)
+        with probing(job, data, task.probe, executor, task.threads) as queue:
+            context = Context(stopped, queue.due if queue else ())
+            for item in load_engine(task.engine)(job, data, context):
+                if isinstance(item, Ending):
+                    ending = item
+                elif isinstance(item, Snapshot):
+                    assert queue is not None
+                    queue.add(item)
+                else:
+                    spool.add(item)
+                    report(Made(item.updates, queue.made() if queue else 0))
+            probes: list[dict[str, Any]] = []
+            if queue is not None:
+                probes = queue.finish(stopped, lambda made: report(Made(0, made)))
         assert ending is not None
         row = {
             "job": job.id,
@@ -285,7 +355,7 @@ def train_job(
             row["val_loss"] = row["val_accuracy"] = None
         if data.test is None:
             row["test_loss"] = row["test_accuracy"] = None
-        return Finished(row, spool.finish(), spool.rows)
+        return Finished(row, spool.finish(), spool.rows, probes)
     except Interrupted:
         spool.discard()
         return None

@@ -1,1 +1,1 @@
-"""What can be read off a training afterwards: curvature, instabilities, valleys."""
+"""What can be read off a training, beside it or afterwards: curvature, instabilities, valleys."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tiltcli.engines.base import Block, Context, Ending, Engine, Interrupted
+from tiltcli.engines.base import Block, Context, Ending, Engine, Interrupted, Snapshot
 from tiltcli.records import UserError
 from tiltcli.spec import Job
 
@@ -48,6 +48,7 @@ __all__ = [
     "Ending",
     "Engine",
     "Interrupted",
+    "Snapshot",
     "choose_engine",
     "load_engine",
 ]

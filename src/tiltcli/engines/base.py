@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,6 +62,27 @@ class Ending:
     parameters: int
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """Weights at a probed epoch, before its update; the metrics of this state are finite.
+
+    Attributes:
+        epoch: the epoch.
+        step: optimiser updates made so far.
+        lr: learning rate of the update that comes next.
+        gamma: class weights Γ of that update, float64, shape (C,).
+        theta: all parameters flat, float64, in the order of the network's parameters; for a
+            one-hidden-layer network that of `tiltcli.initial.Weights.theta`.
+
+    """
+
+    epoch: int
+    step: int
+    lr: float
+    gamma: Array
+    theta: Array
+
+
 class Interrupted(Exception):
     """Raised out of a training that was asked to stop."""
 
@@ -76,17 +97,21 @@ class Context:
 
     Attributes:
         stop: when it returns true, the training ends with `Interrupted`.
+        snapshots: epochs, rising, whose weights are to be yielded.
 
     """
 
     stop: Callable[[], bool] = _never
+    snapshots: Sequence[int] = ()
 
 
 class Engine(Protocol):
     """The one signature of all engines."""
 
-    def __call__(self, job: Job, data: Dataset, context: Context) -> Iterator[Block | Ending]:
-        """Train a job, yielding its metrics as they come and at last its ending."""
+    def __call__(
+        self, job: Job, data: Dataset, context: Context
+    ) -> Iterator[Block | Snapshot | Ending]:
+        """Train a job, yielding its metrics and snapshots as they come and at last its ending."""
 
 
 def steps_per_epoch(job: Job, samples: int) -> int:

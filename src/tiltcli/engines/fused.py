@@ -15,6 +15,7 @@ from tiltcli.engines.base import (
     Context,
     Ending,
     Interrupted,
+    Snapshot,
     class_weights,
     divergence_note,
     learning_rates,
@@ -48,7 +49,7 @@ def _gammas(schedule: Schedule | None, begin: int, count: int, classes: int) -> 
     return gammas
 
 
-def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Ending]:
+def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapshot | Ending]:
     """Train a job; see `tiltcli.engines.base.Engine`.
 
     Raises:
@@ -69,18 +70,24 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Ending]
     every = int(job["train.log_every"])
     outcome, note, ended = Outcome.COMPLETED, "", total
     begin, size = 0, FIRST_BLOCK
+    snapshots = iter(context.snapshots)
+    wanted = next(snapshots, None)
     # Steps 0 … total are looked at; the last is only measured, no update follows it.
     while begin <= total:
         if context.stop():
             raise Interrupted
-        steps = np.arange(begin, min(begin + size, total + 1), dtype=np.int64)
+        theta = None
+        if begin == wanted:
+            theta, wanted = network.theta.astype(np.float64), next(snapshots, None)
+        # A block ends before the epoch of the next snapshot, so that its weights can be taken.
+        end = min(begin + size, total + 1, total + 1 if wanted is None else wanted)
+        steps = np.arange(begin, end, dtype=np.int64)
         record = (steps % every == 0) | (steps == total)
         rates = learning_rates(job, steps, total)
+        gammas = _gammas(schedule, begin, len(steps), classes)
         last = int(steps[-1]) == total
         started = time.perf_counter()
-        result = network.run(
-            _gammas(schedule, begin, len(steps), classes), rates, record, update_last=not last
-        )
+        result = network.run(gammas, rates, record, update_last=not last)
         taken = time.perf_counter() - started
         if result.diverged_at is not None:
             record[result.diverged_at] = True
@@ -99,6 +106,8 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Ending]
             lr=rates[record],
             updates=len(steps) - last,
         )
+        if theta is not None and result.diverged_at != 0:
+            yield Snapshot(begin, begin, float(rates[0]), gammas[0], theta)
         if result.diverged_at is not None:
             outcome, ended = Outcome.DIVERGED, int(logged[-1])
             note = divergence_note(ended, float(result.train_loss[-1]))

@@ -17,6 +17,7 @@ from tiltcli.engines.base import (
     Context,
     Ending,
     Interrupted,
+    Snapshot,
     class_weights,
     divergence_note,
     learning_rates,
@@ -34,7 +35,7 @@ BLOCK_SECONDS = 0.5
 BLOCK_ROWS = 1 << 14
 
 
-def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Ending]:
+def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapshot | Ending]:
     """Train a job; see `tiltcli.engines.base.Engine`.
 
     Raises:
@@ -46,16 +47,20 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Ending]
     flushed, updates = time.perf_counter(), 0
     epochs, every = int(job["train.epochs"]), int(job["train.log_every"])
     outcome, note, ended = Outcome.COMPLETED, "", epochs
+    probed = frozenset(context.snapshots)
     for epoch in range(epochs + 1):
         if context.stop():
             raise Interrupted
         logged = epoch % every == 0 or epoch == epochs
+        snapshot = run.snapshot(epoch) if epoch in probed else None
         row, worst = run.epoch(epoch, logged, final=epoch == epochs)
         if not np.isfinite(worst) or worst > EXPLODED:
             # The state that showed it is worth a row, logged epoch or not.
             rows.append(row if row is not None else run.measure(epoch))
             outcome, ended, note = Outcome.DIVERGED, epoch, divergence_note(epoch, worst)
             break
+        if snapshot is not None:
+            yield snapshot
         if row is not None:
             rows.append(row)
         updates += run.per_epoch if epoch < epochs else 0
@@ -142,6 +147,15 @@ class _Training:
             worst = max(worst, loss)
             self._update((each * gamma[y[batch]]).mean(), rate)
         return worst
+
+    def snapshot(self, epoch: int) -> Snapshot:
+        """Copy of the present weights."""
+        step = epoch * self.per_epoch
+        steps = np.array([step], dtype=np.int64)
+        flat = torch.cat([p.detach().flatten().double() for p in self.network.parameters()])
+        gamma = class_weights(self.schedule, steps, self.classes)[0]
+        rate = float(learning_rates(self.job, steps, self.total_steps)[0])
+        return Snapshot(epoch, step, rate, gamma, flat.numpy())
 
     def _at(self, step: int) -> tuple[Tensor, float]:
         steps = np.array([step], dtype=np.int64)

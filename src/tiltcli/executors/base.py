@@ -1,8 +1,9 @@
 """What all executors share: how a task ends, and what became of a worker that did not come back.
 
 Work is a function of three: the task, `stopped()` that turns true when it should end early, and
-`report(amount)` that tells how far it is. A worker that dies (killed, out of memory, a crash in
-native code) costs its task an attempt; after `RETRIES` more the task ends with `WorkerLost`.
+`report(amount)` that tells, in whatever form, how far it is. A worker that dies (killed, out of
+memory, a crash in native code) costs its task an attempt; after `RETRIES` more the task ends with
+`WorkerLost`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 Stopped: TypeAlias = Callable[[], bool]
-Report: TypeAlias = Callable[[int], None]
+Report: TypeAlias = Callable[[Any], None]
 Work: TypeAlias = Callable[[Task, Stopped, Report], Result]
 
 RETRIES = 2

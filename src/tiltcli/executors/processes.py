@@ -45,7 +45,7 @@ def run_processes(
     tasks: Iterable[Task],
     workers: int,
     stopped: Stopped,
-    report: Callable[[Task, int], None],
+    report: Callable[[Task, Any], None],
     retries: int = RETRIES,
 ) -> Iterator[Done[Task, Result]]:
     """Run tasks in single-threaded processes, and yield them as they end.

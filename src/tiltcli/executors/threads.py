@@ -6,6 +6,7 @@ import itertools
 import queue
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from tiltcli.executors.base import Done, Result, Stopped, Task, Work
 
@@ -15,7 +16,7 @@ def run_threads(
     tasks: Iterable[Task],
     workers: int,
     stopped: Stopped,
-    report: Callable[[Task, int], None],
+    report: Callable[[Task, Any], None],
 ) -> Iterator[Done[Task, Result]]:
     """Run tasks in threads, and yield them as they end.
 

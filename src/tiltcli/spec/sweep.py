@@ -15,12 +15,14 @@ from tiltcli.spec.expand import Grid, Resolved, Watched
 from tiltcli.spec.files import cifar10_digest, digest_of, located
 from tiltcli.spec.jobs import Job
 from tiltcli.spec.lines import key_lines
+from tiltcli.spec.probes import KEYS, ProbeSettings, read_probe
 from tiltcli.spec.settings import PATHS, REQUIRED, SETTINGS, TABLES, finish
 
 MOST_JOBS = 2_000_000
 MOST_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
-_TOP = ("name", *TABLES, "sweep", "also")
+_TOP = ("name", *TABLES, "sweep", "also", "probe")
+_PROBE = tuple(f"probe.{key}" for key in KEYS)
 _NOT_ALONE = {"train.seeds": "train.seed"}  # how the file says it → the job's own setting
 
 
@@ -36,6 +38,7 @@ class Sweep:
         document: the grid file's content with `--set` applied: what is kept beside the results.
         unused: settings given that no job has.
         folder: folder that paths in the document are relative to.
+        probe: what to probe along every training; None for nothing.
 
     """
 
@@ -46,6 +49,7 @@ class Sweep:
     document: Mapping[str, Any]
     unused: tuple[str, ...]
     folder: Path
+    probe: ProbeSettings | None = None
 
     @property
     def duplicates(self) -> int:
@@ -159,12 +163,18 @@ class _Reader:
             ]
             grids.append((own, inherited + ties, prefix))
         jobs, axes, expanded, used = self._expand(grids)
+        probe = read_probe(self._probe_table(), self.fault)
         if self.faults:
             raise UserError(*self.faults)
         given = {key for values, _, _ in grids for key in values}
-        return Sweep(
-            name, jobs, axes, expanded, self._resolved(), tuple(sorted(given - used)), self.folder
-        )
+        unused = tuple(sorted(given - used))
+        return Sweep(name, jobs, axes, expanded, self._resolved(), unused, self.folder, probe)
+
+    def _probe_table(self) -> Any:
+        """Return the [probe] table with the overrides in it."""
+        own = {k.removeprefix("probe."): v for k, v in self.overrides.items() if k in _PROBE}
+        table = self.document.get("probe")
+        return {**(table or {}), **own} if own and isinstance(table, dict | None) else table
 
     def _name(self, default: str) -> str:
         name = self.overrides.get("name", self.document.get("name", default))
@@ -189,8 +199,8 @@ class _Reader:
                 self.overrides[key] = parsed["value"] if len(parsed) == 1 else value.strip()
             except (tomllib.TOMLDecodeError, RecursionError):
                 self.overrides[key] = value.strip()  # a bare word is a text
-            if key != "name" and _setting_key(key) not in SETTINGS:
-                self._unknown(key, ("name", *_file_keys()), "")
+            if key not in ("name", *_PROBE) and _setting_key(key) not in SETTINGS:
+                self._unknown(key, ("name", *_file_keys(), *_PROBE), "")
 
     def _unknown(self, key: str, known: Iterable[str], block: str) -> None:
         names = list(known)

@@ -78,7 +78,21 @@ def set_aside_damaged(run: Path, *, whole: bool = True) -> list[str]:
                 "its jobs run again"
             )
             break
+        else:
+            notes += _set_probes_aside(run / "probes" / part.filename, whole=whole)
     return notes
+
+
+def _set_probes_aside(path: Path, *, whole: bool) -> list[str]:
+    """Not every part has probes, and a job stands without them."""
+    if not path.exists() or (reason := _fault(path, whole=whole)) is None:
+        return []
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, path.with_suffix(".damaged"))
+    return [
+        f"set aside probes/{path.name}, which cannot be read ({reason[:100]}); "
+        "tiltcli probe makes them again"
+    ]
 
 
 def _fault(path: Path, *, whole: bool) -> str | None:

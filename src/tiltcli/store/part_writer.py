@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from tiltcli.store import parts
 from tiltcli.store.counted import Mask, counted, rows_of
 from tiltcli.store.parts import Part, Unwritable
-from tiltcli.store.schema import JOBS, METRICS
+from tiltcli.store.probes import in_order, merged_probes, probes_table
+from tiltcli.store.schema import JOBS, METRICS, PROBES
 from tiltcli.store.spool import Finished, MetricsSpool, metrics_table
 
 COMMIT_SECONDS = 1.0
@@ -95,17 +96,36 @@ class PartWriter:
 
         """
         waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
-        small = [(one.row, one.metrics) for one in waiting if not isinstance(one.metrics, Path)]
+        small = [(one, one.metrics) for one in waiting if not isinstance(one.metrics, Path)]
         if small:
-            table = metrics_table([(row["job"], blocks) for row, blocks in small])
-            path = self._path("metrics", self._next)
-            parts.write_whole(path, lambda to: pq.write_table(table, to, compression="zstd"))
-            self._write_jobs([row for row, _ in small])
+            table = metrics_table([(one.row["job"], blocks) for one, blocks in small])
+            _write(self._path("metrics", self._next), table)
+            self._write_probes([row for one, _ in small for row in one.probes])
+            self._write_jobs([one.row for one, _ in small])
         for one in waiting:
             if isinstance(one.metrics, Path):
                 os.replace(one.metrics, self._path("metrics", self._next))
+                self._write_probes(one.probes)
                 self._write_jobs([one.row])
         self._merge(least=MOST_SMALL_PARTS)
+
+    def add_probes(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write probes of jobs that have ended before, as a part without jobs.
+
+        Raises:
+            Unwritable: if the disk is full.
+
+        """
+        if rows:
+            _write(self._path("metrics", self._next), METRICS.empty_table())
+            self._write_probes(rows)
+            self._write_jobs([])
+            self._merge(least=MOST_SMALL_PARTS)
+
+    def _write_probes(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            (self.folder / "probes").mkdir(exist_ok=True)
+            _write(self._path("probes", self._next), probes_table(rows))
 
     def _path(self, table: str, number: int) -> Path:
         return self.folder / table / Part(self.name, number, number).filename
@@ -114,13 +134,11 @@ class PartWriter:
         """Make the part count, whose other tables are written."""
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=JOBS)
         try:
-            parts.write_whole(
-                self._path("jobs", self._next),
-                lambda to: pq.write_table(table, to, compression="zstd"),
-            )
+            _write(self._path("jobs", self._next), table)
         except Unwritable:
             # On a full disk, what will not count should not take room either.
-            self._path("metrics", self._next).unlink(missing_ok=True)
+            for name in ("metrics", "probes"):
+                self._path(name, self._next).unlink(missing_ok=True)
             raise
         self._next += 1
 
@@ -169,6 +187,8 @@ class PartWriter:
         for part in group:
             for table in ("jobs", "metrics"):
                 (self.folder / table / part.filename).unlink(missing_ok=True)
+        for path in _probed(self.folder, group):
+            path.unlink(missing_ok=True)
         return True
 
     def _copy(self, group: Sequence[Part], merged: Part, masks: Mapping[Part, Mask] | None) -> None:
@@ -189,14 +209,24 @@ class PartWriter:
                     writer.write_table(table)
 
         parts.write_whole(self.folder / "metrics" / merged.filename, copy)
+        if probed := _probed(self.folder, in_order(group)):
+            probes = merged_probes([pq.read_table(path, schema=PROBES) for path in probed])
+            _write(self.folder / "probes" / merged.filename, probes)
         kept = [
             table.filter(pa.array(chosen[i])) if chosen else table for i, table in enumerate(jobs)
         ]
         whole = pa.concat_tables(kept).combine_chunks()
-        parts.write_whole(
-            self.folder / "jobs" / merged.filename,
-            lambda to: pq.write_table(whole, to, compression="zstd"),
-        )
+        _write(self.folder / "jobs" / merged.filename, whole)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    parts.write_whole(path, lambda to: pq.write_table(table, to, compression="zstd"))
+
+
+def _probed(folder: Path, group: Sequence[Part]) -> list[Path]:
+    """Probes of those parts that have any."""
+    paths = [folder / "probes" / part.filename for part in group]
+    return [path for path in paths if path.exists()]
 
 
 def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -219,4 +249,4 @@ def size_of(folder: Path, part: Part) -> int:
             total += (folder / table / part.filename).stat().st_size
         except FileNotFoundError:
             return 0
-    return total
+    return total + sum(path.stat().st_size for path in _probed(folder, [part]))

@@ -68,6 +68,8 @@ def check_same_grid(folder: Path, sweep: Sweep) -> None:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); --fresh starts the run anew") from None
     now = tomllib.loads(tomli_w.dumps(document_of(sweep, folder)))
+    for document in (before, now):
+        document.pop("probe", None)  # probing changes no job
     if differences := _differences(before, now):
         shown = "; ".join(differences[:8]) + ("; …" if len(differences) > 8 else "")
         raise UserError(
@@ -101,8 +103,10 @@ def record(folder: Path, sweep: Sweep, invocation: Mapping[str, Any], writer: st
     """
     text = "# The grid of this run, with --set applied; paths are relative to this folder.\n"
     text += tomli_w.dumps(document_of(sweep, folder))
-    if not (folder / "sweep.toml").exists():
-        write_whole(folder / "sweep.toml", lambda to: _write(to, text))
+    grid = folder / "sweep.toml"
+    # That of the run before differs at most in what it probes.
+    if not grid.exists() or tomllib.loads(grid.read_text(encoding="utf-8")) != tomllib.loads(text):
+        write_whole(grid, lambda to: _write(to, text))
     if not writer:
         _write_page(folder / "provenance.json", sweep, [*_invocations(folder), invocation])
         return

@@ -12,11 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiltcli.records import UserError, listing, nearest
+from tiltcli.records import Outcome, UserError, listing, nearest
 from tiltcli.store import parts
 from tiltcli.store.counted import Mask, counted, rows_of
 from tiltcli.store.parts import Part
-from tiltcli.store.schema import JOBS, METRICS
+from tiltcli.store.probes import in_order, merged_probes, sorted_frame
+from tiltcli.store.schema import JOBS, METRICS, PROBES
 
 Found = TypeVar("Found")
 TRIES = 20
@@ -132,11 +133,37 @@ def read(run: str | Path, results: str | Path = "results") -> Tables:
             metrics = [rows_of(*three) for three in zip(metrics, jobs, masks, strict=True)]
         rows = _frame(metrics, METRICS, None)
         rows = rows.sort_values(["job", "epoch"], ignore_index=True, kind="stable")
-        probes = pd.DataFrame({"job": pd.Series(dtype=str), "epoch": pd.Series(dtype="int64")})
         ended = _sorted_jobs(_frame(jobs, JOBS, masks))
-        return Tables(folder.resolve().name, ended, rows, probes)
+        return Tables(folder.resolve().name, ended, rows, _probes(folder, live))
 
     return _while_it_changes(folder, tables)
+
+
+def read_probes(folder: Path) -> pd.DataFrame:
+    """Probes table of a run folder, one row per job and probed epoch.
+
+    Raises:
+        UserError: if a file of it cannot be read.
+
+    """
+    return _while_it_changes(folder, lambda live: _probes(folder, live))
+
+
+def _probes(folder: Path, live: Sequence[Part]) -> pd.DataFrame:
+    tables = []
+    for part in in_order(live):
+        if (folder / "probes" / part.filename).exists():
+            tables.append(_table(folder, "probes", part, PROBES))
+        elif not (folder / "jobs" / part.filename).exists():
+            raise FileNotFoundError(part.filename)  # merged away, not a part without probes
+    return sorted_frame(merged_probes(tables))
+
+
+def last_probed_epochs(jobs: pd.DataFrame) -> dict[str, int]:
+    """Job → last epoch that can be probed: that of a diverged job lies before its divergence."""
+    ended = jobs[jobs["outcome"].isin([Outcome.COMPLETED, Outcome.DIVERGED])]
+    last = ended["epochs"] - (ended["outcome"] == Outcome.DIVERGED)
+    return {job: int(epoch) for job, epoch in zip(ended["job"], last, strict=True)}
 
 
 def _jobs(

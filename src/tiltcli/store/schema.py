@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from tiltcli.records import JOB_COLUMNS, METRIC_COLUMNS, RESULT_COLUMNS, Column
+from tiltcli.records import JOB_COLUMNS, METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Column
 from tiltcli.spec.settings import PATHS, SETTINGS
 
 FORMAT = 1
@@ -44,3 +44,4 @@ def _setting_columns() -> Iterable[Column]:
 
 JOBS = _schema([*JOB_COLUMNS, *_setting_columns(), *RESULT_COLUMNS])
 METRICS = _schema(METRIC_COLUMNS)
+PROBES = _schema(PROBE_COLUMNS)

@@ -102,11 +102,12 @@ class MetricsSpool:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that ended: its row of the jobs table, and its metrics."""
+    """A job that ended: its row of the jobs table, its metrics, and its rows of probes."""
 
     row: Mapping[str, Any]
     metrics: list[Block] | Path
     rows: int
+    probes: Sequence[Mapping[str, Any]] = ()
 
 
 def metrics_table(jobs: Sequence[tuple[str, Sequence[Block]]]) -> pa.Table:

@@ -1,0 +1,38 @@
+"""On which training points the tangent kernel is taken."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+ALL_UP_TO = 1000
+"""Training sets up to this size are taken whole."""
+
+SAMPLE = 500
+"""Points of the sample drawn from a larger one."""
+
+
+def kernel_points(labels: npt.NDArray[np.int64], asked: int | None) -> npt.NDArray[np.int64]:
+    """Indices of the points.
+
+    Args:
+        labels: class of each training point, shape (P,).
+        asked: the first so many; None: all where they are few, else a sample drawn with seed 0
+            that has the classes in equal numbers as far as they go, the same for every job.
+
+    Returns:
+        rising indices.
+
+    """
+    if asked is not None:
+        return np.arange(min(asked, len(labels)), dtype=np.int64)
+    if len(labels) <= ALL_UP_TO:
+        return np.arange(len(labels), dtype=np.int64)
+    generator = np.random.default_rng(0)
+    order = generator.permutation(len(labels))
+    # The n-th of its class, n first: every class gives one before any gives another.
+    turn = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        turn[own] = np.arange(len(own))
+    return np.sort(order[np.argsort(turn[order], kind="stable")[:SAMPLE]])
