@@ -23,6 +23,7 @@ from tiltcli.initial import check_network
 from tiltcli.progress import PROBE_STEPS, Made, Progress, step_cost
 from tiltcli.records import Fault, Outcome, UserError
 from tiltcli.spec import Job, ProbeSettings, Sweep
+from tiltcli.spec.settings import PATHS, SETTINGS
 from tiltcli.spec.shards import Shard
 from tiltcli.store import Finished, MetricsSpool, RunWriter
 from tiltcli.store.probes import missing_epochs
@@ -80,6 +81,13 @@ class Task:
     threads: int = 1
 
 
+# Jobs that agree on these need be checked once.
+_CHECKED = (
+    *(name for name in (*SETTINGS, *PATHS.values()) if name.startswith("data.")),
+    *("model.kind", "model.width", "model.init_digest", "train.dtype"),
+)
+
+
 class _Stop(Exception):
     """--fail-fast: a job failed."""
 
@@ -110,11 +118,7 @@ def check(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, str]:
     for job in sweep.jobs:
         try:
             engines[job.id] = choose_engine(engine, job)
-            key = (
-                *(job.get(k) for k in job.settings if k.startswith("data.")),
-                *map(job.get, ("model.kind", "model.width", "model.init_digest", "train.dtype")),
-            )
-            key = tuple(map(str, key))
+            key = tuple([str(job.get(name)) for name in _CHECKED])
             if key in seen:
                 continue
             seen.add(key)
@@ -200,7 +204,9 @@ def run_sweep(
         progress.total = len(jobs)
         progress.before = len(jobs) - len(todo)
         for job in todo:
-            steps = total_steps(job, len(dataset_of(job).train))
+            # Of most jobs the data need not be asked.
+            whole = job["train.batch_size"] == "full"
+            steps = total_steps(job, 1 if whole else len(dataset_of(job).train))
             progress.total_steps += steps
             probes = len(sweep.probe.due(int(job["train.epochs"]))) if sweep.probe else 0
             progress.total_probes += probes

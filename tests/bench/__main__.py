@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -19,12 +18,10 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from bench import peers
+from bench import overhead, peers
 from bench.crew import Crew
-from tiltcli import runner
-from tiltcli.engines import kernel, tiled
+from tiltcli.engines import tiled
 from tiltcli.executors import cores
-from tiltcli.spec import parse_sweep
 from tiltcli.store.provenance import machine
 
 WIDTHS = [10, 30, 100, 300, 1000]
@@ -89,46 +86,6 @@ def own_product(dtype, size=192, times=400):
     return best
 
 
-def overhead(jobs=1000, steps=2000):
-    """Share of a sweep of small jobs that is not training, start-up apart."""
-    text = f"""
-    [data]
-    kind = "spiral"
-    [model]
-    width = 30
-    [loss]
-    amplitude = 10
-    period = 300
-    [train]
-    epochs = {steps}
-    seeds = {jobs}
-    """
-    spent, began = [0.0], []
-    original = kernel._descend
-
-    def counted(*arguments):
-        began.append(time.monotonic())
-        started = time.thread_time()
-        result = original(*arguments)
-        spent[0] += time.thread_time() - started
-        return result
-
-    kernel._descend = counted
-    with tempfile.TemporaryDirectory() as folder:
-        runner.run_sweep(
-            parse_sweep(text, name="warm", folder=Path(), overrides=["train.seeds=2"]),
-            Path(folder),
-        )
-        spent[0] = 0.0
-        began.clear()
-        summary = runner.run_sweep(parse_sweep(text, name="many", folder=Path()), Path(folder))
-        window = time.monotonic() - began[0]
-        files = sum(1 for path in (Path(folder) / "many").rglob("*") if path.is_file())
-    kernel._descend = original
-    share = 1 - spent[0] / cores() / window
-    return summary.seconds, share, files
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="per measurement")
@@ -159,13 +116,9 @@ def main():
             print(f"{width:>6}{cells}{row['fraction']:>10.1%}", flush=True)
         print()
     crew.close()
-    seconds, share, files = overhead()
-    print(
-        f"1000 jobs of width 30 and 2000 steps: {seconds:.2f} s, "
-        f"{share:.1%} of it not training; {files} files"
-    )
+    rest = overhead.report()
     if options.json:
-        options.json.write_text(json.dumps({"rates": rows, "overhead": share}, indent=1))
+        options.json.write_text(json.dumps({"rates": rows, "overhead": rest}, indent=1))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,15 @@ class Settings(Mapping[str, Any]):
     def __len__(self) -> int:
         """Number of settings."""
         return len(self._shared)
+
+    def items(self) -> ItemsView[str, Any]:
+        """Names and values; a dict's, for walking one name at a time is slow."""
+        return {**self._shared, **self._own}.items()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Value of a setting, or `default` where there is none."""
+        own = self._own
+        return own[key] if key in own else self._shared.get(key, default)
 
     def __repr__(self) -> str:
         """As a dict."""
