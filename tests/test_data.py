@@ -3,7 +3,6 @@
 import contextlib
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from tiltcli.data import load_dataset
@@ -71,21 +70,6 @@ def test_npz_as_given_and_split(tmp_path):
     assert [len(p) for p in (data.train, data.val, data.test)] == [18, 6, 6]
     data = load_dataset(settings(path, split=[0.8, 0.2, 0.0]), path)
     assert (len(data.train), len(data.val), data.test) == (24, 6, None)
-
-
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_tables_with_text_labels(tmp_path, suffix):
-    frame = pd.DataFrame(arrays()["X"], columns=list("abcd"))
-    frame["kind"] = np.array(["ash", "oak", "elm"])[np.arange(30) % 3]
-    path = tmp_path / f"t.{suffix}"
-    if suffix == "csv":
-        frame.to_csv(path, index=False)
-    else:
-        frame.to_parquet(path)
-    data = load_dataset(settings(path, target="kind"), path)
-    assert data.labels == ("ash", "elm", "oak")
-    assert data.train.y[:3].tolist() == [0, 2, 1]
-    np.testing.assert_allclose(data.train.X, arrays()["X"])
 
 
 def test_pictures_from_an_npz(tmp_path):
@@ -172,25 +156,6 @@ def test_bad_npz(tmp_path, content, words):
     np.savez(path, **content)
     with pytest.raises(UserError, match=r"x\.npz") as caught:
         load_dataset(settings(path), path)
-    assert words in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "target", "words"),
-    [
-        ("a,b\n1,x\n2,y\n", None, "needs data.target"),
-        ("a,b\n1,x\n2,y\n", "bb", "did you mean b?"),
-        ("a,b\nhello,x\n2,y\n", "b", "column a holds text where numbers belong"),
-        ("a,b\n1,x\n2,\n", "b", "lacks a label in 1 rows (first: row 2)"),
-        ("a,b\n1,x\n,y\n", "b", "NaN"),
-        ("", "b", "not a readable table"),
-    ],
-)
-def test_bad_tables(tmp_path, text, target, words):
-    path = tmp_path / "t.csv"
-    path.write_text(text)
-    with pytest.raises(UserError) as caught:
-        load_dataset(settings(path, target=target), path)
     assert words in str(caught.value)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.data.files import load_arrays
+from tiltcli.data.archives import load_arrays
 from tiltcli.records import Fault, UserError
 from tiltcli.spec.jobs import Job
 

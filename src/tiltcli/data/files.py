@@ -1,56 +1,25 @@
-"""Reading the user's own data: .npz, .parquet and .csv, checked before anything is trained."""
+"""The user's own data: .npz, .parquet and .csv, checked before anything is trained."""
 
 from __future__ import annotations
 
-import zipfile
+import math
+import stat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.records import UserError, listing, nearest
+from tiltcli.data.archives import load_arrays
+from tiltcli.data.arrays import Inputs, Labels
+from tiltcli.data.labels import MOST_CLASSES, Label, class_names, plain_labels
+from tiltcli.data.tables import read_table
+from tiltcli.records import UserError, listing
 
-Arrays = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]]
+Arrays = dict[str, tuple[Inputs, Labels]]
 _PARTS = {"train": ("X", "y"), "val": ("X_val", "y_val"), "test": ("X_test", "y_test")}
+_WANTED = frozenset(name for pair in _PARTS.values() for name in pair)
 READABLE = (".npz", ".parquet", ".csv")
-
-
-def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read all arrays of an .npz file without unpickling.
-
-    Raises:
-        UserError: if it is not an .npz file, is damaged, or holds Python objects.
-
-    """
-    try:
-        # Opened here, since NumPy leaves a damaged archive open.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not hasattr(archive, "files"):
-                raise UserError(f"{path}: not an .npz archive")
-            with archive:
-                return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (
-        ValueError,
-        KeyError,
-        EOFError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        MemoryError,
-        SyntaxError,
-        TypeError,
-        OverflowError,
-        RuntimeError,
-    ) as error:
-        hint = " (arrays of Python objects are never read)" if "pickle" in str(error) else ""
-        raise UserError(f"{path}: not a readable .npz file{hint}: {str(error)[:200]}") from None
-    except Exception as error:  # zlib.error and struct.error derive from Exception alone
-        raise UserError(f"{path}: a damaged .npz file: {str(error)[:200]}") from None
 
 
 def read_file(path: Path, target: str | None) -> tuple[Arrays, tuple[str, ...]]:
@@ -62,7 +31,8 @@ def read_file(path: Path, target: str | None) -> tuple[Arrays, tuple[str, ...]]:
         target: name of the label column (tables only).
 
     Returns:
-        the parts as (X float64 (n, inputs), y int64 (n,)), and the names of the classes in order.
+        the parts as X, (samples, inputs) or (samples, channels, height, width) in the file's own
+        dtype, and y, int64 (samples,); and the names of the classes in order.
 
     Raises:
         UserError: with all that is wrong with the file.
@@ -71,134 +41,112 @@ def read_file(path: Path, target: str | None) -> tuple[Arrays, tuple[str, ...]]:
     suffix = path.suffix.lower()
     if suffix not in READABLE:
         raise UserError(f"{path}: data.path must end in {', '.join(READABLE)}")
-    raw = _archive(path) if suffix == ".npz" else {"train": _table(path, target)}
-    return _checked(path, raw)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: not a plain file")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if suffix == ".npz":
+        raw, labels = _archive(path)
+    else:
+        X, y = read_table(path, target)
+        raw, labels = {"train": X}, {"train": y}
+    return _numbered(path, raw, labels)
 
 
-def _archive(path: Path) -> dict[str, tuple[Any, Any]]:
-    arrays = load_arrays(path)
+def _archive(path: Path) -> tuple[dict[str, Inputs], dict[str, list[Label]]]:
+    arrays = load_arrays(path, _WANTED)
     faults = [
         f"{path}: has no array {name}; it has {listing(list(arrays)) or 'none'}"
         for name in ("X", "y")
         if name not in arrays
     ]
-    for X, y in _PARTS.values():
-        if (X in arrays) != (y in arrays) and X != "X":
-            faults.append(f"{path}: has only one of {X} and {y}")
-    if faults:
-        raise UserError(*faults)
-    return {part: (arrays[X], arrays[y]) for part, (X, y) in _PARTS.items() if X in arrays}
-
-
-def _table(path: Path, target: str | None) -> tuple[Any, Any]:
-    import pandas as pd
-
-    if target is None:
-        raise UserError(f"{path}: a table needs data.target, the name of its label column")
-    try:
-        frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # pyarrow and pandas raise many kinds for damaged files
-        raise UserError(f"{path}: not a readable table: {str(error)[:200]}") from None
-    names = [str(name) for name in frame.columns]
-    frame.columns = pd.Index(names)
-    if target not in names:
-        close = nearest(target, names)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"{path}: has no column {target}; it has {listing(names)}{hint}")
-    if len(set(names)) < len(names):
-        raise UserError(f"{path}: has two columns of one name")
-    inputs = frame.drop(columns=target)
-    bad = [name for name in inputs.columns if not pd.api.types.is_numeric_dtype(inputs[name].dtype)]
-    if bad:
-        raise UserError(
-            *(
-                f"{path}: column {name} holds text where numbers belong "
-                f"(such as {inputs[name].iloc[0]!r})"
-                if len(inputs)
-                else f"{path}: column {name} is empty"
-                for name in bad
-            )
-        )
-    missing = frame[target].isna()
-    if missing.any():
-        raise UserError(
-            f"{path}: column {target} lacks a label in {int(missing.sum())} rows "
-            f"(first: row {int(np.flatnonzero(missing.to_numpy())[0]) + 1})"
-        )
-    return inputs.to_numpy(dtype=np.float64, na_value=np.nan), frame[target].to_numpy()
-
-
-def _checked(path: Path, raw: dict[str, tuple[Any, Any]]) -> tuple[Arrays, tuple[str, ...]]:
-    """Check shapes and values, and number the classes from 0."""
-    faults: list[str] = []
-    for part, (X, y) in raw.items():
-        X_name, y_name = _PARTS[part]
-        if X.ndim not in (2, 4) or 0 in X.shape:
-            faults.append(
-                f"{path}: {X_name} has shape {X.shape}; allowed: (samples, inputs), or pictures "
-                "as (samples, channels, height, width)"
-            )
-        elif X.dtype.kind not in "fiub":
-            faults.append(f"{path}: {X_name} holds {X.dtype}; allowed: numbers")
-        elif not np.isfinite(X).all():
-            row, *place = np.argwhere(~np.isfinite(X.astype(np.float64)))[0]
-            where = f"column {place[0] + 1}" if X.ndim == 2 else f"at {tuple(map(int, place))}"
-            faults.append(
-                f"{path}: {X_name} holds NaN or infinity (first in row {row + 1}, {where}); "
-                "allowed: finite numbers"
-            )
-        if y.ndim != 1:
-            faults.append(f"{path}: {y_name} has shape {y.shape}; allowed: (samples,)")
-        elif X.ndim and len(X) != len(y):
-            faults.append(f"{path}: {X_name} has {len(X)} samples and {y_name} {len(y)}")
-        elif y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.round(y)).all()):
-            faults.append(f"{path}: {y_name} holds fractions or NaN; allowed: class labels")
-        elif y.dtype.kind not in "fiubUSOT":
-            faults.append(f"{path}: {y_name} holds {y.dtype}; allowed: class labels")
-    if faults:
-        raise UserError(*faults)
-    shapes = {_PARTS[part][0]: X.shape[1:] for part, (X, _) in raw.items()}
+    pairs = {}
+    for part, (X_name, y_name) in _PARTS.items():
+        if X_name in arrays and y_name in arrays:
+            pairs[part] = arrays[X_name], arrays[y_name]
+        elif part != "train" and (X_name in arrays or y_name in arrays):
+            faults.append(f"{path}: has only one of {X_name} and {y_name}")
+    for part, (X, y) in pairs.items():
+        names = _PARTS[part]
+        faults += [f"{path}: {fault}" for fault in _array_faults(*names, X, y)]
+    shapes = {_PARTS[part][0]: X.shape[1:] for part, (X, _) in pairs.items()}
     if len(set(shapes.values())) > 1:
         shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise UserError(f"{path}: parts differ in the shape of a sample: {shown}")
-    labels = {part: _labels(y) for part, (_, y) in raw.items()}
-    names = _class_names(labels["train"])
-    if len(names) < 2:
-        raise UserError(
-            f"{path}: all labels are {listing(list(names))}; at least two classes are needed"
+        faults.append(f"{path}: parts differ in the shape of a sample: {shown}")
+    if faults:
+        raise UserError(*faults)
+    return (
+        {part: X for part, (X, _) in pairs.items()},
+        {part: plain_labels(y) for part, (_, y) in pairs.items()},
+    )
+
+
+def _array_faults(X_name: str, y_name: str, X: Inputs, y: npt.NDArray[Any]) -> list[str]:
+    faults = []
+    if X.ndim not in (2, 4) or 0 in X.shape:
+        faults.append(
+            f"{X_name} has shape {X.shape}; allowed: (samples, inputs), or pictures "
+            "as (samples, channels, height, width)"
         )
+    elif X.dtype.kind not in "fiub":
+        faults.append(f"{X_name} holds {X.dtype}; allowed: numbers")
+    elif X.dtype.kind == "f" and (place := _first_bad(X)) is not None:
+        row, *within = place
+        where = f"column {within[0] + 1}" if X.ndim == 2 else f"at {tuple(within)}"
+        faults.append(
+            f"{X_name} holds {X[place]} (first in row {row + 1}, {where}); allowed: finite numbers"
+        )
+    if y.ndim != 1:
+        faults.append(f"{y_name} has shape {y.shape}; allowed: (samples,)")
+    elif X.ndim and len(X) != len(y):
+        faults.append(f"{X_name} has {len(X)} samples and {y_name} {len(y)}")
+    elif y.dtype.kind == "f":
+        bad = ~np.isfinite(y) | (y != np.round(y))
+        if bad.any():
+            row = int(bad.argmax())
+            faults.append(
+                f"{y_name} holds {y[row]} (first in row {row + 1}); allowed: class labels, whole "
+                "numbers or texts"
+            )
+    elif y.dtype.kind not in "iubUS":
+        faults.append(f"{y_name} holds {y.dtype}; allowed: class labels")
+    return faults
+
+
+def _first_bad(X: Inputs) -> tuple[int, ...] | None:
+    """Place of the first value that is not finite, found in pieces to save memory."""
+    rows = max(1, (1 << 24) // max(1, math.prod(X.shape[1:])))
+    for begin in range(0, len(X), rows):
+        bad = ~np.isfinite(X[begin : begin + rows])
+        if bad.any():
+            row, *within = np.unravel_index(int(bad.argmax()), bad.shape)
+            return (begin + int(row), *map(int, within))
+    return None
+
+
+def _numbered(
+    path: Path, raw: dict[str, Inputs], labels: dict[str, list[Label]]
+) -> tuple[Arrays, tuple[str, ...]]:
+    """Number the classes from 0, as training has them."""
+    names = class_names(labels["train"])
+    if not 2 <= len(names) <= MOST_CLASSES:
+        what = (
+            f"all labels are {names[0]}; at least two classes are needed"
+            if len(names) == 1
+            else f"the labels make {len(names):,} classes; at most {MOST_CLASSES:,} are allowed"
+        )
+        raise UserError(f"{path}: {what}")
     index = {name: i for i, name in enumerate(names)}
-    made: Arrays = {}
-    for part, (X, _) in raw.items():
+    faults, made = [], {}
+    for part, X in raw.items():
         strange = sorted(set(labels[part]) - set(index), key=str)
         if strange:
             faults.append(
                 f"{path}: {_PARTS[part][1]} has labels that training lacks: {listing(strange)}"
             )
             continue
-        y = np.array([index[label] for label in labels[part]], dtype=np.int64)
-        made[part] = (np.asarray(X, dtype=np.float64), y)
+        made[part] = (X, np.array([index[label] for label in labels[part]], dtype=np.int64))
     if faults:
         raise UserError(*faults)
     return made, tuple(str(name) for name in names)
-
-
-def _labels(y: npt.NDArray[Any]) -> list[Any]:
-    if y.dtype.kind in "fiub":
-        return [int(label) for label in y]
-    return [
-        label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
-        for label in y.tolist()
-    ]
-
-
-def _class_names(labels: list[Any]) -> list[Any]:
-    """Classes in order. Whole numbers from 0 keep their numbers, an absent one between included."""
-    found = sorted(set(labels))
-    if all(isinstance(label, int) for label in found) and found[0] >= 0 and found[-1] < 10_000:
-        top = found[-1] + 1
-        if found[0] in (0, 1) and top - len(found) <= 1 + len(found):
-            return list(range(top)) if found[0] == 0 else found
-    return found

@@ -1,0 +1,60 @@
+"""From labels as a file has them to classes numbered from 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+Label = int | str
+MOST_CLASSES = 10_000
+
+
+def plain_labels(y: npt.NDArray[Any]) -> list[Label]:
+    """Labels as whole numbers where they are such, else as texts."""
+    if y.dtype.kind in "fiub":
+        return [int(label) for label in y.tolist()]
+    texts = [
+        label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+        for label in y.tolist()
+    ]
+    return list(texts)
+
+
+def fractions(labels: Sequence[str]) -> int | None:
+    """Index of the first fraction where all labels are numbers: then they are no labels.
+
+    A column of measurements given for the label column by mistake would make a class of each.
+    """
+    first = None
+    for i, label in enumerate(labels):
+        try:
+            value = float(label)
+        except ValueError:
+            return None
+        if first is None and not value.is_integer():
+            first = i
+    return first
+
+
+def whole_numbers(labels: Sequence[str]) -> list[Label]:
+    """Texts as whole numbers where all of them are such, so that 10 comes after 9."""
+    try:
+        values = [float(label) for label in labels]
+        if all(value.is_integer() and abs(value) < 2**53 for value in values):
+            return [int(value) for value in values]
+    except ValueError:
+        pass
+    return list(labels)
+
+
+def class_names(labels: Sequence[Label]) -> list[Label]:
+    """Classes in order. Whole numbers from 0 keep their numbers, an absent one between included."""
+    found = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
+    numbers = [label for label in found if isinstance(label, int)]
+    if len(numbers) == len(found) and found and numbers[0] == 0 and numbers[-1] < MOST_CLASSES:
+        top = numbers[-1] + 1
+        if top - len(found) <= 1 + len(found):
+            return list(range(top))
+    return found
