@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tiltcli.comparison import Comparison
+from tiltcli.statistics import Estimate
 
 JSON_FORMAT = 1
 
@@ -67,38 +68,36 @@ def _line(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def blocks(comparison: Comparison) -> list[Block]:
-    """A block of rows per metric."""
+def blocks(comparison: Comparison, *, compact: bool = False) -> list[Block]:
+    """A block of rows per metric; compact ones have short names, and three digits."""
     keys = [*comparison.groups, *comparison.cells]
-    header = (
-        *(key.rpartition(".")[2] if ":" not in key else key for key in keys),
-        "regime",
-        "params/P",
-        "pairs",
-        "mean a",
-        "mean b",
-        "b − a",
-        "95% interval",
-        "p",
-    )
+    short = {"loss.amplitude": "A", "loss.period": "T"} if compact else {}
+    names = (short.get(key, key.rpartition(".")[2] if ":" not in key else key) for key in keys)
+    numbers = ("mean a", "mean b", "b − a", "95% interval", "p")
+    header = (*names, "regime", "params/P", "pairs", *numbers)
+    if compact:
+        header = (*header[: len(keys)], "regime", "n", "a", "b", "b − a", "95% interval", "p")
     found = []
     for metric in comparison.metrics:
         rows = comparison.rows[comparison.rows["metric"] == metric]
-        found.append(Block(metric, header, tuple(_texts(row, keys) for _, row in rows.iterrows())))
+        texts = tuple(_texts(row, keys, compact) for _, row in rows.iterrows())
+        found.append(Block(metric, header, texts))
     return found
 
 
-def _texts(row: pd.Series[Any], keys: list[str]) -> tuple[str, ...]:
+def _texts(row: pd.Series[Any], keys: list[str], compact: bool) -> tuple[str, ...]:
     regime = {"underparameterised": "under", "overparameterised": "over"}.get(row["regime"], "?")
+    digits = 3 if compact else 4
+    capacity = () if compact else (f"{row['parameters'] / row['train_samples']:.2g}",)
     return (
         *(plain(row[key]) for key in keys),
         regime,
-        f"{row['parameters'] / row['train_samples']:.2g}",
+        *capacity,
         str(row["n"]),
-        number(row["mean_a"]),
-        number(row["mean_b"]),
-        number(row["difference"], sign=True),
-        interval(row["low"], row["high"]),
+        number(row["mean_a"], digits=digits),
+        number(row["mean_b"], digits=digits),
+        number(row["difference"], sign=True, digits=digits),
+        interval(row["low"], row["high"], digits=digits),
         p_value(row["p_corrected"]),
     )
 
@@ -110,16 +109,26 @@ def plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def number(value: float, *, sign: bool = False) -> str:
-    """Text of an accuracy or loss: four digits after the point."""
+def number(value: float, *, sign: bool = False, digits: int = 4) -> str:
+    """Text of an accuracy or loss."""
     if pd.isna(value):
         return "–"
-    return f"{value:+.4f}" if sign else f"{value:.4f}"
+    return f"{value:{'+' if sign else ''}.{digits}f}"
 
 
-def interval(low: float, high: float) -> str:
+def interval(low: float, high: float, *, digits: int = 4) -> str:
     """Text of an interval."""
-    return "–" if pd.isna(low) else f"{low:+.4f} … {high:+.4f}"
+    return "–" if pd.isna(low) else f"{low:+.{digits}f} … {high:+.{digits}f}"
+
+
+def spread(estimate: Estimate) -> str:
+    """Text of a mean with its 95% interval and number of values: 0.435 ±.027 (5)."""
+    if not estimate.n:
+        return "–"
+    if estimate.n == 1:
+        return f"{estimate.mean:.3f} (1)"
+    half = f"{estimate.high - estimate.mean:.3f}"
+    return f"{estimate.mean:.3f} ±{half.removeprefix('0')} ({estimate.n})"
 
 
 def p_value(p: float) -> str:

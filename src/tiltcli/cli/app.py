@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from typing import Annotated
 
 import typer
@@ -44,7 +46,14 @@ def _options(
 
 
 def say(text: str) -> None:
-    """Write a message to stderr."""
+    """Write a message to stderr; on a terminal, long lines break between words."""
+    if sys.stderr.isatty():
+        columns = shutil.get_terminal_size().columns
+        lines = (
+            textwrap.wrap(line, columns, subsequent_indent="  ") if len(line) > columns else [line]
+            for line in text.split("\n")
+        )
+        text = "\n".join(line for some in lines for line in some)
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
@@ -55,6 +64,9 @@ def main() -> None:
     if "--no-color" in sys.argv[1:]:
         os.environ["NO_COLOR"] = "1"
         sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--no-color")]
+    from tiltcli.cli.console import set_up_streams
+
+    set_up_streams()
     from tiltcli.cli import (  # noqa: F401 - commands
         compare,
         confirm,

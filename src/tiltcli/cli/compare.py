@@ -14,7 +14,9 @@ from tiltcli.records import UserError, nearest
 
 if TYPE_CHECKING:
     from tiltcli.comparison import Comparison
+    from tiltcli.tables import Block
 
+_SHORT = {"loss.amplitude": "A", "loss.period": "T"}
 FORMATS = ("table", "json", "csv", "markdown")
 
 
@@ -77,6 +79,9 @@ def compare(
     )
     if output_format == "table":
         _show(found)
+        _show_learning(found, (run_a, run_b), where or [], results)
+        for note in found.notes:
+            say(f"note: {note}")
     else:
         from tiltcli import tables
 
@@ -98,13 +103,72 @@ def _show(comparison: Comparison) -> None:
 
     console = output()
     console.print(f"a  {comparison.name_a}\nb  {comparison.name_b}", highlight=False)
-    for block in blocks(comparison):
+    found = blocks(comparison)
+    if max(map(_width, found)) > console.width:
+        found = blocks(comparison, compact=True)
+    gap = 2 if max(map(_width, found)) <= console.width else 1
+    for block in found:
         console.print(f"\n{block.metric}", style="bold")
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
         for name in block.header:
             table.add_column(name, justify="left" if name == "regime" else "right", no_wrap=True)
         for row in block.rows:
             table.add_row(*row)
         console.print(table)
-    for note in comparison.notes:
-        say(f"note: {note}")
+
+
+def _width(block: Block) -> int:
+    """Columns of the terminal that a block takes."""
+    longest = (max(map(len, cells)) for cells in zip(block.header, *block.rows, strict=True))
+    return sum(one + 2 for one in longest) - 2
+
+
+def _show_learning(
+    comparison: Comparison, runs: tuple[str, str], where: list[str], results: Path
+) -> None:
+    """Training accuracy by epoch of both sides, a line per group: its first cell, the best."""
+    from tiltcli.cli.narrow import narrowed
+    from tiltcli.cli.sparks import key, mean_curve, spark
+    from tiltcli.store.read import find_run, read
+    from tiltcli.tables import plain
+
+    sides = []
+    for run in runs:
+        name, _, selection = run.partition("@")
+        sides.append(narrowed(read(find_run(name, results)), [selection, *where], None))
+    rows = comparison.rows.drop_duplicates(list(comparison.groups))
+    labels = [
+        ", ".join(
+            f"{_SHORT.get(name, name.rpartition('.')[2])} {plain(row[name])}"
+            for name in (*comparison.groups, *comparison.cells)
+        )
+        for _, row in rows.iterrows()
+    ]
+    indent = max(map(len, labels)) + 2
+    length = max(8, min(40, (_console_width() - indent - 6) // 2))
+    curves = []
+    for _, row in rows.iterrows():
+        for side, tables in zip("ab", sides, strict=True):
+            jobs = tables.jobs
+            for name in (*comparison.groups, *comparison.cells):
+                column = name.removeprefix(f"{side}:")
+                if column in jobs and jobs[column].notna().any() and row.notna()[name]:
+                    jobs = jobs[jobs[column] == row[name]]
+            curves.append(mean_curve(tables.metrics, set(jobs["job"]), "train_accuracy", length))
+    known = [value for curve in curves for value in curve if value == value]
+    if not known:
+        return
+    low, high = min(known), max(known)
+    last = max(int(tables.metrics["epoch"].max()) for tables in sides)
+    lines = [f"training accuracy, mean over the seeds ({key(low, high, last)})"]
+    lines.append(" " * indent + f"{'a':<{length + 2}}b")
+    for number, label in enumerate(labels):
+        a, b = (spark(curve, low, high) for curve in curves[2 * number : 2 * number + 2])
+        lines.append(f"{label:<{indent}}{a}  {b}".rstrip())
+    sys.stdout.write("\n" + "\n".join(lines) + "\n")
+
+
+def _console_width() -> int:
+    from tiltcli.cli.console import output
+
+    return output().width

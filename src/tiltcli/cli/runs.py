@@ -32,7 +32,10 @@ def runs(
     if output_format not in ("table", "json"):
         raise UserError(f"--format: got {output_format}; allowed: table, json")
     if run is not None:
-        _show_one(_facts(find_run(run, results)), output_format)
+        folder = find_run(run, results)
+        _show_one(_facts(folder), output_format)
+        if output_format == "table":
+            _show_learning(folder)
         return
     facts = [_facts(results / name) for name in list_runs(results)]
     if output_format == "json":
@@ -93,7 +96,56 @@ def _show_one(fact: dict[str, Any], output_format: str) -> None:
         f"{fact['diverged']} diverged, {fact['failed']} failed; {fact['missing']} missing",
         f"  {fact['seconds']:.1f} core-seconds of training",
     ]
-    lines += [f"  {key}: {listing(values)}" for key, values in fact["axes"].items()]
+    for key, values in fact["axes"].items():
+        shown = [f"{value:g}" if isinstance(value, float) else value for value in values]
+        lines.append(f"  {key}: {listing(shown)}")
     for job, error in fact["failures"].items():
         lines += [f"  failed {job}:", *(f"    {line}" for line in str(error).splitlines())]
     print("\n".join(lines))  # noqa: T201
+
+
+def _show_learning(folder: Path) -> None:
+    """Accuracy by epoch, static and the best cell of each width."""
+    from tiltcli.cells import best_cell, judge
+    from tiltcli.cli.console import output
+    from tiltcli.cli.sparks import key, mean_curve, spark
+    from tiltcli.statistics import mean_interval
+    from tiltcli.store.read import read
+    from tiltcli.tables import spread
+
+    tables = read(folder)
+    jobs = tables.jobs[tables.jobs["outcome"] != "failed"]
+    if jobs.empty:
+        return
+    metrics = ["train_accuracy", "val_accuracy"]
+    metrics = [name for name in metrics if jobs[name].notna().any()]
+    console = output()
+    length = max(8, min(40, (console.width - 21 - 21 * len(metrics)) // len(metrics)))
+    rows = []
+    for width in sorted(jobs["model.width"].unique()):
+        own = jobs[jobs["model.width"] == width]
+        static, best = own[own["loss.kind"] == "static"], best_cell(own, judge(jobs))
+        sides = [("static", static)] if len(static) else []
+        sides += [(best.label, best.jobs)] if best else []
+        for number, (label, side) in enumerate(sides):
+            ids = set(side["job"])
+            curves = [mean_curve(tables.metrics, ids, name, length) for name in metrics]
+            ends = [spread(mean_interval(side[name])) for name in metrics]
+            rows.append(("" if number else str(width), label, curves, ends))
+    known = [v for _, _, curves, _ in rows for curve in curves for v in curve if v == v]
+    if not known:
+        return
+    low, high = min(known), max(known)
+    last = int(tables.metrics["epoch"].max())
+    lines = [
+        "accuracy of static and the best cell: mean by epoch; at the end ± 95% interval",
+        f"({key(low, high, last)}; in brackets the number of seeds)",
+        "width  loss          " + "".join(f"{n.partition('_')[0]:<{length + 21}}" for n in metrics),
+    ]
+    for width, label, curves, ends in rows:
+        cells = (
+            f"{spark(curve, low, high)} {end:<18}  "
+            for curve, end in zip(curves, ends, strict=True)
+        )
+        lines.append(f"{width:>5}  {label:<12}  {''.join(cells)}".rstrip())
+    print("\n" + "\n".join(line.rstrip() for line in lines))  # noqa: T201

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +13,7 @@ from tiltcli.cli.app import INTERRUPTED, app, say
 if TYPE_CHECKING:
     from tiltcli.progress import Progress
     from tiltcli.runner import Summary
+    from tiltcli.spec import Sweep
 
 Results = Annotated[Path, typer.Option("--results", help="Folder that runs are kept under.")]
 
@@ -77,14 +75,17 @@ def sweep(
         show(spec, results, engine, workers)
         return
     from tiltcli.cli.progress import display
+    from tiltcli.cli.signals import Stop
     from tiltcli.data import fetch_for
     from tiltcli.progress import Progress
     from tiltcli.runner import run_sweep
 
     fetch_for(spec.jobs)  # before the display, which its own bar would disturb
-    progress, stop = Progress(), threading.Event()
-    _handle_signals(stop)
-    with display(progress, spec.name, quiet):
+    progress, stop = Progress(), Stop()
+    stop.listen()
+    if not fresh:
+        _see_earlier(progress, spec, results)
+    with display(progress, spec.name, stop, quiet):
         summary = run_sweep(
             spec,
             results,
@@ -96,7 +97,7 @@ def sweep(
             shard=share,
             command=sys.argv,
             progress=progress,
-            stop=stop,
+            stop=stop.event,
         )
     _tell(summary, progress, quiet)
     failed = bool(summary.failures)
@@ -104,21 +105,34 @@ def sweep(
     raise typer.Exit(INTERRUPTED if stopped else 1 if failed else 0)
 
 
-def _handle_signals(stop: threading.Event) -> None:
-    """Stop cleanly at the first Ctrl-C or SIGTERM, at once at the second."""
+_OF_MEANS = (
+    "job",
+    "outcome",
+    "model.width",
+    "loss.kind",
+    "loss.amplitude",
+    "loss.period",
+    "val_accuracy",
+    "train_accuracy",
+)
 
-    def handle(number: int, _: Any) -> None:
-        if stop.is_set():
-            os._exit(INTERRUPTED)
-        stop.set()
-        # A plain write: the display may be in the middle of a line of its own.
-        os.write(2, b"\nstopping; finished jobs are being written (once more to force)\n")
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
+def _see_earlier(progress: Progress, spec: Sweep, results: Path) -> None:
+    """Take into the means what earlier runs of the grid have done."""
+    from tiltcli.store.read import read_jobs
+
+    folder = results / spec.name
+    if not (folder / "jobs").is_dir():
+        return
+    jobs = read_jobs(folder, _OF_MEANS)
+    jobs = jobs[jobs["job"].isin({job.id for job in spec.jobs})]
+    for row in jobs.to_dict("records"):
+        progress.see({str(key): value for key, value in row.items()})
 
 
 def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
+    from tiltcli.cli.progress import standings
+
     for note in summary.notes:
         say(f"note: {note}")
     if not quiet:
@@ -134,6 +148,8 @@ def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
             f"({progress.done} of {summary.total} jobs, {summary.seconds:.1f} s, "
             f"{rate:,.0f} steps/s)"
         )
+        for line in standings(progress):
+            say(f"  {line}")
     if summary.failures:
         say(
             f"{len(summary.failures)} jobs failed; their tracebacks are in the jobs table "
@@ -144,5 +160,5 @@ def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
     if summary.interrupted:
         say(
             f"interrupted: {progress.done} of {summary.total} jobs are done and kept; "
-            "run the same command again to resume"
+            "the same command resumes"
         )
