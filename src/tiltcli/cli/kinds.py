@@ -58,6 +58,13 @@ class Request:
             say(f"note: {many} jobs; drawn: {job.id} (choose with --job or --where)")
         return trace_of(self.tables, job)
 
+    def all(self) -> list[Trace]:
+        """All trainings that were selected."""
+        from tiltcli.traces import jobs_of, trace_of
+
+        jobs = jobs_of(self.folder, list(self.tables.jobs["job"]))
+        return [trace_of(self.tables, job) for job in jobs]
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -140,6 +147,12 @@ def _trace(request: Request) -> Figure:
     return trace(request.one(), request.zoom, request.look)
 
 
+def _curvature(request: Request) -> Figure:
+    from tiltcli.plots.curvature import curvature
+
+    return curvature(request.all(), request.tables.name, request.look)
+
+
 def _compare(request: Request) -> Figure:
     from tiltcli.api import compare
     from tiltcli.cells import judge
@@ -163,6 +176,7 @@ KINDS = {
         Kind("curves", "learning curves, static against the best cells", _curves, ("metric",)),
         Kind("gamma", "the class weights Γ(t)", _gamma, ("job",)),
         Kind("trace", "one training step by step", _trace, ("job", "zoom")),
+        Kind("curvature", "λ_max of Hessian and NTK along trainings", _curvature, ("job",), True),
         Kind("compare", "differences with intervals", _compare, most_runs=2),
     )
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tiltcli.plots.scales import log_scale
 from tiltcli.plots.style import PAPER, Look, new_figure, style, thin
 from tiltcli.records import UserError
 
@@ -150,7 +151,7 @@ def _losses(panel: Axes, one: Trace, window: Window, look: Look) -> None:
         label = "F, with Γ(t)"
         _line(panel, step, one.metrics["dynamical_loss"], window, look.colours[0], label)
     _line(panel, step, one.metrics["train_loss"], window, look.colours[1], "static loss")
-    panel.set_yscale("log")
+    log_scale(panel)
     panel.set_ylabel("loss (nat)")
     _legend(panel, 2)
 
@@ -177,14 +178,14 @@ def _hessian(panel: Axes, one: Trace, window: Window, look: Look) -> None:
     if one.bound is not None:
         bound = f"2/η = {one.bound:g}" if one.bound == 2 / one.lr else f"bound {one.bound:g}"
         panel.axhline(one.bound, color=look.colours[1], linewidth=1.0, linestyle="--", label=bound)
-    panel.set_yscale("log")
+    log_scale(panel)
     panel.set_ylabel("Hessian λ$_{max}$")
     _legend(panel, 2)
 
 
 def _ntk(panel: Axes, one: Trace, window: Window, look: Look) -> None:
     _probed(panel, one, "ntk_max", window, look.colours[2])
-    panel.set_yscale("log")
+    log_scale(panel)
     panel.set_ylabel("NTK λ$_{max}$")
 
 
@@ -207,4 +208,4 @@ def _probed(
 
 
 def _legend(panel: Axes, columns: int) -> None:
-    panel.legend(loc="lower right", bbox_to_anchor=(1.0, 0.96), ncols=columns)
+    panel.legend(loc="lower right", bbox_to_anchor=(1.0, 0.96), ncols=columns, markerscale=4)

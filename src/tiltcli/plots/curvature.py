@@ -1,0 +1,185 @@
+"""Curvature along trainings: λ_max of the Hessian and of the tangent kernel, tilted and static."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiltcli.comparison import REPLICATES
+from tiltcli.plots.scales import log_scale
+from tiltcli.plots.style import PAPER, Look, new_figure, style
+from tiltcli.records import UserError
+from tiltcli.spec.settings import PATHS
+from tiltcli.statistics import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from tiltcli.traces import Trace
+
+Array = npt.NDArray[np.float64]
+
+PANELS = (
+    ("hessian_max", "λ$_{max}$ of F(·, t)"),
+    ("hessian_max_static", "λ$_{max}$ of the static loss"),
+    ("ntk_max", "NTK λ$_{max}$"),
+)
+
+MOST_PULSES = 40
+"""Pulses up to which their boundaries are drawn."""
+
+
+def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figure:
+    """Draw λ_max against the step, a line for each setting, over its seeds.
+
+    A single training is drawn as its probes. Several seeds are drawn as their geometric mean with
+    the 95% interval of it (Student's, of the logarithms); of two probes in a row the higher
+    counts, for on a 2-cycle λ_max is on a higher and a lower branch by turns. Onsets of
+    instabilities are marked where every step's loss was kept.
+
+    Args:
+        traces: the jobs, those without probes are left out.
+        title: name of the run.
+        look: style and width.
+
+    Raises:
+        UserError: if nothing was probed, or there are more settings than can be told apart.
+
+    """
+    groups = _groups([one for one in traces if len(one.probes)])
+    if not groups:
+        raise UserError(f"{title}: nothing was probed")
+    if len(groups) > len(look.colours):
+        raise UserError(
+            f"{title}: curvature would be drawn of {len(groups)} settings, "
+            f"{len(look.colours)} can be told apart; choose with --where"
+        )
+    single = len(groups) == 1 and len(next(iter(groups.values()))) == 1
+    known = pd.concat([one.probes for members in groups.values() for one in members])
+    panels = [(column, said) for column, said in PANELS if known[column].notna().any()]
+    with style(look):
+        figure = new_figure(look, 0.7 + 1.45 * len(panels))
+        axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        for panel, (column, said) in zip(axes, panels, strict=True):
+            for number, (label, members) in enumerate(groups.items()):
+                colour = look.ink if label.startswith("static") else look.colours[number]
+                if single:
+                    _points(panel, members[0], column, colour, look)
+                else:
+                    _band(panel, members, column, colour, label)
+                if column == "hessian_max":
+                    _onsets(panel, members, colour)
+            _frame(panel, groups, column, look)
+            log_scale(panel)
+            panel.set_ylabel(said)
+        axes[-1].set_xlim(0, None)
+        axes[-1].set_xlabel("optimiser step")
+        shown = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=3)
+        seeds = [len(members) for members in groups.values()]
+        counted = str(seeds[0]) if len(set(seeds)) == 1 else f"{min(seeds)} to {max(seeds)}"
+        over = f": geometric mean over n = {counted} seeds, band: 95% interval"
+        figure.suptitle(next(iter(groups.values()))[0].title if single else title + over)
+        figure.align_ylabels(axes)
+    return figure
+
+
+def _groups(traces: Sequence[Trace]) -> dict[str, list[Trace]]:
+    """Traces that differ only by their seeds, under a name that says what sets them apart."""
+    apart = {*REPLICATES, *PATHS, *PATHS.values()}
+    found: dict[tuple[str, ...], list[Trace]] = {}
+    for one in traces:
+        settings = {key: str(value) for key, value in one.job.settings.items() if key not in apart}
+        found.setdefault(tuple(sorted(f"{k} {v}" for k, v in settings.items())), []).append(one)
+    widths = {one.job["model.width"] for one in traces}
+    named: dict[str, list[Trace]] = {}
+    for members in found.values():
+        job = members[0].job
+        label = "static"
+        if job["loss.kind"] == "dynamical":
+            label = f"A = {job['loss.amplitude']:g}, T = {job['loss.period']}"
+        if len(widths) > 1:
+            label += f", width {job['model.width']}"
+        while label in named:
+            label += "′"
+        named[label] = members
+    return named
+
+
+def _points(panel: Axes, one: Trace, column: str, colour: str, look: Look) -> None:
+    panel.plot(
+        one.probes["step"],
+        one.probes[column],
+        color=colour,
+        linestyle="none",
+        marker=".",
+        markersize=1.8,
+        markeredgewidth=0,
+    )
+    panel.plot([], [], color=colour, linestyle="none", marker=".", label="a probe")
+    if one.why_not_single_steps() is None:
+        for found in one.instabilities():
+            end = found.end or int(one.metrics["step"].max())
+            panel.axvspan(found.onset, end, color=look.grey, alpha=0.18, linewidth=0, zorder=0)
+
+
+def _band(panel: Axes, members: Sequence[Trace], column: str, colour: str, label: str) -> None:
+    """Draw the geometric mean of some seeds and its interval."""
+    steps, logs = seed_table(members, column)
+    found = [mean_interval(row) for row in logs]
+    panel.plot(steps, np.exp([one.mean for one in found]), color=colour, label=label, linewidth=0.9)
+    if logs.shape[1] > 1:
+        low, high = np.exp([one.low for one in found]), np.exp([one.high for one in found])
+        panel.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def seed_table(members: Sequence[Trace], column: str) -> tuple[npt.NDArray[np.int64], Array]:
+    """Logarithms of a probed column over seeds; of F's λ_max the higher of two probes in a row.
+
+    Args:
+        members: trainings that differ by their seeds.
+        column: of the probes table.
+
+    Returns:
+        steps (probes,), and logarithms (probes, seeds), NaN where a seed has none.
+
+    """
+    columns = {one.job.id: one.probes.set_index("step")[column] for one in members}
+    table = pd.DataFrame(columns).sort_index().astype(float)
+    if column == "hessian_max":
+        table = table.rolling(2, min_periods=1).max()
+    positive = table.where(table > 0)
+    return table.index.to_numpy(np.int64), np.log(positive.to_numpy())
+
+
+def _onsets(panel: Axes, members: Sequence[Trace], colour: str) -> None:
+    """Mark the onsets of all seeds by ticks on the lower edge."""
+    kept = [one for one in members if one.why_not_single_steps() is None]
+    steps = [found.onset for one in kept for found in one.instabilities()]
+    if steps:
+        where = panel.get_xaxis_transform()
+        ticks = panel.plot(steps, np.full(len(steps), 0.03), "|", color=colour, transform=where)
+        ticks[0].set_label("onset of an instability")
+        ticks[0].set_markersize(5.0)
+
+
+def _frame(panel: Axes, groups: dict[str, list[Trace]], column: str, look: Look) -> None:
+    """Draw the bound, and the boundaries of the pulses where they are the same for all."""
+    everyone = [one for members in groups.values() for one in members]
+    bounds = {one.bound for one in everyone}
+    (bound,) = bounds if len(bounds) == 1 else (None,)
+    if column != "ntk_max" and bound is not None:
+        panel.axhline(bound, color=look.grey, linewidth=1.0, linestyle="--", label="2/η")
+    pulses = {(one.schedule.pulse, one.schedule.settled_from) for one in everyone if one.schedule}
+    if len(pulses) == 1:
+        pulse, settled = next(iter(pulses))
+        last = int(max(one.probes["step"].max() for one in everyone))
+        edges = range(pulse, (last if settled is None else min(settled, last)) + 1, pulse)
+        if len(edges) <= MOST_PULSES:
+            for edge in edges:
+                panel.axvline(edge, color=look.grey, linewidth=0.4, linestyle=":", zorder=0)
