@@ -39,3 +39,9 @@ def deaf(task, stopped, report):
 
 def raising(task, stopped, report):
     raise ValueError(f"bad {task}")
+
+
+def batch_dying_on_three(tasks, stopped, report):
+    if 3 in tasks:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [(task, task * task) for task in tasks]

@@ -328,10 +328,10 @@ def test_full_disk_is_said_and_survived(tmp_path, monkeypatch):
 
 
 def test_failed_jobs_are_kept_named_and_retried(tmp_path, monkeypatch):
-    from tiltcli import runner
+    from tiltcli import training
 
     grid = write_grid(tmp_path)
-    original = runner.load_engine
+    original = training.load_engine
 
     def flawed(name):
         def train(job, data, context):
@@ -341,7 +341,7 @@ def test_failed_jobs_are_kept_named_and_retried(tmp_path, monkeypatch):
 
         return train
 
-    monkeypatch.setattr(runner, "load_engine", flawed)
+    monkeypatch.setattr(training, "load_engine", flawed)
     summary = tiltcli.sweep(grid, results=tmp_path)
     assert summary.ended == {"completed": 12, "failed": 6}
     assert set(summary.failures.values()) == {"RuntimeError: the dog ate it"}
@@ -359,13 +359,13 @@ def test_failed_jobs_are_kept_named_and_retried(tmp_path, monkeypatch):
 
 
 def test_fail_fast(tmp_path, monkeypatch):
-    from tiltcli import runner
+    from tiltcli import training
 
     def broken(name):
         raise RuntimeError("no engine")
 
     grid = write_grid(tmp_path, MANY)
-    monkeypatch.setattr(runner, "load_engine", lambda name: broken if name else None)
+    monkeypatch.setattr(training, "load_engine", lambda name: broken if name else None)
     summary = tiltcli.sweep(grid, results=tmp_path, fail_fast=True, workers=1)
     assert 1 <= summary.ended["failed"] < 20
     assert "--fail-fast" in " ".join(summary.notes)

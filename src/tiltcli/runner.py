@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tiltcli.analysis.queue import probing
+from tiltcli.batches import Batches
 from tiltcli.data import dataset_of, download_of
-from tiltcli.engines import Context, Ending, Interrupted, Snapshot, choose_engine, load_engine
+from tiltcli.engines import choose_engine, load_engine
 from tiltcli.engines.base import steps_per_epoch
-from tiltcli.executors import Done, cores, run_processes, run_threads
+from tiltcli.executors import cores, run_processes, run_threads
 from tiltcli.initial import check_network
 from tiltcli.progress import PROBE_STEPS, Made, Progress, step_cost
 from tiltcli.records import Fault, Outcome, UserError
 from tiltcli.spec import Job, ProbeSettings, Sweep
 from tiltcli.spec.settings import PATHS, SETTINGS
 from tiltcli.spec.shards import Shard
-from tiltcli.store import Finished, MetricsSpool, RunWriter
+from tiltcli.store import Finished, RunWriter
+from tiltcli.store.parts import Unwritable
 from tiltcli.store.probes import missing_epochs
 from tiltcli.store.read import last_probed_epochs, read_jobs, read_probes
-from tiltcli.store.spool import setting_columns
+from tiltcli.training import Task, failed, train_batch, train_job
 
 
 @dataclass(frozen=True)
@@ -57,28 +57,6 @@ class Summary:
     seconds: float
     steps: int
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A job and how it is trained.
-
-    Attributes:
-        job: what to train.
-        engine: name of the engine.
-        spool: folder where its metrics wait.
-        writer: name of the part writer that will take them.
-        probe: what to probe along the training, or None.
-        threads: threads for its probes, where they share none with other jobs.
-
-    """
-
-    job: Job
-    engine: str
-    spool: Path
-    writer: str = ""
-    probe: ProbeSettings | None = None
-    threads: int = 1
 
 
 # Jobs that agree on these need be checked once.
@@ -218,7 +196,7 @@ def run_sweep(
                 mine = [job for job in todo if engines[job.id] == name]
                 threads = max(1, workers // max(1, len(mine)))
                 tasks = (Task(job, name, spool, writer.name, sweep.probe, threads) for job in mine)
-                for finished in _results(name, tasks, workers, progress, stopped):
+                for finished in _results(name, tasks, len(mine), workers, progress, stopped):
                     if finished is None:
                         continue
                     writer.add(finished)
@@ -264,6 +242,7 @@ def _note_unprobed(writer: RunWriter, settings: ProbeSettings) -> None:
 def _results(
     engine: str,
     tasks: Iterator[Task],
+    count: int,
     workers: int,
     progress: Progress,
     stopped: Callable[[], bool],
@@ -278,109 +257,49 @@ def _results(
     def report(task: Task, made: Made) -> None:
         progress.add(task.job, made)
 
-    run: Callable[..., Iterator[Done[Task, Finished | None]]]
-    work: Callable[..., Finished | None] = train_job
+    if engine == "torch":
+        yield from _from_processes(wanted, count, workers, progress, stopped)
+        return
+    load_engine(engine)  # compile once, before the threads race to it
+    work: Callable[..., Finished | Unwritable | None] = train_job
     with ExitStack() as stack:
-        if engine == "fused":
-            load_engine(engine)  # compile once, before the threads race to it
-            run = run_threads
-            if first.probe is not None:
-                pool = ThreadPoolExecutor(workers, thread_name_prefix="probe")
-                work = partial(train_job, executor=stack.enter_context(pool))
+        if first.probe is not None:
+            pool = ThreadPoolExecutor(workers, thread_name_prefix="probe")
+            work = partial(train_job, executor=stack.enter_context(pool))
+        for one in run_threads(work, wanted, workers, stopped, report):
+            # An error here: the machinery around the job failed.
+            yield _stored(one.result) if one.error is None else failed(one.task, one.error)
+
+
+def _from_processes(
+    tasks: Iterator[Task],
+    count: int,
+    workers: int,
+    progress: Progress,
+    stopped: Callable[[], bool],
+) -> Iterator[Finished | None]:
+    """Run tasks in processes, tiny ones in batches."""
+
+    def report(batch: tuple[Task, ...], made: tuple[int, Made]) -> None:
+        progress.add(batch[made[0]].job, made[1])
+
+    batches = Batches(tasks, count, workers)
+    for one in run_processes(train_batch, batches, workers, stopped, report):
+        if one.error is None:
+            results = one.result or []
+            done = [result for result in results if isinstance(result, Finished)]
+            batches.took(len(done), sum(result.row["seconds"] for result in done))
+            yield from map(_stored, results)
+        elif len(one.task) > 1:
+            batches.again(one.task)  # whichever of them it was, the others are not to blame
         else:
-            run = run_processes
-        for one in run(work, wanted, workers, stopped, report):
-            # An error here: the worker itself was lost, or the machinery around the job failed.
-            yield one.result if one.error is None else _failed(one.task, one.error)
+            yield failed(one.task[0], one.error)
 
 
-def _never() -> bool:
-    return False
-
-
-def _unheard(_: Made) -> None:
-    return None
-
-
-def train_job(
-    task: Task,
-    stopped: Callable[[], bool] = _never,
-    report: Callable[[Made], None] = _unheard,
-    executor: Executor | None = None,
-) -> Finished | None:
-    """Train one job, whatever happens: an exception becomes a failed job.
-
-    Args:
-        task: the job and how to train it.
-        stopped: when it returns true, the job is given up.
-        report: told of updates and probes as they are made.
-        executor: makes the probes; None: threads of the job's own.
-
-    Returns:
-        the finished job, or None if it was interrupted.
-
-    """
-    job, started = task.job, time.perf_counter()
-    spool = MetricsSpool(job.id, task.spool, task.writer)
-    try:
-        data = dataset_of(job)
-        ending: Ending | None = None
-        with probing(job, data, task.probe, executor, task.threads) as queue:
-            context = Context(stopped, queue.due if queue else ())
-            for item in load_engine(task.engine)(job, data, context):
-                if isinstance(item, Ending):
-                    ending = item
-                elif isinstance(item, Snapshot):
-                    assert queue is not None
-                    queue.add(item)
-                else:
-                    spool.add(item)
-                    report(Made(item.updates, queue.made() if queue else 0))
-            probes: list[dict[str, Any]] = []
-            if queue is not None:
-                probes = queue.finish(stopped, lambda made: report(Made(0, made)))
-        assert ending is not None
-        row = {
-            "job": job.id,
-            "outcome": str(ending.outcome),
-            "error": ending.note or None,
-            **setting_columns(job),
-            "parameters": ending.parameters,
-            "train_samples": len(data.train),
-            **{
-                name: spool.last[name]
-                for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-            },
-            "test_loss": ending.test_loss,
-            "test_accuracy": ending.test_accuracy,
-            "epochs": ending.epoch,
-            "seconds": time.perf_counter() - started,
-            "engine": task.engine,
-        }
-        if data.val is None:
-            row["val_loss"] = row["val_accuracy"] = None
-        if data.test is None:
-            row["test_loss"] = row["test_accuracy"] = None
-        return Finished(row, spool.finish(), spool.rows, probes)
-    except Interrupted:
-        spool.discard()
-        return None
-    except Exception as error:
-        spool.discard()
-        return _failed(task, error, time.perf_counter() - started)
-
-
-def _failed(task: Task, error: BaseException, seconds: float = 0.0) -> Finished:
-    text = "".join(traceback.format_exception(error))
-    row = {
-        "job": task.job.id,
-        "outcome": str(Outcome.FAILED),
-        "error": text,
-        **setting_columns(task.job),
-        "seconds": seconds,
-        "engine": task.engine,
-    }
-    return Finished(row, [], 0)
+def _stored(result: Finished | Unwritable | None) -> Finished | None:
+    if isinstance(result, Unwritable):
+        raise result
+    return result
 
 
 def _failures(writer: RunWriter, ids: set[str]) -> dict[str, str]:
