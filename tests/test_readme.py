@@ -1,0 +1,83 @@
+"""Every command of the README does what it says, in the order it stands there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import tilt
+
+README = Path("README.md")
+SHORT = ["--set", "train.epochs=400", "--set", "train.log_every=100"]
+"""Added to every sweep, so that the test is quick; everything else runs as it stands."""
+
+
+def blocks(language):
+    text = README.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def targets():
+    return [word for line in commands() if line.startswith("make ") for word in line.split()[1:]]
+
+
+def test_the_two_commands_come_first():
+    assert commands()[:2] == ["make reproduce", "make test"]
+
+
+@pytest.mark.parametrize("target", sorted(set(targets())))
+def test_make_knows(target):
+    shown = subprocess.run(["make", "-n", target], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Run all commands of the tool in the README in one folder, as a newcomer would."""
+    path = tmp_path_factory.mktemp("readme")
+    for line in commands():
+        if not line.startswith("tiltcli "):
+            continue
+        line, _, target = line.partition(" > ")
+        words = shlex.split(line)[1:]
+        if words[0] == "sweep":
+            words += SHORT
+        done = tilt(*words, cwd=path)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        if target:
+            (path / target.strip()).write_text(done.stdout, encoding="utf-8")
+    return path
+
+
+def test_commands_of_the_tool(folder):
+    assert (folder / "results" / "my-spiral" / "jobs").is_dir()
+    assert (folder / "results" / "my-spiral-confirm" / "jobs").is_dir()
+
+
+def test_python_of_the_readme(folder):
+    code = "\n".join(blocks("python"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_grid_of_the_readme_is_valid(folder):
+    (text,) = blocks("toml")[:1]
+    (folder / "shown.toml").write_text(text, encoding="utf-8")
+    shown = tilt("sweep", "shown.toml", "--dry-run", "--results", "elsewhere", cwd=folder)
+    assert shown.returncode == 0, shown.stderr
+
+
+def test_links_and_pictures_exist():
+    for link in re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8")):
+        if "://" not in link:
+            assert Path(link).exists(), link
