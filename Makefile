@@ -32,6 +32,7 @@ reproduce: .venv/installed
 	@for name in spiral-confirm digits-confirm; do \
 	  $(BIN)/tiltcli compare $$name@loss.kind=static $$name@loss.kind=dynamical || exit; done
 	@$(BIN)/tiltcli report $(SPIRAL) $(DIGITS) -o results/REPORT.md
+	@$(BIN)/tiltcli report $(SPIRAL) $(DIGITS) -o results/report.html
 
 # The confirmation alone, on eight seeds of its own: under a minute.
 quick: .venv/installed
