@@ -17,7 +17,7 @@ LAYERS = [
     {"training"},
     {"runner", "comparison"},
     {"traces"},
-    {"estimate", "confirm", "claims", "tables", "cells"},
+    {"estimate", "confirm", "reprobe", "claims", "tables", "cells"},
     {"plots"},
     {"report"},
     {"api"},

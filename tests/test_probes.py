@@ -19,10 +19,10 @@ GRID = {
 }
 
 
-def run(tmp_path, name="probed", engine="auto", **tables):
+def run(tmp_path, name="probed", engine="auto", workers=2, **tables):
     grid = {**GRID, "name": name, **tables}
     grid = {key: value for key, value in grid.items() if value is not None}
-    summary = tiltcli.sweep(grid, results=tmp_path, engine=engine)
+    summary = tiltcli.sweep(grid, results=tmp_path, engine=engine, workers=workers)
     assert not summary.failures
     return tiltcli.read(name, tmp_path)
 

@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tiltcli.analysis.memory import memory_faults
 from tiltcli.batches import Batches
-from tiltcli.data import dataset_of, download_of
+from tiltcli.data import Dataset, dataset_of, download_of
 from tiltcli.engines import choose_engine, load_engine
 from tiltcli.engines.base import steps_per_epoch
 from tiltcli.executors import cores, run_processes, run_threads
-from tiltcli.initial import check_network
+from tiltcli.initial import check_network, parameter_shapes
 from tiltcli.progress import PROBE_STEPS, Made, Progress, step_cost
 from tiltcli.records import Fault, Outcome, UserError
 from tiltcli.spec import Job, ProbeSettings, Sweep
@@ -105,7 +106,7 @@ def check(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, str]:
             data = dataset_of(job)
             check_network(job, data.train.X.shape[1:], data.classes)
             if sweep.probe is not None:
-                check_probe(sweep.probe, len(data.train))
+                check_probe(sweep.probe, job, data)
         except UserError as error:
             faults.update({str(fault): fault for fault in error.faults})
     if faults:
@@ -113,20 +114,32 @@ def check(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, str]:
     return engines
 
 
-def check_probe(settings: ProbeSettings, samples: int) -> None:
-    """Check what to probe against a job's data.
+def check_probe(
+    settings: ProbeSettings,
+    job: Job,
+    data: Dataset,
+    option: Callable[[str], str] = "probe.{}".format,
+) -> None:
+    """Check what to probe against a job's data and network.
+
+    Args:
+        settings: what to probe.
+        job: the job.
+        data: its data.
+        option: how the user knows a key of [probe].
 
     Raises:
-        UserError: if there are fewer training points than the tangent kernel is asked on.
+        UserError: if there are fewer training points than the tangent kernel is asked on, or a
+            probe would take more memory than there is.
 
     """
-    if settings.ntk_points is not None and settings.ntk_points > samples:
-        raise UserError(
-            Fault(
-                f"got {settings.ntk_points}; there are {samples} training points",
-                key="probe.ntk_points",
-            )
-        )
+    samples, points = len(data.train), settings.ntk_points
+    if points is not None and points > samples:
+        said = f"got {points}; there are {samples} training points"
+        raise UserError(Fault(said, key=option("ntk_points")))
+    shapes = list(parameter_shapes(job, data.train.X.shape[1:], data.classes).values())
+    if faults := memory_faults(job, samples, data.classes, shapes, settings, option):
+        raise UserError(*faults)
 
 
 def run_sweep(
@@ -196,7 +209,7 @@ def run_sweep(
                 mine = [job for job in todo if engines[job.id] == name]
                 threads = max(1, workers // max(1, len(mine)))
                 tasks = (Task(job, name, spool, writer.name, sweep.probe, threads) for job in mine)
-                for finished in _results(name, tasks, len(mine), workers, progress, stopped):
+                for finished in run_tasks(name, tasks, len(mine), workers, progress, stopped):
                     if finished is None:
                         continue
                     writer.add(finished)
@@ -239,7 +252,7 @@ def _note_unprobed(writer: RunWriter, settings: ProbeSettings) -> None:
         )
 
 
-def _results(
+def run_tasks(
     engine: str,
     tasks: Iterator[Task],
     count: int,

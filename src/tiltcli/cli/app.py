@@ -73,6 +73,7 @@ def main() -> None:
         instabilities,
         new,
         plot,
+        probe,
         report,
         runs,
         sweep,

@@ -5,11 +5,11 @@ Probing does not change a training, so none of this is part of a job's identity.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiltcli.records import listing, nearest
+from tiltcli.records import Fault, UserError, listing, nearest
 from tiltcli.spec.settings import SETTINGS
 
 QUANTITIES = ("hessian", "ntk")
@@ -111,3 +111,53 @@ def _count(value: Any, key: str, unit: str, wrong: Callable[[str, str], None]) -
     except ValueError:
         wrong(key, f"got {value!r}; allowed: a whole number of {unit} ≥ 1")
         return None
+
+
+def asked_probe(
+    every: int | None,
+    epochs: Sequence[int] | None,
+    quantities: Sequence[str] | None,
+    ntk_points: int | None,
+    base: ProbeSettings | None,
+) -> ProbeSettings:
+    """Settings of `tiltcli probe`: what its options say, else what the run's grid says.
+
+    Args:
+        every: epochs between probes.
+        epochs: single epochs instead.
+        quantities: what to measure.
+        ntk_points: points of the tangent kernel.
+        base: the grid's [probe], if it has one.
+
+    Raises:
+        UserError: with every fault of the options.
+
+    """
+    faults: list[Fault] = []
+
+    def wrong(key: str, message: str) -> None:
+        faults.append(Fault(message, key=key))
+
+    def option(key: str) -> str:
+        return "--" + key.removeprefix("probe.").replace("_", "-")
+
+    _count(every, "--every", "epochs", wrong)
+    _count(ntk_points, "--ntk-points", "training points", wrong)
+    if every is not None and epochs is not None:
+        wrong("--epochs", "stands instead of --every: give one of them")
+    if every is None and epochs is None:
+        every = base.every if base else None
+        if every is None:
+            wrong("--every", "missing, as the run's grid has no [probe]; or give --epochs A,B,C")
+    if epochs is not None and (not epochs or min(epochs) < 0):
+        wrong("--epochs", f"got {listing(epochs)}; allowed: whole numbers ≥ 0, as 0,500,1000")
+    chosen = base.quantities if base else QUANTITIES
+    if quantities is not None:
+        chosen = read_quantities(list(quantities), option, wrong)
+    if ntk_points is None and base is not None and "ntk" in chosen:
+        ntk_points = base.ntk_points
+    if ntk_points is not None and "ntk" not in chosen and not faults:
+        wrong("--ntk-points", 'has no effect without "ntk" in --quantities')
+    if faults:
+        raise UserError(*faults)
+    return ProbeSettings(chosen, every, ntk_points, tuple(sorted(set(epochs or ()))))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pyarrow.parquet as pq
 
@@ -184,6 +184,15 @@ class RunWriter:
 
         """
         self._parts.add(finished)
+
+    def add_probes(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write probes of jobs that have ended before; they replace those of the same epochs.
+
+        Raises:
+            Unwritable: if the disk is full.
+
+        """
+        self._parts.add_probes(rows)
 
     def commit(self) -> None:
         """Write the waiting jobs as parts.
