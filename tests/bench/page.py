@@ -16,7 +16,7 @@ from tiltcli.engines.base import Block
 from tiltcli.report import write_report
 from tiltcli.spec import parse_sweep
 from tiltcli.store import Finished, RunWriter
-from tiltcli.store.write import setting_columns
+from tiltcli.store.spool import setting_columns
 
 WIDTHS = [10, 30, 100, 300, 1000]
 

@@ -32,7 +32,9 @@ def single(run: Run) -> Trace | None:
     if len(jobs) > 1:
         dense = jobs["train.log_every"].eq(1) & jobs["train.batch_size"].eq("full")
         jobs = jobs[jobs["job"].isin(tables.probes["job"]) | dense]
-    jobs = jobs[jobs["job"].isin(tables.metrics["job"])]
+    if jobs.empty:
+        return None
+    jobs = jobs[jobs["job"].isin(tables.metrics["job"].unique())]
     if jobs.empty:
         return None
     chosen = Tables(tables.name, jobs, tables.metrics, tables.probes)
