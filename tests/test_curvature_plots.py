@@ -8,6 +8,7 @@ import tiltcli
 from helpers import tilt, write_grid
 from tiltcli.plots.curvature import curvature, seed_table
 from tiltcli.plots.trace import trace
+from tiltcli.plots.valley import valley, valleys_of
 from tiltcli.records import UserError
 from tiltcli.statistics import mean_interval
 from tiltcli.traces import jobs_of, trace_of
@@ -107,6 +108,30 @@ def test_command(folder, words):
     shown = tilt("plot", "curvature", "small", "-o", "x.svg", *words, cwd=folder)
     assert shown.returncode == 0, shown.stderr
     assert (folder / "x.svg").read_text().startswith("<?xml")
+
+
+def test_valleys_as_drawn(folder, traces):
+    one = next(t for t in traces if t.job["loss.kind"] == "dynamical")
+    found = valleys_of(one, "fused")
+    assert (found.pulse, found.begin, found.middle) == (2, 501, 751)
+    slices = {cut.step: cut for cut in found.trained}
+    assert set(range(0, 2004, 501)) | {250, 751} <= set(slices)
+    F = one.step_losses()
+    for step, cut in slices.items():
+        assert cut.losses[120] == pytest.approx(F[step], rel=1e-9)  # α = 0
+    for cut in found.frozen:
+        assert cut.shares[120] == pytest.approx(slices[751].shares[120], rel=1e-12)
+        assert cut.gamma.tolist() == one.schedule.gamma(cut.step).tolist()
+    panels = valley(one, found).axes
+    width, depth = panels[2].lines[0], panels[3].lines[0]
+    np.testing.assert_array_equal(width.get_xdata(), list(slices))
+    np.testing.assert_array_equal(width.get_ydata(), [c.valley.width for c in found.trained])
+    np.testing.assert_array_equal(depth.get_ydata(), [c.valley.depth for c in found.trained])
+    shown = tilt("plot", "valley", "small", "-o", "v.svg", cwd=folder)
+    assert shown.returncode == 0, shown.stderr
+    refused = tilt("plot", "valley", "small@loss.kind=static", cwd=folder)
+    assert refused.returncode == 2
+    assert "do not change" in refused.stderr
 
 
 def test_refusals(folder, traces):

@@ -74,9 +74,14 @@ class Trace:
             self.bound,
         )
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        return steps_per_epoch(self.job, self.samples)
+
     def why_not_single_steps(self) -> str | None:
         """Why there is no loss of every single step; None if there is."""
-        if steps_per_epoch(self.job, self.samples) > 1:
+        if self.steps_per_epoch > 1:
             return (
                 f"an epoch is several steps (train.batch_size = {self.job['train.batch_size']}), "
                 "and losses are measured once an epoch; "

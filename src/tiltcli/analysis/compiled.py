@@ -56,6 +56,17 @@ class CompiledCurvature:
         state = self._state(theta, gamma)
         return float(extreme_eigenvalues(_hessian(state, theta.size), theta.size, 1)[0])
 
+    def hessian_product(self, theta: Array, gamma: Array) -> Product:
+        """V ↦ H v; arguments as of `hessian`."""
+        return _hessian(self._state(theta, gamma), theta.size)
+
+    def gradient(self, theta: Array, gamma: Array) -> Array:
+        """Gradient of F, shape of `theta`; arguments as of `hessian`."""
+        X, H, W2, _, _, d = self._state(theta, gamma)
+        found = np.empty(theta.size)
+        hidden_layer.pull(d, found, X, H, W2)
+        return found
+
     def ntk(self, theta: Array) -> dict[str, float]:
         """Largest eigenvalues of the traced and of the full tangent kernel."""
         X, classes = self._kernel_X, self._classes

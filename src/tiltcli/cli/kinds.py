@@ -153,6 +153,15 @@ def _curvature(request: Request) -> Figure:
     return curvature(request.all(), request.tables.name, request.look)
 
 
+def _valley(request: Request) -> Figure:
+    from tiltcli.plots.valley import valley, valleys_of
+
+    one = request.one(dynamical=True)
+    jobs = request.tables.jobs.set_index("job")
+    say("the first pulses are trained again, to see the weights on the way")
+    return valley(one, valleys_of(one, str(jobs.loc[one.job.id, "engine"])), request.look)
+
+
 def _compare(request: Request) -> Figure:
     from tiltcli.api import compare
     from tiltcli.cells import judge
@@ -177,6 +186,7 @@ KINDS = {
         Kind("gamma", "the class weights Γ(t)", _gamma, ("job",)),
         Kind("trace", "one training step by step", _trace, ("job", "zoom")),
         Kind("curvature", "λ_max of Hessian and NTK along trainings", _curvature, ("job",), True),
+        Kind("valley", "the loss along its steepest line, through a pulse", _valley, ("job",)),
         Kind("compare", "differences with intervals", _compare, most_runs=2),
     )
 }

@@ -80,7 +80,8 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
                     axes[row, 0].axvline(edge, color=look.ink, linewidth=0.5, linestyle=":")
             axes[0, 1].set_title(f"steps {zoom[0]} to {zoom[1]}")
         shaded = "\nshaded: F goes up and down at every step" if found else ""
-        figure.suptitle(one.title + shaded)
+        name = one.title.replace(": ", ":\n", 1) if look.narrow else one.title
+        figure.suptitle(name + shaded)
         figure.align_ylabels(axes[:, 0])
     return figure
 

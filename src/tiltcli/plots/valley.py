@@ -1,0 +1,182 @@
+"""The valley a training lies in: its shape through one pulse, its width and floor through several.
+
+In the left picture of the shapes the weights are trained on, as they were; in the right one they
+stay as they were in the middle of the pulse, so that only the loss tilts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiltcli.analysis.slices import Slicer, phase_steps
+from tiltcli.analysis.weights import weights_at
+from tiltcli.data import dataset_of
+from tiltcli.plots.scales import log_scale
+from tiltcli.plots.style import PAPER, Look, new_figure, style
+from tiltcli.records import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from tiltcli.analysis.slices import Slice
+    from tiltcli.traces import Trace
+
+PHASES = 21
+"""Steps of each pulse at which the valley is looked at."""
+
+SHAPES = 11
+"""Of them, in the pictures of the shapes."""
+
+MOST_PULSES = 5
+
+
+@dataclass(frozen=True)
+class Valleys:
+    """What is drawn.
+
+    Attributes:
+        pulse: the pulse whose shapes are drawn, counted from 1.
+        begin: its first step.
+        trained: slices of all pulses looked at, by step.
+        middle: step in the middle of that pulse.
+        frozen: slices of the weights at `middle`, at the class weights of the pulse's steps.
+
+    """
+
+    pulse: int
+    begin: int
+    trained: Sequence[Slice]
+    middle: int
+    frozen: Sequence[Slice]
+
+
+def valleys_of(one: Trace, engine: str, direction: str = "hessian") -> Valleys:
+    """Train a job's first pulses again and look at its valley on the way.
+
+    Args:
+        one: a dynamical job.
+        engine: the engine that trained it.
+        direction: see `tiltcli.analysis.slices.DIRECTIONS`.
+
+    Raises:
+        UserError: if the loss does not oscillate in full pulses of single steps, or the network
+            is of another kind.
+
+    """
+    schedule = one.schedule
+    last = int(one.metrics["step"].max())
+    if schedule is None or one.steps_per_epoch > 1:
+        raise UserError(
+            f"job {one.job.id}: the valley is followed through a dynamical job's pulses, step by "
+            'step: it needs loss.kind = "dynamical" and train.batch_size = "full"'
+        )
+    settled = last if schedule.settled_from is None else min(schedule.settled_from, last)
+    pulses = min(settled // schedule.pulse, MOST_PULSES)
+    if pulses == 0 or schedule.period < 2:
+        raise UserError(f"job {one.job.id}: not one pulse of the loss lies within its training")
+    data = dataset_of(one.job)
+    begins = [k * schedule.pulse for k in range(pulses)]
+    steps = [phase_steps(begin, schedule.period, PHASES, last) for begin in begins]
+    epochs = sorted({step for some in steps for step in some})
+    snapshots = weights_at(one.job, data, epochs, engine)
+    slicer = Slicer(one.job, data, direction)
+    chosen = min(1, pulses - 1)
+    own = steps[chosen]
+    middle = next(shot for shot in snapshots if shot.step == own[len(own) // 2])
+    frozen = [slicer.at(step, middle.theta, schedule.gamma(step)) for step in own]
+    return Valleys(chosen + 1, begins[chosen], slicer.along(snapshots), middle.step, frozen)
+
+
+def valley(one: Trace, found: Valleys, look: Look = PAPER) -> Figure:
+    """Draw shapes through one pulse, and width and floor against the step.
+
+    Args:
+        one: the job.
+        found: its valleys.
+        look: style and width.
+
+    """
+    assert one.schedule is not None
+    period = one.schedule.period
+    inside = [one for one in found.trained if 0 <= one.step - found.begin <= period]
+    with style(look):
+        figure = new_figure(look, 4.9 if not look.narrow else 8.4)
+        rows, columns = (2, 2) if not look.narrow else (4, 1)
+        axes = figure.subplots(rows, columns).ravel()
+        for panel, slices, title in (
+            (axes[0], inside, f"pulse {found.pulse}, as trained"),
+            (axes[1], found.frozen, f"weights frozen at step {found.middle}"),
+        ):
+            _shapes(panel, slices, found.begin, period)
+            panel.set_title(title)
+            panel.set_xlabel("distance from the weights, α")
+            panel.set_ylabel("F (nat)")
+        axes[1].set_ylim(axes[0].get_ylim())
+        _colours(figure, list(axes[:2]), look)
+        _against_step(axes[2], one, found, "width", look)
+        _against_step(axes[3], one, found, "depth", look)
+        axes[2].set_ylabel("width" if look.narrow else "width (0.02 nat above the floor)")
+        axes[3].set_ylabel("floor F$_{min}$ (nat)")
+        name = one.title.replace(": ", ":\n", 1) if look.narrow else one.title
+        figure.suptitle(f"{name}\nF along the eigenvector of its Hessian's λ$_{{max}}$")
+    return figure
+
+
+def _shapes(panel: Axes, slices: Sequence[Slice], begin: int, period: int) -> None:
+    import matplotlib as mpl
+
+    colours = mpl.colormaps["viridis"]
+    chosen = np.unique(np.linspace(0, len(slices) - 1, SHAPES).round().astype(int))
+    for i in chosen:
+        one = slices[i]
+        colour = colours(0.95 * (one.step - begin) / period)
+        panel.plot(one.alphas, one.losses, color=colour, linewidth=0.9)
+        middle = len(one.alphas) // 2
+        panel.plot(0.0, one.losses[middle], "o", color=colour, markersize=2.5)
+    log_scale(panel)
+    panel.set_xlim(-1.5, 1.5)
+    lowest = min(one.valley.depth for one in slices)
+    panel.set_ylim(0.7 * lowest, 6 * max(one.valley.depth for one in slices))
+
+
+def _colours(figure: Figure, panels: list[Axes], look: Look) -> None:
+    import matplotlib as mpl
+    from matplotlib.colors import ListedColormap
+
+    colours = ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.95, 256)))
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colours)
+    bar = figure.colorbar(scale, ax=panels, pad=0.01, fraction=0.05)
+    bar.set_label("t / T")
+
+
+def _against_step(panel: Axes, one: Trace, found: Valleys, name: str, look: Look) -> None:
+    assert one.schedule is not None
+    for slices, colour, dashes, label in (
+        (found.trained, look.colours[0], "-", "as trained"),
+        (found.frozen, look.colours[1], "--", "frozen weights"),
+    ):
+        values = [getattr(cut.valley, name) for cut in slices]
+        steps = [cut.step for cut in slices]
+        panel.plot(steps, values, dashes, color=colour, marker=".", markersize=2.5, label=label)
+    last = max(cut.step for cut in found.trained)
+    if one.why_not_single_steps() is None:
+        for episode in one.instabilities():
+            if episode.onset < last:
+                end = min(episode.end or last, last)
+                panel.axvspan(
+                    episode.onset, end, color=look.grey, alpha=0.18, linewidth=0, zorder=0
+                )
+    for edge in range(0, last + 1, one.schedule.pulse):
+        panel.axvline(edge, color=look.grey, linewidth=0.4, linestyle=":", zorder=0)
+    panel.set_xlim(0, last)
+    panel.set_xlabel("optimiser step")
+    if name == "depth":
+        log_scale(panel)
+        panel.legend(loc="upper right", bbox_to_anchor=(1.0, 1.14), ncols=2)
+    else:
+        panel.set_ylim(0, None)
