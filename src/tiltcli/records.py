@@ -66,6 +66,7 @@ class Column:
 RESULT_COLUMNS: tuple[Column, ...] = (
     Column("parameters", "int64", "1", "number of trainable parameters"),
     Column("train_samples", "int64", "1", "number of training samples, P"),
+    Column("labels", "string", "", "names of the classes in order, a JSON list; null if very long"),
     Column("train_loss", "float64", "nat", "final static loss on the training set"),
     Column("train_accuracy", "float64", "1", "final fraction of training samples classified right"),
     Column("val_loss", "float64", "nat", "final static loss on the validation set"),

@@ -32,6 +32,7 @@ class Trace:
         classes: number of classes.
         samples: number of training samples.
         title: what to say about it.
+        labels: names of the classes.
 
     """
 
@@ -42,6 +43,7 @@ class Trace:
     classes: int
     samples: int
     title: str
+    labels: tuple[str, ...] = ()
 
     @property
     def lr(self) -> float:
@@ -170,4 +172,4 @@ def trace_of(tables: Tables, job: Job) -> Trace:
         f"{tables.name}: width {job['model.width']}, {what}, η = {job['train.lr']:g}, "
         f"seed {job['train.seed']}"
     )
-    return Trace(job, metrics, probes, schedule, data.classes, len(data.train), title)
+    return Trace(job, metrics, probes, schedule, data.classes, len(data.train), title, data.labels)

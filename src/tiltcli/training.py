@@ -97,6 +97,7 @@ def train_job(
             **setting_columns(job),
             "parameters": ending.parameters,
             "train_samples": len(data.train),
+            "labels": data.labels_text,
             **{
                 name: spool.last[name]
                 for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")

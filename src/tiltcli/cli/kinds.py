@@ -138,7 +138,7 @@ def _gamma(request: Request) -> Figure:
 
     one = request.one(dynamical=True)
     assert one.schedule is not None
-    return gamma_figure(one.schedule, request.tables.name, request.look)
+    return gamma_figure(one.schedule, request.tables.name, request.look, one.labels)
 
 
 def _trace(request: Request) -> Figure:

@@ -71,6 +71,7 @@ def _facts(folder: Path) -> dict[str, Any]:
     except UserError:
         axes = {}  # its data files have moved; the tables still stand
     failed = jobs[jobs["outcome"] == Outcome.FAILED]
+    labels = [json.loads(text) for text in jobs["labels"].dropna().unique()]
     return {
         "name": folder.resolve().name,
         "folder": str(folder),
@@ -82,6 +83,7 @@ def _facts(folder: Path) -> dict[str, Any]:
         "failed": len(failed),
         "seconds": float(jobs["seconds"].sum()),
         "axes": axes,
+        "labels": labels,
         "failures": dict(zip(failed["job"], failed["error"], strict=True)),
     }
 
@@ -99,6 +101,7 @@ def _show_one(fact: dict[str, Any], output_format: str) -> None:
     for key, values in fact["axes"].items():
         shown = [f"{value:g}" if isinstance(value, float) else value for value in values]
         lines.append(f"  {key}: {listing(shown)}")
+    lines += [f"  classes: {listing(names)}" for names in fact["labels"]]
     for job, error in fact["failures"].items():
         lines += [f"  failed {job}:", *(f"    {line}" for line in str(error).splitlines())]
     print("\n".join(lines))  # noqa: T201

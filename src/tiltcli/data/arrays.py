@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 Inputs = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
+MOST_LABEL_TEXT = 4096  # characters; it stands in every row of the jobs table
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,12 @@ class Dataset:
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one sample: (inputs,), or (channels, height, width) of a picture."""
         return tuple(self.train.X.shape[1:])
+
+    @property
+    def labels_text(self) -> str | None:
+        """Names of the classes as a JSON list, for the jobs table; None where it is very long."""
+        text = json.dumps(self.labels, ensure_ascii=False)
+        return text if len(text) <= MOST_LABEL_TEXT else None
 
     @property
     def parts(self) -> dict[str, Part]:

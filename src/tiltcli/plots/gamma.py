@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +16,18 @@ if TYPE_CHECKING:
 MOST_CLASSES = 8
 
 
-def gamma_figure(schedule: Schedule, title: str = "", look: Look = PAPER) -> Figure:
-    """Draw the weights of all classes (of the first eight, if more) for one round of pulses."""
+def gamma_figure(
+    schedule: Schedule, title: str = "", look: Look = PAPER, labels: Sequence[str] = ()
+) -> Figure:
+    """Draw the weights of all classes (of the first eight, if more) for one round of pulses.
+
+    Args:
+        schedule: the oscillation.
+        title: before its settings.
+        look: of the figure.
+        labels: names of the classes; default: their numbers.
+
+    """
     classes = schedule.classes
     shown = min(classes, MOST_CLASSES)
     end = shown * schedule.pulse
@@ -33,7 +44,7 @@ def gamma_figure(schedule: Schedule, title: str = "", look: Look = PAPER) -> Fig
                 steps,
                 gammas[:, i],
                 color=look.colours[i % len(look.colours)],
-                label=f"class {i}",
+                label=class_name(labels, i),
                 # Classes that rest have equal weights: the later lie, thinner, on the earlier.
                 linewidth=0.9 + 1.2 * (shown - 1 - i) / shown,
                 drawstyle="steps-post" if short else "default",
@@ -52,3 +63,13 @@ def gamma_figure(schedule: Schedule, title: str = "", look: Look = PAPER) -> Fig
         )
         figure.legend(loc="outside lower center", ncols=min(shown, 4) if look.narrow else shown)
     return figure
+
+
+def class_name(labels: Sequence[str], number: int) -> str:
+    """Name of a class for a legend: its own where it says more than its number."""
+    name = labels[number] if number < len(labels) else str(number)
+    if name == str(number):
+        return f"class {number}"
+    # A dollar or a leading underscore would mean something to the drawing library.
+    name = name.replace("$", r"\$")
+    return "\u200b" + name[:24] if name.startswith("_") else name[:24]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tiltcli.plots.gamma import class_name
 from tiltcli.plots.scales import log_scale
 from tiltcli.plots.style import PAPER, Look, new_figure, style, thin
 from tiltcli.records import UserError
@@ -141,7 +142,13 @@ def _gammas(panel: Axes, one: Trace, window: Window, look: Look) -> None:
     steps = np.unique(np.linspace(*window, 4001).astype(np.int64))
     gammas = one.schedule.gamma(steps)
     for i in range(min(one.classes, len(look.colours))):
-        panel.plot(steps, gammas[:, i], color=look.colours[i], label=f"class {i}", linewidth=0.9)
+        panel.plot(
+            steps,
+            gammas[:, i],
+            color=look.colours[i],
+            label=class_name(one.labels, i),
+            linewidth=0.9,
+        )
     panel.set_ylabel("Γ$_i$(t)")
     _legend(panel, min(one.classes, len(look.colours)))
 

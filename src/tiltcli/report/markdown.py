@@ -101,7 +101,7 @@ def _trace_section(run: Run, figures: Path, base: Path) -> list[str]:
     lines = []
     if one.schedule is not None:
         path = figures / f"{run.name}-gamma.png"
-        save(gamma_figure(one.schedule, run.name), path)
+        save(gamma_figure(one.schedule, run.name, labels=one.labels), path)
         lines += [_image(f"Class weights of {run.name}", path, base), ""]
     path = figures / f"{run.name}-trace.png"
     save(trace(one), path)
