@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: reproduce quick test lint bench figures clean
+.PHONY: reproduce quick test lint templates bench figures clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml constraints.txt
@@ -51,6 +51,10 @@ test: .venv/installed-dev
 lint: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+# What `tiltcli new` writes: the shipped sweeps, as they are.
+templates:
+	cp sweeps/*.toml src/tiltcli/templates/
 
 bench: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench

@@ -108,6 +108,15 @@ def test_files_can_be_read_in_one_sitting():
     assert not long
 
 
+def test_shipped_sweeps_are_templates():
+    """`tiltcli new` has every file of sweeps/, as it is, and two starters; `make templates`."""
+    sweeps = {path.name: path.read_bytes() for path in Path("sweeps").glob("*.toml")}
+    templates = {path.name: path.read_bytes() for path in SOURCE.glob("templates/*.toml")}
+    starters = {"spiral.toml", "table.toml"}
+    assert set(templates) == sweeps.keys() | starters, "make templates"
+    assert all(templates[name] == text for name, text in sweeps.items()), "make templates"
+
+
 def test_no_place_of_this_machine_is_committed():
     tracked = [*Path("src").rglob("*.py"), *Path("sweeps").glob("*.toml"), Path("constraints.txt")]
     tracked += [Path("pyproject.toml"), Path("Makefile"), Path("README.md")]

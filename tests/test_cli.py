@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from helpers import GRID, tilt, write_grid
+from tiltcli.spec import parse_sweep
 
 COMMANDS = ["compare", "confirm", "new", "plot", "report", "runs", "sweep"]
 
@@ -172,6 +174,17 @@ def test_new_grids_are_valid(tmp_path, template):
     shown = tilt("sweep", "grid.toml", "--dry-run", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert f"my-{template}: " in shown.stdout
+
+
+def test_new_writes_what_is_shipped(tmp_path):
+    listed = tilt("new", "--list", cwd=tmp_path).stdout.splitlines()
+    names = [line.split()[0] for line in listed]
+    assert {path.stem for path in Path("sweeps").glob("*.toml")} | {"spiral", "table"} == {*names}
+    for line in listed:
+        assert line.partition("  ")[2].strip()[-1] in ".?!", line
+    shown = tilt("new", "spiral-phase", cwd=tmp_path)
+    assert shown.stdout == Path("sweeps/spiral-phase.toml").read_text(encoding="utf-8")
+    assert parse_sweep(shown.stdout, name="grid", folder=tmp_path).name == "spiral-phase"
 
 
 def test_no_colour_codes_off_a_terminal(tmp_path):

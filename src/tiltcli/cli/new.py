@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import shutil
 import sys
+import textwrap
 from importlib import resources
 from typing import Annotated
 
@@ -22,19 +26,30 @@ def templates() -> dict[str, str]:
     }
 
 
+def _about(text: str) -> str:
+    """First sentence of the comment that a template begins with."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    comment = " ".join(line.lstrip("# ") for line in lines)
+    return re.split(r"(?<=[.?!]) (?=[A-Z])", comment)[0]
+
+
 @app.command()
 def new(
     template: Annotated[str, typer.Argument(help="Name of a template.")] = "spiral",
     show: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
 ) -> None:
-    """Write a starting grid file to stdout.
+    """Write a starting grid file to stdout: a first look, or one of the shipped sweeps.
 
-    Example: [bold]tiltcli new spiral > grid.toml[/bold]
+    Example: [bold]tiltcli new spiral-phase > grid.toml[/bold]
     """
     known = templates()
     if show:
+        longest = max(map(len, known))
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+        indent = " " * (longest + 2)
         for name, text in known.items():
-            print(f"{name}  {text.splitlines()[0].lstrip('# ')}")  # noqa: T201
+            line = f"{name:<{longest}}  {_about(text)}"
+            print("\n".join(textwrap.wrap(line, columns, subsequent_indent=indent)))  # noqa: T201
         return
     if template not in known:
         close = nearest(template, known)
