@@ -1,7 +1,8 @@
 """`make bench`: job-steps per second of the fused kernel and its peers, side by side.
 
 All peers train the same jobs (the spiral's 300 points, full batch), one process per core, all
-cores at once; compilation is left out. Every peer's variants are tried and the fastest counts.
+cores at once, but for the notebook's way: that is one process, as a notebook is, with whatever
+threads its library starts. Compilation is left out; of a peer's variants the fastest counts.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def main():
     )
     print("job-steps per second, all cores together; × is fused against that peer\n")
     rows = []
-    crew = Crew(cores())
+    crew, notebook = Crew(cores()), Crew(1)
     for dtype in DTYPES:
         peak = matmul_peak(dtype)
         print(f"{dtype}: matrix-product peak {peak / 1e9:.0f} GFLOP/s")
@@ -107,7 +108,8 @@ def main():
         for width in options.widths:
             row = {"dtype": dtype, "width": width, "peak": peak}
             for name in names:
-                row[name] = rate(crew, name, width, dtype, options.seconds)
+                who = notebook if name in peers.ALONE else crew
+                row[name] = rate(who, name, width, dtype, options.seconds)
             row["fraction"] = row["fused"] * flops(width) / peak
             rows.append(row)
             cells = f"{row['fused']:>24,.0f}"
@@ -116,6 +118,7 @@ def main():
             print(f"{width:>6}{cells}{row['fraction']:>10.1%}", flush=True)
         print()
     crew.close()
+    notebook.close()
     rest = overhead.report()
     if options.json:
         options.json.write_text(json.dumps({"rates": rows, "overhead": rest}, indent=1))

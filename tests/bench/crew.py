@@ -7,23 +7,24 @@ import multiprocessing
 from bench import peers
 
 
-def serve(pipe):
-    """Worker: held to one core's worth of threads, runs what it is told."""
-    peers.one_core()
+def serve(pipe, alone):
+    """Worker: runs what it is told, held to one core's worth of threads unless it is alone."""
+    if not alone:
+        peers.one_core()
     while (order := pipe.recv()) is not None:
         name, variant, case, steps = order
         pipe.send(peers.PEERS[name][variant](case, steps))
 
 
 class Crew:
-    """One worker per core, all given the same work at the same time."""
+    """Workers that are all given the same work at the same time; a single one has all cores."""
 
     def __init__(self, size):
         context = multiprocessing.get_context("spawn")
         self.pipes, self.processes = [], []
         for _ in range(size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs,), daemon=True)
+            process = context.Process(target=serve, args=(theirs, size == 1), daemon=True)
             process.start()
             self.pipes.append(ours)
             self.processes.append(process)

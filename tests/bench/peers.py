@@ -224,3 +224,6 @@ PEERS = {
     "notebook's way": [notebook],
 }
 """Each peer with its variants; the fastest variant counts."""
+
+ALONE = {"notebook's way"}
+"""Peers that are one process, not one per core."""
