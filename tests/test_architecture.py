@@ -17,7 +17,7 @@ LAYERS = [
     {"training"},
     {"runner", "comparison"},
     {"traces"},
-    {"estimate", "confirm", "reprobe", "claims", "tables", "cells"},
+    {"estimate", "confirm", "reprobe", "claims", "tables", "cells", "remote"},
     {"plots"},
     {"report"},
     {"api"},
@@ -78,7 +78,7 @@ def test_imports_point_down():
 
 def test_heavy_libraries_stay_in_their_rooms():
     allowed = {
-        "torch": {"losses", "models", "engines", "executors", "analysis"},
+        "torch": {"remote", "losses", "models", "engines", "executors", "analysis"},
         "numba": {"engines", "analysis"},
         "matplotlib": {"plots"},
         "plotly": {"report"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ def sweep(
     fail_fast: bool = False,
     fresh: bool = False,
     shard: str | None = None,
+    cluster: str | None = None,
 ) -> Summary:
     """Run a sweep; what is already done is not done again.
 
@@ -37,6 +39,7 @@ def sweep(
         fail_fast: stop at the first failed job.
         fresh: remove an earlier run of this name first.
         shard: "I/N", every N-th job from the I-th on; None for all.
+        cluster: address of a Dask scheduler whose workers train the jobs; None for this machine.
 
     Returns:
         what was done.
@@ -67,17 +70,24 @@ def sweep(
         grid = parse_sweep(text, name="sweep", folder=Path(), overrides=overrides)
     else:
         grid = load_sweep(spec, overrides)
-    return run_sweep(
-        grid,
-        Path(results),
-        engine=engine,
-        workers=workers,
-        retry_failed=retry_failed,
-        fail_fast=fail_fast,
-        fresh=fresh,
-        shard=Shard.parse(shard) if shard is not None else None,
-        command=("tiltcli.sweep",),
-    )
+    with ExitStack() as stack:
+        trainer = None
+        if cluster is not None:
+            from tiltcli.remote import ClusterTrainer
+
+            trainer = stack.enter_context(ClusterTrainer(cluster))
+        return run_sweep(
+            grid,
+            Path(results),
+            engine=engine,
+            workers=workers,
+            retry_failed=retry_failed,
+            fail_fast=fail_fast,
+            fresh=fresh,
+            shard=Shard.parse(shard) if shard is not None else None,
+            trainer=trainer,
+            command=("tiltcli.sweep",),
+        )
 
 
 def compare(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tiltcli.analysis.memory import memory_faults
 from tiltcli.batches import Batches
@@ -65,6 +65,29 @@ _CHECKED = (
     *(name for name in (*SETTINGS, *PATHS.values()) if name.startswith("data.")),
     *("model.kind", "model.width", "model.init_digest", "train.dtype"),
 )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A job that ended and is on disk already; its row of the jobs table."""
+
+    row: Mapping[str, Any]
+
+
+class Trainer(Protocol):
+    """What trains jobs elsewhere than on this machine."""
+
+    def check(self, jobs: Sequence[Job], engines: Mapping[str, str]) -> None:
+        """Check that jobs can be trained there, by their engines; raise UserError if not."""
+
+    def __call__(
+        self,
+        tasks: Iterable[Task],
+        writer: RunWriter,
+        progress: Progress,
+        stopped: Callable[[], bool],
+    ) -> Iterator[Finished | Stored | None]:
+        """Train jobs; yield each as it ends, None for one that was interrupted."""
 
 
 class _Stop(Exception):
@@ -152,6 +175,7 @@ def run_sweep(
     fail_fast: bool = False,
     fresh: bool = False,
     shard: Shard | None = None,
+    trainer: Trainer | None = None,
     command: Sequence[str] = (),
     progress: Progress | None = None,
     stop: threading.Event | None = None,
@@ -167,6 +191,7 @@ def run_sweep(
         fail_fast: stop at the first failed job.
         fresh: remove an earlier run of this name first.
         shard: which share of the jobs to train; None for all.
+        trainer: trains them elsewhere; None for this machine.
         command: command line, for the provenance.
         progress: filled in as the sweep goes, for a display.
         stop: set it to stop cleanly.
@@ -183,6 +208,8 @@ def run_sweep(
     jobs = shard.of(sweep.jobs) if shard else sweep.jobs
     if shard and fresh:
         raise UserError("--fresh with --shard would remove what the other shards have done")
+    if trainer is not None:
+        trainer.check(jobs, engines)
     with RunWriter(results / sweep.name, sweep, command, fresh, shard) as writer:
         outcomes = writer.outcomes()
         again = {job.id for job in jobs if outcomes.get(job.id) == Outcome.FAILED}
@@ -209,10 +236,16 @@ def run_sweep(
                 mine = [job for job in todo if engines[job.id] == name]
                 threads = max(1, workers // max(1, len(mine)))
                 tasks = (Task(job, name, spool, writer.name, sweep.probe, threads) for job in mine)
-                for finished in run_tasks(name, tasks, len(mine), workers, progress, stopped):
+                ended: Iterator[Finished | Stored | None] = (
+                    trainer(tasks, writer, progress, stopped)
+                    if trainer is not None
+                    else run_tasks(name, tasks, len(mine), workers, progress, stopped)
+                )
+                for finished in ended:
                     if finished is None:
                         continue
-                    writer.add(finished)
+                    if isinstance(finished, Finished):
+                        writer.add(finished)
                     progress.end(finished.row)
                     if fail_fast and finished.row["outcome"] == Outcome.FAILED:
                         raise _Stop

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tiltcli.cli.app import INTERRUPTED, app, say
+from tiltcli.records import UserError
 
 if TYPE_CHECKING:
     from tiltcli.progress import Progress
@@ -37,6 +39,16 @@ def sweep(
         str | None,
         typer.Option("--shard", metavar="I/N", help="Every N-th job from the I-th on; see above."),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", metavar="ADDRESS", help="Dask scheduler, tcp://host:8786."),
+    ] = None,
+    send_tables: Annotated[
+        bool,
+        typer.Option(
+            "--send-tables", help="With --cluster: workers send their tables back, in any case."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the jobs and the time they take; run nothing.")
     ] = False,
@@ -59,11 +71,18 @@ def sweep(
 
     Shards of one grid may run at the same time, on any machines that share the results folder:
     --shard 1/3, --shard 2/3, --shard 3/3. Without --shard the rest is done, by one client alone.
+
+    With --cluster the jobs are trained by a Dask cluster's workers. Those that see the results
+    folder write there; the others send their tables back.
     """
     from tiltcli.spec import load_sweep
     from tiltcli.spec.shards import Shard
 
     share = Shard.parse(shard) if shard is not None else None
+    if cluster is not None and workers is not None:
+        raise UserError("--workers is for this machine; with --cluster its workers are used")
+    if send_tables and cluster is None:
+        raise UserError("--send-tables: only with --cluster ADDRESS")
 
     spec = load_sweep(grid, overrides or [])
     if not quiet:
@@ -85,7 +104,13 @@ def sweep(
     stop.listen()
     if not fresh:
         _see_earlier(progress, spec, results)
-    with display(progress, spec.name, stop, quiet):
+    with ExitStack() as stack:
+        trainer = None
+        if cluster is not None:
+            from tiltcli.remote import ClusterTrainer
+
+            trainer = stack.enter_context(ClusterTrainer(cluster, send_tables))
+        stack.enter_context(display(progress, spec.name, stop, quiet))
         summary = run_sweep(
             spec,
             results,
@@ -95,6 +120,7 @@ def sweep(
             fail_fast=fail_fast,
             fresh=fresh,
             shard=share,
+            trainer=trainer,
             command=sys.argv,
             progress=progress,
             stop=stop.event,

@@ -1,0 +1,274 @@
+"""Sweeps on a real Dask cluster: the same rows as in-process, whatever is killed on the way."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tiltcli
+from dask_cluster import DaskCluster
+from helpers import GRID, command, same_tables, tilt, write_grid
+from tiltcli.executors.connection import Connection, check_address
+from tiltcli.records import UserError
+from tiltcli.remote import client
+from tiltcli.remote.wire import blocks_of, pack_jobs, table_bytes, unpack_jobs
+from tiltcli.spec import load_sweep
+from tiltcli.store.spool import metrics_table
+
+MANY = (
+    GRID.replace("seeds = 3", "seeds = 20")
+    .replace("epochs = 200", "epochs = 4000")
+    .replace("log_every = 50", "log_every = 500")
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with DaskCluster(tmp_path_factory.mktemp("cluster")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The same grid trained in-process."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_grid(folder, MANY)
+    assert tilt("sweep", "grid.toml", cwd=folder).returncode == 0
+    return tiltcli.read("grid", folder / "results")
+
+
+def read(folder):
+    return tiltcli.read("grid", folder / "results")
+
+
+def wait_for_parts(folder):
+    deadline = time.monotonic() + 60
+    while not (found := list((folder / "results" / "grid" / "jobs").glob("*.parquet"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+@pytest.mark.parametrize("way", [[], ["--send-tables"]])
+def test_the_same_rows_as_in_process(tmp_path, cluster, whole, way):
+    write_grid(tmp_path, MANY)
+    words = ["sweep", "grid.toml", "--cluster", cluster.address, *way]
+    ended = tilt(*words, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "120 completed" in ended.stderr
+    same_tables(read(tmp_path), whole)
+    steps = float(ended.stderr.rpartition(" steps/s")[0].rpartition(" ")[2].replace(",", ""))
+    seconds = float(ended.stderr.rpartition(" s, ")[0].rpartition(" ")[2])
+    assert steps * seconds == pytest.approx(120 * 4000, rel=0.1)  # every worker's steps count
+    assert not list((tmp_path / "results").rglob(".*.tmp"))
+    assert len(list((tmp_path / "results").rglob("*.parquet"))) < 20
+    again = tilt(*words, cwd=tmp_path)
+    assert "nothing to do; 120 were done before" in again.stderr
+
+
+@pytest.mark.parametrize("way", [["--engine", "torch"], ["--send-tables"]])
+def test_torch_and_probes_on_the_cluster(tmp_path, cluster, way):
+    write_grid(tmp_path, GRID + '[probe]\nevery = 75\nquantities = ["hessian"]\n')
+    few = [*way[:2], "--set", "model.width=4", "--set", "train.seeds=1"]
+    ended = tilt("sweep", "grid.toml", *few, "--cluster", cluster.address, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    here = [word for word in few if word != "--send-tables"]
+    tilt("sweep", "grid.toml", *here, "--results", "here", cwd=tmp_path)
+    same_tables(read(tmp_path), tiltcli.read("grid", tmp_path / "here"))
+    probes = read(tmp_path).probes
+    assert len(probes) == 3 * 3
+    pd.testing.assert_frame_equal(probes, tiltcli.read("grid", tmp_path / "here").probes)
+
+
+@pytest.mark.parametrize("way", [[], ["--send-tables"]])
+def test_a_worker_killed_costs_nothing(tmp_path, cluster, whole, way):
+    write_grid(tmp_path, MANY)
+    with subprocess.Popen(
+        command("sweep", "grid.toml", "--cluster", cluster.address, *way),
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for_parts(tmp_path)
+        os.kill(cluster.worker_pids()[0], signal.SIGKILL)
+        message = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, message
+    assert "was lost; its jobs run again" in message
+    same_tables(read(tmp_path), whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_the_client_is_ended_and_started_again(tmp_path, cluster, whole, number):
+    write_grid(tmp_path, MANY)
+    words = ["sweep", "grid.toml", "--cluster", cluster.address]
+    with subprocess.Popen(
+        command(*words), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        written = wait_for_parts(tmp_path)
+        assert all(path.name.startswith("w_") for path in written)  # by the workers themselves
+        process.send_signal(number)
+        message = process.communicate(timeout=60)[1]
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130)
+    assert number == signal.SIGKILL or "the same command resumes" in message
+    assert 0 < len(read(tmp_path).jobs) < 120
+    again = tilt(*words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "were done before" in again.stderr
+    same_tables(read(tmp_path), whole)
+
+
+def test_others_work_on_the_cluster_goes_on(tmp_path, cluster):
+    """Ctrl-C takes back our own jobs only."""
+    other = (
+        "import sys, time; from distributed import Client\n"
+        "with Client(sys.argv[1]) as c:\n"
+        "    f = c.submit(lambda: time.sleep(4) or 42)\n"
+        "    print('begun', flush=True); print(f.result())"
+    )
+    write_grid(tmp_path, MANY)
+    with subprocess.Popen(
+        [*command()[:1], "-W", "ignore", "-c", other, cluster.address],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as friend:
+        assert friend.stdout.readline().strip() == "begun"
+        with subprocess.Popen(
+            command("sweep", "grid.toml", "--cluster", cluster.address),
+            cwd=tmp_path,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            wait_for_parts(tmp_path)
+            process.send_signal(signal.SIGINT)
+        assert friend.stdout.read().strip() == "42"
+
+
+def test_the_scheduler_is_killed(tmp_path, whole):
+    write_grid(tmp_path, MANY)
+    with DaskCluster(tmp_path) as own:
+        words = ["sweep", "grid.toml", "--cluster", own.address]
+        with subprocess.Popen(
+            command(*words), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        ) as process:
+            wait_for_parts(tmp_path)
+            own.stop(own.scheduler, signal.SIGKILL)
+            message = process.communicate(timeout=60)[1]
+        assert process.returncode == 2
+        assert "the Dask scheduler does not answer any more" in message
+        assert "run the same command again" in message
+        assert "Traceback" not in message
+        assert 0 < len(read(tmp_path).jobs) < 120
+        own.stop(own.crew)
+        own.start()
+        again = tilt(*words, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+    same_tables(read(tmp_path), whole)
+
+
+def test_a_job_that_always_kills_its_worker(tmp_path):
+    """On workers of two threads, where others run beside it."""
+    write_grid(tmp_path, GRID)
+    crashing = {
+        "CRASH_SEED": "1",
+        "PYTHONPATH": f"{Path('tests/crashing').resolve()}:{os.environ.get('PYTHONPATH', '')}",
+    }
+    words = ["sweep", "grid.toml", "--set", "model.width=4", "--set", "loss.kind=static"]
+    with DaskCluster(tmp_path, workers=1, threads=2, extra_env=crashing) as own:
+        ended = tilt(*words, "--cluster", own.address, cwd=tmp_path)
+    assert ended.returncode == 1, ended.stderr
+    assert "lost its worker 3 times" in ended.stderr
+    jobs = read(tmp_path).jobs
+    failed = jobs[jobs["outcome"] == "failed"]
+    assert list(failed["train.seed"]) == [1]
+    assert (jobs["outcome"] == "completed").sum() == 2
+    (error,) = failed["error"]
+    assert "tcp://127.0.0.1:" in error
+    assert "was killed by signal 9" in error  # from the nanny's log
+
+
+def test_workers_that_share_nothing(tmp_path):
+    """They do not see the folder, so they send their tables; data they do not see is named."""
+    write_grid(tmp_path, GRID)
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "points.npz", X=rng.normal(size=(30, 2)), y=np.arange(30) % 3)
+    hidden = f"mount -t tmpfs none '{tmp_path}' && exec \"$@\""
+    alone = ["unshare", "-m", "sh", "-c", hidden, "sh"]
+    if not shutil.which("unshare") or subprocess.run([*alone, "true"], check=False).returncode:
+        pytest.skip("no right to hide a folder from a process here: NOT TESTED")
+    with DaskCluster(tmp_path, workers=1, threads=2, within=alone) as own:
+        ended = tilt("sweep", "grid.toml", "--cluster", own.address, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        text = GRID.replace(
+            'kind = "spiral"\npoints_per_class = 20', 'kind="file"\npath="points.npz"'
+        )
+        write_grid(tmp_path, text, "points")
+        faulty = tilt("sweep", "points.toml", "--cluster", own.address, cwd=tmp_path)
+        assert faulty.returncode == 2
+        assert "points.npz cannot be read there" in faulty.stderr
+        assert not (tmp_path / "results" / "points").exists()
+    tilt("sweep", "grid.toml", "--results", "here", cwd=tmp_path)
+    same_tables(read(tmp_path), tiltcli.read("grid", tmp_path / "here"))
+
+
+def test_other_versions_are_refused(tmp_path, cluster, monkeypatch):
+    grid = write_grid(tmp_path)
+    monkeypatch.setattr(client, "versions", lambda: {"tiltcli": "9.9", "numpy": "0.1"})
+    with pytest.raises(UserError) as caught:
+        tiltcli.sweep(grid, results=tmp_path / "results", cluster=cluster.address)
+    assert len(caught.value.faults) == 2  # one for each worker
+    assert "and 9.9 here" in str(caught.value)
+    assert "and 0.1 here" in str(caught.value)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        ("localhost:8786", "did you mean tcp://localhost:8786?"),
+        ("localhost", "did you mean tcp://localhost:8786?"),
+        ("tcp://localhost", "such as tcp://host:8786"),
+        ("tcp://localhost:123456", "such as tcp://host:8786"),
+        ("http://localhost:8787", "such as tcp://host:8786"),
+        ("", "such as tcp://host:8786"),
+    ],
+)
+def test_addresses(address, hint):
+    with pytest.raises(UserError) as caught:
+        check_address(address)
+    assert hint in str(caught.value)
+
+
+def test_nobody_answers():
+    with pytest.raises(UserError, match=r"no Dask scheduler answered within 0\.5 s"):
+        Connection("tcp://127.0.0.1:9", timeout=0.5).__enter__()
+
+
+def test_not_installed(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'tiltcli\[cluster\]'"):
+        Connection("tcp://localhost:8786").__enter__()
+
+
+def test_jobs_and_tables_survive_the_wire(tmp_path, whole):
+    sweep = load_sweep(write_grid(tmp_path, GRID.replace("epochs = 200", "epochs = 200\nlr = 1")))
+    packed = pack_jobs(sweep.jobs)
+    assert unpack_jobs(json.loads(json.dumps(packed))) == list(sweep.jobs)
+    packed["jobs"][0]["settings"]["train.seed"] = 77
+    with pytest.raises(ValueError, match="has other settings here"):
+        unpack_jobs(packed)
+    metrics = whole.metrics.head(2000)
+    sent = (
+        metrics_table([])
+        .schema.empty_table()
+        .from_pandas(metrics, schema=metrics_table([]).schema, preserve_index=False)
+    )
+    blocks = blocks_of(table_bytes(sent))
+    assert set(blocks) == set(metrics["job"])
+    assert metrics_table(list(blocks.items())).equals(sent)
