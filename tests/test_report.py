@@ -1,5 +1,7 @@
 """Reports and confirmation grids: chosen on validation, judged on fresh seeds, said as measured."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -7,6 +9,8 @@ import tiltcli
 from helpers import GRID, tilt, write_grid
 from tiltcli.confirm import choose
 from tiltcli.records import UserError
+from tiltcli.report.load import load_run
+from tiltcli.report.verdicts import UNJUDGED, UNPROBED, judge, notes
 from tiltcli.spec import load_sweep
 
 
@@ -95,6 +99,20 @@ def test_report_notices_cells_that_were_not_chosen(folder):
     assert tilt(*words, cwd=folder).returncode == 0
     assert tilt("report", "phase", "other", "-o", "other.md", cwd=folder).returncode == 0
     assert "not those that validation chooses in phase" in (folder / "other.md").read_text()
+
+
+def test_what_was_not_tested_is_said_as_it_is(folder):
+    """Claims about curvature are untested only where nothing was probed."""
+    runs = [load_run(name, folder / "results") for name in ("phase", "phase-confirm")]
+    judged = judge(runs)
+    assert len(judged) > 0
+    assert notes(judged, runs)[1:] == [UNPROBED]
+    probes = pd.DataFrame({"job": [runs[0].tables.jobs["job"][0]], "epoch": [0]})
+    tables = dataclasses.replace(runs[0].tables, probes=probes)
+    runs[0] = dataclasses.replace(runs[0], tables=tables)
+    assert notes(judged, runs)[1:] == [UNJUDGED]
+    finding = dataclasses.replace(judged[0].finding, claim="Another")
+    assert len(notes([*judged, dataclasses.replace(judged[0], finding=finding)], runs)) == 1
 
 
 @pytest.mark.parametrize(

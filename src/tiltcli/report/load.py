@@ -47,6 +47,11 @@ class Run:
         return self.has_both and self.cells == 1
 
     @property
+    def probed(self) -> bool:
+        """Whether curvature was measured along any of its trainings."""
+        return len(self.tables.probes) > 0
+
+    @property
     def metrics(self) -> list[str]:
         """Final accuracies that the run has, training first."""
         return [name for name in METRICS if self.tables.jobs[name].notna().any()]

@@ -25,7 +25,7 @@ def to_text(runs: Sequence[Run], figures: Path, base: Path) -> str:
         base: folder that the text will lie in.
 
     """
-    lines = ["# Static against dynamical loss", "", *_verdicts(judge(runs))]
+    lines = ["# Static against dynamical loss", "", *_verdicts(judge(runs), runs)]
     for run in runs:
         lines += ["", f"## {_safe(run.name)}", "", _safe(about(run)), ""]
         lines += _section(run, runs, figures, base)
@@ -33,7 +33,7 @@ def to_text(runs: Sequence[Run], figures: Path, base: Path) -> str:
     return "\n".join(lines)
 
 
-def _verdicts(judged: Sequence[Judged]) -> list[str]:
+def _verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
     lines = []
     if judged:
         lines = [
@@ -42,7 +42,7 @@ def _verdicts(judged: Sequence[Judged]) -> list[str]:
             *map(_verdict_row, judged),
             "",
         ]
-    said = notes(judged)
+    said = notes(judged, runs)
     return [*lines, *(line for note in said for line in (note, ""))][:-1]
 
 

@@ -56,7 +56,7 @@ def to_page(runs: Sequence[Run]) -> str:
         f'<header><div class="top"><h1>{TITLE}</h1>'
         '<button type="button" class="theme" hidden>Dark colours</button></div>'
         f'<nav aria-label="Contents"><ul>{contents}</ul></nav></header>\n<main>\n'
-        f'<section id="verdicts"><h2>Verdicts</h2>{parts.verdicts(judge(runs))}</section>\n'
+        f'<section id="verdicts"><h2>Verdicts</h2>{parts.verdicts(judge(runs), runs)}</section>\n'
         "<noscript><p>The figures and the tables of jobs need JavaScript; the verdicts, the "
         "comparisons and the provenance do not.</p></noscript>\n"
         + "\n".join(sections)
@@ -88,8 +88,8 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
         lines.append(
             "<h3>Phase diagram</h3><p>Each width has a colour scale of its own. The orange line on "
             "the bar is the static loss, with its 95% interval; the orange box is the best cell "
-            "that lost no job. Click a cell to see its learning curves below; point at it for "
-            'its interval.</p><div data-part="phase" class="maps"></div>'
+            f"that lost no job.{_lost(data)} Click a cell to see its learning curves below; point "
+            'at it for its interval.</p><div data-part="phase" class="maps"></div>'
         )
     if run.has_both:
         lines.append(f"<h3>By width</h3>{_origin(run, runs, data)}")
@@ -105,6 +105,17 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
     lines.append('<h3>Jobs</h3><div data-part="jobs"></div>')
     lines.append(f'<script type="application/json">{json_text(data)}</script></section>')
     return "\n".join(lines)
+
+
+def _lost(data: dict[str, Any]) -> str:
+    """Say how cells show that jobs of theirs are missing from their mean; empty if none are."""
+    cells = data["cells"]
+    if not any(cells["diverged"]) and not any(cells["failed"]):
+        return ""
+    return (
+        " Grey: every job of the cell diverged or failed. A cell marked * (or with a count, where "
+        "it has room) lost some of its jobs: its mean is over the others, so it flatters the cell."
+    )
 
 
 def _origin(run: Run, runs: Sequence[Run], data: dict[str, Any]) -> str:

@@ -46,10 +46,10 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) ->
     )
 
 
-def verdicts(judged: Sequence[Judged]) -> str:
+def verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> str:
     """Return a card per finding, and what must be said with them."""
     cards = "".join(_card(one) for one in judged)
-    said = "".join(f'<p class="note">{text(note)}</p>' for note in notes(judged))
+    said = "".join(f'<p class="note">{text(note)}</p>' for note in notes(judged, runs))
     return (f'<ul class="verdicts">{cards}</ul>' if cards else "") + said
 
 

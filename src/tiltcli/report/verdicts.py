@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tiltcli.claims import Finding
-from tiltcli.claims.accuracy import accuracy_claims
+from tiltcli.claims.accuracy import CLAIMS, accuracy_claims
 from tiltcli.records import UserError
 from tiltcli.report.load import Run
 from tiltcli.statistics import holm
@@ -20,9 +20,19 @@ RULE = (
 
 NOTHING = "No run here has one dynamical cell per width beside static: nothing is judged."
 
-UNTESTED = (
+_CURVATURE = (
     "The claims about curvature (instabilities at λ_max = 2/η, λ_max over the cycles, widening "
-    "valleys) are not tested here: this version does not compute curvature."
+    "valleys)"
+)
+
+UNPROBED = (
+    f"{_CURVATURE} are not tested here: no run of this report was probed. A [probe] table in a "
+    "grid file has its curvature measured, and tiltcli probe adds it to a finished run."
+)
+
+UNJUDGED = (
+    f"{_CURVATURE} are not judged here: the curvature that was probed is shown with its run, "
+    "without a verdict."
 )
 
 
@@ -64,6 +74,18 @@ def judge(runs: Sequence[Run]) -> list[Judged]:
     ]
 
 
-def notes(judged: Sequence[Judged]) -> list[str]:
-    """What must be said with the findings."""
-    return [RULE if judged else NOTHING, UNTESTED]
+def notes(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
+    """What must be said with the findings, above all of what there is none.
+
+    Args:
+        judged: the findings.
+        runs: the runs of the report, those without findings as well.
+
+    """
+    said = [RULE if judged else NOTHING]
+    accuracy = {claim for _, _, claim in CLAIMS}
+    if not any(run.probed for run in runs):
+        said.append(UNPROBED)
+    elif all(one.finding.claim in accuracy for one in judged):
+        said.append(UNJUDGED)
+    return said
