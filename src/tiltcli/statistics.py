@@ -111,6 +111,26 @@ class Running:
         return _estimate(self.mean, deviation, self.n)
 
 
+def proportion_interval(count: int, total: int) -> Estimate:
+    """Share with Wilson's 95% score interval (Wilson, 1927).
+
+    It stays within 0 and 1 and has a width at both ends, unlike the normal one. The cases are
+    taken as independent.
+
+    Args:
+        count: cases that are so.
+        total: cases; 0 gives NaN.
+
+    """
+    if total == 0:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    z = 1.959963984540054
+    share, spread = count / total, z * z / total
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
+    return Estimate(share, max(middle - half, 0.0), min(middle + half, 1.0), total)
+
+
 def permutation_test(differences: npt.ArrayLike) -> float:
     """Two-sided paired permutation test of the mean difference.
 

@@ -116,9 +116,11 @@ def number(value: float, *, sign: bool = False, digits: int = 4) -> str:
     return f"{value:{'+' if sign else ''}.{digits}f}"
 
 
-def interval(low: float, high: float, *, digits: int = 4) -> str:
+def interval(low: float, high: float, *, digits: int = 4, sign: bool = True) -> str:
     """Text of an interval."""
-    return "–" if pd.isna(low) else f"{low:+.{digits}f} … {high:+.{digits}f}"
+    if pd.isna(low):
+        return "–"
+    return f"{number(low, sign=sign, digits=digits)} … {number(high, sign=sign, digits=digits)}"
 
 
 def spread(estimate: Estimate) -> str:

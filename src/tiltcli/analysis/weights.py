@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tiltcli.data import Dataset
 from tiltcli.engines import Context, Snapshot, load_engine
@@ -41,7 +42,9 @@ def weights_at(
     found: list[Snapshot] = []
     if not epochs:
         return found
-    for event in load_engine(engine)(job, data, Context(stop, tuple(epochs))):
+    # What is measured on the way does not change a training, and here nobody reads it.
+    seldom = replace(job, settings={**job.settings, "train.log_every": int(job["train.epochs"])})
+    for event in load_engine(engine)(seldom, data, Context(stop, tuple(epochs))):
         if isinstance(event, Snapshot):
             found.append(event)
             if event.epoch == epochs[-1]:

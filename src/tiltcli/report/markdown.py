@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiltcli.records import UserError
+from tiltcli.report.curvature import probed_traces
 from tiltcli.report.load import Run
 from tiltcli.report.origin import about, invocations, where_chosen
 from tiltcli.report.verdicts import Judged, judge, notes
@@ -37,7 +38,7 @@ def _verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
     lines = []
     if judged:
         lines = [
-            "| claim | run | verdict | measured | mean difference | 95% interval | n | p |",
+            "| claim | run | verdict | measured | difference or share | 95% interval | n | p |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |",
             *map(_verdict_row, judged),
             "",
@@ -48,9 +49,11 @@ def _verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
 
 def _verdict_row(one: Judged) -> str:
     finding, estimate = one.finding, one.finding.estimate
+    signed = not finding.is_share
     return (
         f"| {finding.claim} | {_safe(one.run)} | **{finding.verdict}** | {finding.measured} | "
-        f"{number(estimate.mean, sign=True)} | {interval(estimate.low, estimate.high)} | "
+        f"{number(estimate.mean, sign=signed)} | "
+        f"{interval(estimate.low, estimate.high, sign=signed)} | "
         f"{estimate.n} {finding.sample} | {p_value(one.p)} |"
     )
 
@@ -58,10 +61,12 @@ def _verdict_row(one: Judged) -> str:
 def _section(run: Run, runs: Sequence[Run], figures: Path, base: Path) -> list[str]:
     try:
         if run.has_both and run.cells > 1:
-            return _phase_section(run, figures, base)
-        if run.has_both:
-            return _judged_section(run, runs, figures, base)
-        return _trace_section(run, figures, base)
+            lines = _phase_section(run, figures, base)
+        elif run.has_both:
+            lines = _judged_section(run, runs, figures, base)
+        else:
+            lines = _trace_section(run, figures, base)
+        return [*lines, *_curvature_section(run, figures, base)]
     except UserError as error:
         return [_safe(str(error))]
 
@@ -106,6 +111,27 @@ def _trace_section(run: Run, figures: Path, base: Path) -> list[str]:
     path = figures / f"{run.name}-trace.png"
     save(trace(one), path)
     return [*lines, _image(f"Trace of {run.name}", path, base)]
+
+
+def _curvature_section(run: Run, figures: Path, base: Path) -> list[str]:
+    """λ_max over the seeds of a probed run, and the valleys of one of its trainings."""
+    traces = probed_traces(run)
+    if not traces:
+        return []
+    from tiltcli.plots.curvature import curvature
+    from tiltcli.plots.style import save
+    from tiltcli.plots.valley import valley, valleys_of
+
+    path = figures / f"{run.name}-curvature.png"
+    save(curvature(traces, run.name), path)
+    lines = ["", _image(f"Curvature of {run.name}", path, base)]
+    for one in traces:
+        if one.schedule and one.why_not_single_steps() is None and one.job["model.kind"] == "mlp":
+            engines = run.tables.jobs.set_index("job")["engine"]
+            path = figures / f"{run.name}-valley.png"
+            save(valley(one, valleys_of(one, str(engines[one.job.id]))), path)
+            return [*lines, "", _image(f"Valleys of {run.name}", path, base)]
+    return lines
 
 
 def _image(title: str, path: Path, base: Path) -> str:

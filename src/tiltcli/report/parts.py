@@ -56,31 +56,33 @@ def verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> str:
 def _card(one: Judged) -> str:
     finding, estimate = one.finding, one.finding.estimate
     kind = finding.verdict.value.replace(" ", "-")
+    sign = not finding.is_share
+    tested = "" if math.isnan(one.p) else f"; p = {text(p_value(one.p)).lstrip('= ')}"
     return (
         f'<li class="verdict {kind}"><span class="badge">'
         f"{MARKS[finding.verdict]} {text(finding.verdict)}</span>"
         f"<h3>{text(finding.claim)}</h3>"
-        f'<p class="number">{signed(number(estimate.mean, sign=True))}</p>'
-        f"<p>95% interval {signed(interval(estimate.low, estimate.high))}; "
-        f"n = {estimate.n} {text(finding.sample)}; p = {text(p_value(one.p)).lstrip('= ')}</p>"
+        f'<p class="number">{signed(number(estimate.mean, sign=sign))}</p>'
+        f"<p>95% interval {signed(interval(estimate.low, estimate.high, sign=sign))}; "
+        f"n = {estimate.n} {text(finding.sample)}{tested}</p>"
         f"{_bar(finding)}"
         f'<p class="muted">{text(one.run)}: {signed(finding.measured)}</p></li>'
     ).replace("p = &lt;", "p &lt;")
 
 
 def _bar(finding: Finding) -> str:
-    """Return a picture of the interval beside zero; empty without an interval."""
+    """Return a picture of the interval beside what it is held against; empty without one."""
     estimate = finding.estimate
     if math.isnan(estimate.low):
         return ""
-    low, high = min(estimate.low, 0.0), max(estimate.high, 0.0)
+    low, high = min(estimate.low, finding.against), max(estimate.high, finding.against)
     reach = high - low or 1.0
     low, high = low - 0.06 * reach, high + 0.06 * reach
 
     def at(value: float) -> str:
         return f"{4 + 292 * (value - low) / (high - low):.1f}"
 
-    zero = float(at(0.0))
+    zero = float(at(finding.against))
     side = "start" if zero < 40 else "end" if zero > 260 else "middle"
     # The numbers stand beside it: a screen reader need not read them twice.
     return (
@@ -88,7 +90,7 @@ def _bar(finding: Finding) -> str:
         '<line x1="4" x2="296" y1="18" y2="18" stroke="currentColor" opacity=".25"/>'
         f'<line x1="{zero}" x2="{zero}" y1="4" y2="32" stroke="currentColor"/>'
         f'<text x="{zero}" y="44" font-size="11" fill="currentColor" text-anchor="{side}">'
-        "no difference</text>"
+        f"{'one half' if finding.is_share else 'no difference'}</text>"
         f'<line x1="{at(estimate.low)}" x2="{at(estimate.high)}" y1="18" y2="18" '
         'stroke="var(--tone)" stroke-width="6" stroke-linecap="round"/>'
         f'<circle cx="{at(estimate.mean)}" cy="18" r="6" fill="var(--ink)"/></svg>'

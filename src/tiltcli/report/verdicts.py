@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from tiltcli.claims import Finding
 from tiltcli.claims.accuracy import CLAIMS, accuracy_claims
 from tiltcli.records import UserError
+from tiltcli.report.curvature import curvature_findings
 from tiltcli.report.load import Run
 from tiltcli.statistics import holm
 
 RULE = (
-    "A claim is held if the 95% interval of the mean difference lies above zero, not held if "
-    "it does not reach above zero, and inconclusive otherwise. Intervals are over seeds "
-    "(initial weights) on one draw of the data; p is an exact paired permutation test, "
-    "corrected (Holm) over the rows of this table."
+    "A claim is held if the 95% interval lies above zero (of a share: above one half), not held if "
+    "it does not reach above it, and inconclusive otherwise. Intervals of mean differences are "
+    "Student's, over seeds (initial weights) on one draw of the data, with p from an exact paired "
+    "permutation test, corrected (Holm) over the rows of this table; intervals of shares are "
+    "Wilson's, which takes the cases as independent although several are of one training."
 )
 
-NOTHING = "No run here has one dynamical cell per width beside static: nothing is judged."
+NOTHING = (
+    "No run here has one dynamical cell per width beside static, or several probed trainings: "
+    "nothing is judged."
+)
 
 _CURVATURE = (
     "The claims about curvature (instabilities at λ_max = 2/η, λ_max over the cycles, widening "
@@ -32,7 +37,7 @@ UNPROBED = (
 
 UNJUDGED = (
     f"{_CURVATURE} are not judged here: the curvature that was probed is shown with its run, "
-    "without a verdict."
+    "without a verdict: that takes several probed trainings of one setting, over seeds."
 )
 
 
@@ -61,7 +66,7 @@ def _accuracy(run: Run) -> list[Finding]:
         return []  # nothing to pair, and the run's own section says why
 
 
-JUDGES: tuple[Callable[[Run], list[Finding]], ...] = (_accuracy,)
+JUDGES: tuple[Callable[[Run], list[Finding]], ...] = (_accuracy, curvature_findings)
 """Each looks at a run and returns the findings it has on it, if any."""
 
 
