@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -151,21 +152,58 @@ def permutation_test(differences: npt.ArrayLike) -> float:
     n = len(d)
     if n == 0:
         return float("nan")
-    observed = abs(d.sum())
-    # Sums of the same numbers in another order differ in the last bits: they are still equal.
-    least = observed - 1e-9 * max(np.abs(d).sum(), 1e-300)
+    least = _least(d)
     if n <= EXACT_UP_TO:
         sums = np.zeros(1)
         # By symmetry the first sign may stay as it is.
         for i, value in enumerate(d):
             sums = sums + value if i == 0 else np.concatenate([sums + value, sums - value])
         return float(np.mean(np.abs(sums) >= least))
+    return float(_drawn(d[np.newaxis], np.array([least]))[0])
+
+
+def permutation_tests(samples: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
+    """`permutation_test` of each of many samples; those of one size share their drawn patterns.
+
+    Args:
+        samples: differences of each test.
+
+    Returns:
+        p-values, one per sample.
+
+    """
+    kept = [np.asarray(sample, dtype=np.float64).ravel() for sample in samples]
+    kept = [sample[~np.isnan(sample)] for sample in kept]
+    found = np.full(len(kept), np.nan)
+    by_size: dict[int, list[int]] = {}
+    for i, sample in enumerate(kept):
+        if len(sample) > EXACT_UP_TO:
+            by_size.setdefault(len(sample), []).append(i)
+        else:
+            found[i] = permutation_test(sample)
+    for places in by_size.values():
+        d = np.stack([kept[i] for i in places])
+        found[places] = _drawn(d, np.array([_least(row) for row in d]))
+    return found
+
+
+def _least(d: npt.NDArray[np.float64]) -> float:
+    """Sum that counts as at least as far from zero as the observed one."""
+    # Sums of the same numbers in another order differ in the last bits: they are still equal.
+    return float(abs(d.sum()) - 1e-9 * max(np.abs(d).sum(), 1e-300))
+
+
+def _drawn(d: npt.NDArray[np.float64], least: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """P-values from drawn sign patterns, the same for every row of `d`, shape (tests, n)."""
     rng = np.random.default_rng(SEED)
-    hits, left = 1, DRAWS
+    hits, left = np.ones(len(d)), DRAWS
     while left:
         count = min(left, 20_000)
-        signs = rng.integers(0, 2, (count, n), dtype=np.int8) * 2.0 - 1.0
-        hits += int(np.count_nonzero(np.abs(signs @ d) >= least))
+        signs = rng.integers(0, 2, (count, d.shape[1]), dtype=np.int8) * 2.0 - 1.0
+        for begin in range(0, len(d), 256):  # a few rows at a time, for memory
+            some = slice(begin, begin + 256)
+            sums = np.abs(signs @ d[some].T)
+            hits[some] += np.count_nonzero(sums >= least[some], axis=0)
         left -= count
     return hits / (DRAWS + 1)
 

@@ -12,6 +12,8 @@ from tiltcli.cli.app import app
 from tiltcli.cli.sweep import Results
 from tiltcli.records import UserError, listing
 
+SHOWN = 5  # missing jobs
+
 
 @app.command()
 def runs(
@@ -33,11 +35,12 @@ def runs(
         raise UserError(f"--format: got {output_format}; allowed: table, json")
     if run is not None:
         folder = find_run(run, results)
-        _show_one(_facts(folder), output_format)
+        _show_one(_facts(folder, whole=True), output_format)
         if output_format == "table":
             _show_learning(folder)
         return
-    facts = [_facts(results / name) for name in list_runs(results)]
+    whole = output_format == "json"
+    facts = [_facts(results / name, whole=whole) for name in list_runs(results)]
     if output_format == "json":
         print(json.dumps({"format": 1, "runs": facts}, indent=1))  # noqa: T201
         return
@@ -55,24 +58,20 @@ def runs(
     output().print(table)
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def _facts(folder: Path, *, whole: bool = False) -> dict[str, Any]:
+    """What is known of a run; with `whole` also its axes and which jobs are missing."""
     from tiltcli.records import Outcome
-    from tiltcli.spec import load_sweep
     from tiltcli.store.read import read_jobs
 
-    jobs = read_jobs(folder)
+    jobs = read_jobs(folder, ["seconds", "error", "labels"])
     counts = jobs["outcome"].value_counts()
     try:
         total = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["jobs"]
     except (OSError, ValueError, KeyError, TypeError):
         total = None
-    try:
-        axes = {key: list(values) for key, values in load_sweep(folder / "sweep.toml").axes.items()}
-    except UserError:
-        axes = {}  # its data files have moved; the tables still stand
     failed = jobs[jobs["outcome"] == Outcome.FAILED]
     labels = [json.loads(text) for text in jobs["labels"].dropna().unique()]
-    return {
+    facts = {
         "name": folder.resolve().name,
         "folder": str(folder),
         "jobs": total,
@@ -82,10 +81,42 @@ def _facts(folder: Path) -> dict[str, Any]:
         "diverged": int(counts.get(Outcome.DIVERGED, 0)),
         "failed": len(failed),
         "seconds": float(jobs["seconds"].sum()),
-        "axes": axes,
+        "axes": {},
         "labels": labels,
         "failures": dict(zip(failed["job"], failed["error"], strict=True)),
     }
+    return {**facts, **_missing(folder, set(jobs["job"]))} if whole else facts
+
+
+def _missing(folder: Path, done: set[str]) -> dict[str, Any]:
+    """Axes of a run's grid, and what of it is not done yet: how many jobs, of which shards."""
+    from tiltcli.spec import load_sweep
+    from tiltcli.spec.shards import Shard
+    from tiltcli.store.provenance import shards_of
+
+    try:
+        sweep = load_sweep(folder / "sweep.toml")
+    except UserError:
+        return {}  # its data files have moved; the tables still stand
+    missing = [job for job in sweep.jobs if job.id not in done]
+    found: dict[str, Any] = {
+        "axes": {key: list(values) for key, values in sweep.axes.items()},
+        "jobs": len(sweep.jobs),
+        "missing": len(missing),
+        "missing_jobs": [
+            {"job": job.id, **{key: job.get(key) for key in sweep.axes if key in job.settings}}
+            for job in missing[:SHOWN]
+        ],
+    }
+    if count := shards_of(folder):
+        shards = [Shard(index, count) for index in range(1, count + 1)]
+        left = {str(s): sum(job.id not in done for job in s.of(sweep.jobs)) for s in shards}
+        found["missing_by_shard"] = {name: number for name, number in left.items() if number}
+    return found
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _show_one(fact: dict[str, Any], output_format: str) -> None:
@@ -99,9 +130,16 @@ def _show_one(fact: dict[str, Any], output_format: str) -> None:
         f"  {fact['seconds']:.1f} core-seconds of training",
     ]
     for key, values in fact["axes"].items():
-        shown = [f"{value:g}" if isinstance(value, float) else value for value in values]
-        lines.append(f"  {key}: {listing(shown)}")
+        lines.append(f"  {key}: {listing([_text(value) for value in values])}")
     lines += [f"  classes: {listing(names)}" for names in fact["labels"]]
+    for job in fact.get("missing_jobs", []):
+        said = "  ".join(f"{key}={_text(job[key])}" for key in job if key != "job")
+        lines.append(f"  missing {job['job']}  {said}")
+    if fact["missing"] and fact["missing"] > len(fact.get("missing_jobs", [])) > 0:
+        lines.append(f"  … and {fact['missing'] - len(fact['missing_jobs'])} more are missing")
+    if left := fact.get("missing_by_shard"):
+        shown = listing([f"{shard}: {number}" for shard, number in left.items()], 16)
+        lines.append(f"  missing by shard  {shown}")
     for job, error in fact["failures"].items():
         lines += [f"  failed {job}:", *(f"    {line}" for line in str(error).splitlines())]
     print("\n".join(lines))  # noqa: T201

@@ -120,9 +120,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def unwritable(path: Path, error: OSError) -> Unwritable:
     """Say why a file could not be written, and what to do."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     # Arrow wraps the system's error in its own, and the number with it.
-    full = full or any(s in str(error) for s in ("No space left", "uota exceeded", "too large"))
+    full = full or any(s in str(error) for s in ("No space left", "uota exceeded"))
     if full:
         return Unwritable(
             f"{path}: the disk is full; make room and run the same command again: "

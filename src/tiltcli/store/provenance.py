@@ -21,6 +21,7 @@ from tiltcli.records import UserError
 from tiltcli.spec import SETTINGS, Sweep
 from tiltcli.spec.files import located
 from tiltcli.spec.settings import PATHS
+from tiltcli.spec.shards import Shard
 from tiltcli.store.parts import write_whole
 
 _LIBRARIES = ("numpy", "numba", "torch", "pandas", "pyarrow", "scipy", "scikit-learn")
@@ -131,6 +132,17 @@ def invocations(folder: Path) -> list[Any]:
     for path in sorted(folder.glob("provenance-*.json")):
         noted += [one for one in _read_page(path) if one not in noted]
     return sorted(noted, key=lambda one: str(one.get("time")) if isinstance(one, dict) else "")
+
+
+def shards_of(folder: Path) -> int | None:
+    """Into how many shards a run was last divided; None if it never was."""
+    for one in reversed(invocations(folder)):
+        if isinstance(one, dict) and "shard" in one:
+            try:
+                return Shard.parse(str(one["shard"])).count
+            except UserError:
+                return None
+    return None
 
 
 def _invocations(folder: Path) -> list[Any]:
