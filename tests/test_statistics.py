@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tiltcli import statistics
-from tiltcli.statistics import Running, holm, mean_interval, permutation_test
+from tiltcli.statistics import (
+    Running,
+    holm,
+    mean_interval,
+    permutation_test,
+    permutation_tests,
+)
 
 small = st.lists(st.integers(-6, 6), min_size=1, max_size=8)
 
@@ -81,3 +87,12 @@ def test_running_mean_is_the_mean(values):
     assert ours.n == whole.n
     for name in ("mean", "low", "high"):
         assert getattr(ours, name) == pytest.approx(getattr(whole, name), nan_ok=True, abs=1e-9)
+
+
+def test_many_permutation_tests_are_the_single_ones():
+    rng = np.random.default_rng(3)
+    samples = [rng.normal(0.1, 1, n) for n in (0, 1, 5, 20, 21, 40, 21, 40, 40)]
+    samples.append(np.append(samples[4], np.nan))
+    together = permutation_tests(samples)
+    np.testing.assert_array_equal(together, [permutation_test(one) for one in samples])
+    assert together[4] == together[-1]

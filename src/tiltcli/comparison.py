@@ -295,8 +295,11 @@ def _rows(
         for name in (f"{metric}_a", f"{metric}_b")
     }
     facts = {name: merged[name].to_numpy() for name in ("parameters", "train_samples")}
-    for values, places in merged.groupby(keys, dropna=False, sort=True).indices.items():
-        named = dict(zip(keys, values if isinstance(values, tuple) else (values,), strict=True))
+    number = merged.groupby(keys, dropna=False, sort=True).ngroup().to_numpy()
+    order = np.argsort(number, kind="stable")
+    columns = {key: merged[key].tolist() for key in (*groups, *cells)}
+    for places in np.split(order, np.flatnonzero(np.diff(number[order])) + 1):
+        named = {key: column[places[0]] for key, column in columns.items()}
         for metric in metrics:
             a, b = sides[f"{metric}_a"][places], sides[f"{metric}_b"][places]
             both = ~(np.isnan(a) | np.isnan(b))
@@ -305,7 +308,7 @@ def _rows(
             estimate = mean_interval(difference)
             rows.append(
                 {
-                    **{key: named[key] for key in (*groups, *cells)},
+                    **named,
                     "parameters": int(facts["parameters"][places[0]]),
                     "train_samples": int(facts["train_samples"][places[0]]),
                     "metric": metric,
