@@ -58,15 +58,8 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def main() -> None:
-    """Run the tool; the only place that turns errors into messages and exit codes."""
-    # Wherever it stands on the line: `tiltcli sweep grid.toml --no-color` should work too.
-    if "--no-color" in sys.argv[1:]:
-        os.environ["NO_COLOR"] = "1"
-        sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--no-color")]
-    from tiltcli.cli.console import set_up_streams
-
-    set_up_streams()
+def load_commands() -> None:
+    """Import the commands, which thereby join the application."""
     from tiltcli.cli import (  # noqa: F401 - commands
         compare,
         confirm,
@@ -76,9 +69,21 @@ def main() -> None:
         probe,
         report,
         runs,
+        schema,
         sweep,
     )
 
+
+def main() -> None:
+    """Run the tool; the only place that turns errors into messages and exit codes."""
+    # Wherever it stands on the line: `tiltcli sweep grid.toml --no-color` should work too.
+    if "--no-color" in sys.argv[1:]:
+        os.environ["NO_COLOR"] = "1"
+        sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--no-color")]
+    from tiltcli.cli.console import set_up_streams
+
+    set_up_streams()
+    load_commands()
     try:
         app()
     except UserError as error:

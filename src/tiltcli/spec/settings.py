@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 REQUIRED = object()
 """Default of a setting that has none."""
@@ -75,7 +75,38 @@ Natural = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=_LARGEST)]
 Seed = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=2**32 - 3)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Text = Annotated[str, BeforeValidator(_words)]
+Text = Annotated[str, BeforeValidator(_words), Field(min_length=1)]
+
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_SHARES = {"type": "array", "items": _SHARE, "minItems": 3, "maxItems": 3}
+_PAIR = {
+    "type": "array",
+    "prefixItems": [_SHARE, {"type": "number", "minimum": 0}],
+    "minItems": 2,
+    "maxItems": 2,
+}
+_PAIRS = {"type": "array", "items": _PAIR, "minItems": 1}
+
+
+@dataclass(frozen=True)
+class When:
+    """A condition on an earlier setting.
+
+    Attributes:
+        key: the setting.
+        values: its values for which the condition holds.
+
+    """
+
+    key: str
+    values: tuple[str, ...]
+
+    def __call__(self, settings: Values) -> bool:
+        """Whether it holds for a job with these settings."""
+        return settings.get(self.key) in self.values
+
+    def __str__(self) -> str:
+        return f"{self.key} = " + " or ".join(f'"{value}"' for value in self.values)
 
 
 @dataclass(frozen=True)
@@ -129,8 +160,8 @@ class Setting:
         return self.arrow == "int64"
 
 
-def _is(key: str, *values: str) -> Callable[[Values], bool]:
-    return lambda settings: settings.get(key) in values
+def _is(key: str, *values: str) -> When:
+    return When(key, values)
 
 
 def _all(*tests: Callable[[Values], bool]) -> Callable[[Values], bool]:
@@ -166,7 +197,7 @@ _TABLE: tuple[Setting, ...] = (
     Setting("data.target", Text, "the name of the label column", None, _FILE),
     Setting(
         "data.split",
-        Annotated[list[float], BeforeValidator(_split)],
+        Annotated[list[float], BeforeValidator(_split), WithJsonSchema(_SHARES)],
         "three shares for training, validation and test that add up to 1",
         None,
         _FILE,
@@ -220,7 +251,7 @@ _TABLE: tuple[Setting, ...] = (
     Setting("train.lr", Annotated[Real, Field(gt=0)], "a number > 0", 1.0, arrow="float64"),
     Setting(
         "train.lr_schedule",
-        Annotated[list[list[float]], BeforeValidator(_schedule)],
+        Annotated[list[list[float]], BeforeValidator(_schedule), WithJsonSchema(_PAIRS)],
         "pairs [fraction of training from 0 to 1, rising; factor ≥ 0]",
         None,
         depth=2,
@@ -240,7 +271,7 @@ _TABLE: tuple[Setting, ...] = (
         Flag,
         "true | false (true needs train.momentum > 0)",
         False,
-        _all(_SGD, lambda settings: settings.get("train.momentum", 0) > 0),
+        _all(_SGD, lambda settings: (settings.get("train.momentum") or 0) > 0),
         arrow="bool",
     ),
     Setting(

@@ -20,7 +20,8 @@ from tiltcli.spec.settings import PATHS, REQUIRED, SETTINGS, TABLES, finish
 
 MOST_JOBS = 2_000_000
 MOST_BYTES = 1 << 20
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+MOST_SEEDS = 1_000_000  # given by their number
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _TOP = ("name", *TABLES, "sweep", "also", "probe")
 _PROBE = tuple(f"probe.{key}" for key in KEYS)
 _NOT_ALONE = {"train.seeds": "train.seed"}  # how the file says it → the job's own setting
@@ -178,7 +179,7 @@ class _Reader:
 
     def _name(self, default: str) -> str:
         name = self.overrides.get("name", self.document.get("name", default))
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             self.fault(
                 "name",
                 f"got {str(name)[:80]!r}; allowed: letters, digits, . _ + and -, "
@@ -236,7 +237,7 @@ class _Reader:
         for key, value in found.items():
             setting = SETTINGS[_setting_key(key)]
             if key == "train.seeds" and isinstance(value, int) and not isinstance(value, bool):
-                if not 1 <= value <= 1_000_000:
+                if not 1 <= value <= MOST_SEEDS:
                     self.fault(
                         key,
                         f"got {value}; allowed: a number of seeds ≥ 1, or a list of seeds",

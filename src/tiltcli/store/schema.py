@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from tiltcli.records import JOB_COLUMNS, METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Column
+from tiltcli.spec.meanings import MEANINGS
 from tiltcli.spec.settings import PATHS, SETTINGS
 
 FORMAT = 1
@@ -35,8 +36,9 @@ def _schema(columns: Iterable[Column]) -> pa.Schema:
 
 def _setting_columns() -> Iterable[Column]:
     for setting in SETTINGS.values():
-        meaning = f"setting; {setting.allowed}; null where it does not apply"
-        yield Column(setting.key, setting.arrow, "", meaning)
+        unit, meaning = MEANINGS[setting.key]
+        meaning = f"setting: {meaning}; {setting.allowed}; null where it does not apply"
+        yield Column(setting.key, setting.arrow, unit, meaning)
         if setting.key in PATHS:
             meaning = f"content of the file in {setting.key}: first 16 digits of its SHA-256"
             yield Column(PATHS[setting.key], "string", "", meaning)
