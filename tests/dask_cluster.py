@@ -33,19 +33,24 @@ class DaskCluster:
         self.stop(self.scheduler)
 
     def start(self):
+        self.start_scheduler()
+        self.start_crew()
+
+    def start_scheduler(self):
         self.scheduler = self._begin(
             "scheduler", "--host", "127.0.0.1", "--port", self.port, "--no-dashboard"
         )
         self._wait("scheduler", "Scheduler at")
-        if self.workers:
-            self.crew = self._begin(
-                "worker",
-                self.address,
-                *("--nworkers", self.workers, "--nthreads", self.threads),
-                *("--no-dashboard", "--local-directory", self.folder / "scratch"),
-                within=self.within,
-            )
-            self._wait("worker", "Registered to", self.workers)
+
+    def start_crew(self):
+        self.crew = self._begin(
+            "worker",
+            self.address,
+            *("--nworkers", self.workers, "--nthreads", self.threads),
+            *("--no-dashboard", "--local-directory", self.folder / "scratch"),
+            within=self.within,
+        )
+        self._wait("worker", "Registered to", self.workers)
 
     def _begin(self, what, *words, within=()):
         words = [*within, sys.executable, "-m", "dask", what, *map(str, words)]
@@ -84,3 +89,7 @@ class DaskCluster:
             check=False,
         )
         return [int(line) for line in found.stdout.split()]
+
+    def wait_for_client(self):
+        """Wait until a client is connected."""
+        self._wait("scheduler", "Receive client connection")

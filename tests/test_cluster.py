@@ -23,16 +23,25 @@ from tiltcli.remote.wire import blocks_of, pack_jobs, table_bytes, unpack_jobs
 from tiltcli.spec import load_sweep
 from tiltcli.store.spool import metrics_table
 
+PROBE = '[probe]\nevery = 10000\nquantities = ["hessian"]\n'
 MANY = (
     GRID.replace("seeds = 3", "seeds = 20")
-    .replace("epochs = 200", "epochs = 4000")
-    .replace("log_every = 50", "log_every = 500")
+    .replace("epochs = 200", "epochs = 20000")
+    .replace("log_every = 50", "log_every = 2000")
+    + PROBE
 )
+JOBS = 2 * 3 * 20
+CRASHING = 666
+"""Jobs of this seed kill their worker."""
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with DaskCluster(tmp_path_factory.mktemp("cluster")) as one:
+    crashing = {
+        "CRASH_SEED": str(CRASHING),
+        "PYTHONPATH": f"{Path('tests/crashing').resolve()}:{os.environ.get('PYTHONPATH', '')}",
+    }
+    with DaskCluster(tmp_path_factory.mktemp("cluster"), threads=2, extra_env=crashing) as one:
         yield one
 
 
@@ -49,84 +58,67 @@ def read(folder):
     return tiltcli.read("grid", folder / "results")
 
 
-def wait_for_parts(folder):
+def same(folder, whole):
+    """All three tables, row for row."""
+    ours = read(folder)
+    same_tables(ours, whole)
+    assert len(ours.probes) == 3 * JOBS
+    pd.testing.assert_frame_equal(ours.probes, whole.probes)
+
+
+def wait_for_parts(folder, before=()):
     deadline = time.monotonic() + 60
-    while not (found := list((folder / "results" / "grid" / "jobs").glob("*.parquet"))):
+    jobs = folder / "results" / "grid" / "jobs"
+    while not (found := {path.name for path in jobs.glob("*.parquet")} - set(before)):
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.01)
     return found
 
 
-@pytest.mark.parametrize("way", [[], ["--send-tables"]])
-def test_the_same_rows_as_in_process(tmp_path, cluster, whole, way):
+def begin(folder, *words):
+    return subprocess.Popen(
+        command(*words), cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_the_same_rows_as_in_process(tmp_path, cluster, whole):
     write_grid(tmp_path, MANY)
-    words = ["sweep", "grid.toml", "--cluster", cluster.address, *way]
+    words = ["sweep", "grid.toml", "--cluster", cluster.address]
     ended = tilt(*words, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert "120 completed" in ended.stderr
-    same_tables(read(tmp_path), whole)
+    assert f"{JOBS} completed" in ended.stderr
+    same(tmp_path, whole)
     steps = float(ended.stderr.rpartition(" steps/s")[0].rpartition(" ")[2].replace(",", ""))
     seconds = float(ended.stderr.rpartition(" s, ")[0].rpartition(" ")[2])
-    assert steps * seconds == pytest.approx(120 * 4000, rel=0.1)  # every worker's steps count
+    assert steps * seconds == pytest.approx(JOBS * 20000, rel=0.1)  # every worker's steps count
     assert not list((tmp_path / "results").rglob(".*.tmp"))
-    assert len(list((tmp_path / "results").rglob("*.parquet"))) < 20
+    assert len(list((tmp_path / "results").rglob("*.parquet"))) < 30
     again = tilt(*words, cwd=tmp_path)
-    assert "nothing to do; 120 were done before" in again.stderr
+    assert f"nothing to do; {JOBS} were done before" in again.stderr
 
 
-@pytest.mark.parametrize("way", [["--engine", "torch"], ["--send-tables"]])
-def test_torch_and_probes_on_the_cluster(tmp_path, cluster, way):
-    write_grid(tmp_path, GRID + '[probe]\nevery = 75\nquantities = ["hessian"]\n')
-    few = [*way[:2], "--set", "model.width=4", "--set", "train.seeds=1"]
-    ended = tilt("sweep", "grid.toml", *few, "--cluster", cluster.address, cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    here = [word for word in few if word != "--send-tables"]
-    tilt("sweep", "grid.toml", *here, "--results", "here", cwd=tmp_path)
+def test_torch_jobs_on_the_cluster(tmp_path, cluster):
+    grid = write_grid(tmp_path)
+    few = {"engine": "torch", "overrides": ["model.width=4", "train.seeds=1"]}
+    tiltcli.sweep(grid, results=tmp_path / "results", cluster=cluster.address, **few)
+    tiltcli.sweep(grid, results=tmp_path / "here", workers=1, **few)
     same_tables(read(tmp_path), tiltcli.read("grid", tmp_path / "here"))
-    probes = read(tmp_path).probes
-    assert len(probes) == 3 * 3
-    pd.testing.assert_frame_equal(probes, tiltcli.read("grid", tmp_path / "here").probes)
 
 
 @pytest.mark.parametrize("way", [[], ["--send-tables"]])
 def test_a_worker_killed_costs_nothing(tmp_path, cluster, whole, way):
     write_grid(tmp_path, MANY)
-    with subprocess.Popen(
-        command("sweep", "grid.toml", "--cluster", cluster.address, *way),
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with begin(tmp_path, "sweep", "grid.toml", "--cluster", cluster.address, *way) as process:
         wait_for_parts(tmp_path)
         os.kill(cluster.worker_pids()[0], signal.SIGKILL)
         message = process.communicate(timeout=120)[1]
     assert process.returncode == 0, message
     assert "was lost; its jobs run again" in message
-    same_tables(read(tmp_path), whole)
+    same(tmp_path, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_the_client_is_ended_and_started_again(tmp_path, cluster, whole, number):
-    write_grid(tmp_path, MANY)
-    words = ["sweep", "grid.toml", "--cluster", cluster.address]
-    with subprocess.Popen(
-        command(*words), cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as process:
-        written = wait_for_parts(tmp_path)
-        assert all(path.name.startswith("w_") for path in written)  # by the workers themselves
-        process.send_signal(number)
-        message = process.communicate(timeout=60)[1]
-    assert process.returncode == (-9 if number == signal.SIGKILL else 130)
-    assert number == signal.SIGKILL or "the same command resumes" in message
-    assert 0 < len(read(tmp_path).jobs) < 120
-    again = tilt(*words, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "were done before" in again.stderr
-    same_tables(read(tmp_path), whole)
-
-
-def test_others_work_on_the_cluster_goes_on(tmp_path, cluster):
-    """Ctrl-C takes back our own jobs only."""
+def test_the_client_is_ended_and_started_again(tmp_path, cluster, whole):
+    """Ctrl-C takes back its own jobs only; killed, its jobs end as well."""
     other = (
         "import sys, time; from distributed import Client\n"
         "with Client(sys.argv[1]) as c:\n"
@@ -134,59 +126,71 @@ def test_others_work_on_the_cluster_goes_on(tmp_path, cluster):
         "    print('begun', flush=True); print(f.result())"
     )
     write_grid(tmp_path, MANY)
+    words = ["sweep", "grid.toml", "--cluster", cluster.address]
     with subprocess.Popen(
         [*command()[:1], "-W", "ignore", "-c", other, cluster.address],
         stdout=subprocess.PIPE,
         text=True,
     ) as friend:
         assert friend.stdout.readline().strip() == "begun"
-        with subprocess.Popen(
-            command("sweep", "grid.toml", "--cluster", cluster.address),
-            cwd=tmp_path,
-            stderr=subprocess.DEVNULL,
-        ) as process:
-            wait_for_parts(tmp_path)
+        with begin(tmp_path, *words) as process:
+            written = wait_for_parts(tmp_path)
+            assert all(name.startswith("w_") for name in written)  # by the workers themselves
             process.send_signal(signal.SIGINT)
-        assert friend.stdout.read().strip() == "42"
-
-
-def test_the_scheduler_is_killed(tmp_path, whole):
-    write_grid(tmp_path, MANY)
-    with DaskCluster(tmp_path) as own:
-        words = ["sweep", "grid.toml", "--cluster", own.address]
-        with subprocess.Popen(
-            command(*words), cwd=tmp_path, stderr=subprocess.PIPE, text=True
-        ) as process:
-            wait_for_parts(tmp_path)
-            own.stop(own.scheduler, signal.SIGKILL)
             message = process.communicate(timeout=60)[1]
+        assert process.returncode == 130
+        assert "the same command resumes" in message
+        assert 0 < len(read(tmp_path).jobs) < JOBS
+        assert friend.stdout.read().strip() == "42"
+    stored = {path.name for path in (tmp_path / "results" / "grid" / "jobs").glob("*.parquet")}
+    with begin(tmp_path, *words) as process:
+        wait_for_parts(tmp_path, stored)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    again = tilt(*words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "were done before" in again.stderr
+    same(tmp_path, whole)
+
+
+def test_the_scheduler_is_killed(tmp_path, cluster, whole):
+    """And workers that come only when the client is waiting for them get work."""
+    write_grid(tmp_path, MANY)
+    words = ["sweep", "grid.toml", "--cluster", cluster.address]
+    try:
+        with begin(tmp_path, *words) as process:
+            wait_for_parts(tmp_path)
+            cluster.stop(cluster.scheduler, signal.SIGKILL)
+            out, message = process.communicate(timeout=60)
         assert process.returncode == 2
-        assert "the Dask scheduler does not answer any more" in message
-        assert "run the same command again" in message
-        assert "Traceback" not in message
-        assert 0 < len(read(tmp_path).jobs) < 120
-        own.stop(own.crew)
-        own.start()
-        again = tilt(*words, cwd=tmp_path)
-        assert again.returncode == 0, again.stderr
-    same_tables(read(tmp_path), whole)
+        assert message.count("\n") <= 2, message  # the progress, and why it ends
+        assert "the Dask scheduler does not answer any more; finished jobs are kept" in message
+        assert "Traceback" not in message + out
+        assert 0 < len(read(tmp_path).jobs) < JOBS
+        cluster.stop(cluster.crew)
+        cluster.start_scheduler()
+        with begin(tmp_path, *words) as process:
+            cluster.wait_for_client()
+            cluster.start_crew()
+            message = process.communicate(timeout=60)[1]
+        assert process.returncode == 0, message
+    finally:
+        cluster.stop(cluster.crew)
+        cluster.stop(cluster.scheduler)
+        cluster.start()
+    same(tmp_path, whole)
 
 
-def test_a_job_that_always_kills_its_worker(tmp_path):
+def test_a_job_that_always_kills_its_worker(tmp_path, cluster):
     """On workers of two threads, where others run beside it."""
-    write_grid(tmp_path, GRID)
-    crashing = {
-        "CRASH_SEED": "1",
-        "PYTHONPATH": f"{Path('tests/crashing').resolve()}:{os.environ.get('PYTHONPATH', '')}",
-    }
+    write_grid(tmp_path, GRID.replace("seeds = 3", f"seeds = [0, {CRASHING}, 1]"))
     words = ["sweep", "grid.toml", "--set", "model.width=4", "--set", "loss.kind=static"]
-    with DaskCluster(tmp_path, workers=1, threads=2, extra_env=crashing) as own:
-        ended = tilt(*words, "--cluster", own.address, cwd=tmp_path)
+    ended = tilt(*words, "--cluster", cluster.address, cwd=tmp_path)
     assert ended.returncode == 1, ended.stderr
     assert "lost its worker 3 times" in ended.stderr
     jobs = read(tmp_path).jobs
     failed = jobs[jobs["outcome"] == "failed"]
-    assert list(failed["train.seed"]) == [1]
+    assert list(failed["train.seed"]) == [CRASHING]
     assert (jobs["outcome"] == "completed").sum() == 2
     (error,) = failed["error"]
     assert "tcp://127.0.0.1:" in error
@@ -195,25 +199,24 @@ def test_a_job_that_always_kills_its_worker(tmp_path):
 
 def test_workers_that_share_nothing(tmp_path):
     """They do not see the folder, so they send their tables; data they do not see is named."""
-    write_grid(tmp_path, GRID)
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "points.npz", X=rng.normal(size=(30, 2)), y=np.arange(30) % 3)
     hidden = f"mount -t tmpfs none '{tmp_path}' && exec \"$@\""
     alone = ["unshare", "-m", "sh", "-c", hidden, "sh"]
     if not shutil.which("unshare") or subprocess.run([*alone, "true"], check=False).returncode:
         pytest.skip("no right to hide a folder from a process here: NOT TESTED")
+    grid = write_grid(tmp_path, GRID + PROBE)
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "points.npz", X=rng.normal(size=(30, 2)), y=np.arange(30) % 3)
+    results = tmp_path / "results"
     with DaskCluster(tmp_path, workers=1, threads=2, within=alone) as own:
-        ended = tilt("sweep", "grid.toml", "--cluster", own.address, cwd=tmp_path)
-        assert ended.returncode == 0, ended.stderr
-        text = GRID.replace(
-            'kind = "spiral"\npoints_per_class = 20', 'kind="file"\npath="points.npz"'
-        )
-        write_grid(tmp_path, text, "points")
-        faulty = tilt("sweep", "points.toml", "--cluster", own.address, cwd=tmp_path)
-        assert faulty.returncode == 2
-        assert "points.npz cannot be read there" in faulty.stderr
-        assert not (tmp_path / "results" / "points").exists()
-    tilt("sweep", "grid.toml", "--results", "here", cwd=tmp_path)
+        tiltcli.sweep(grid, results=results, cluster=own.address)
+        spiral = 'kind = "spiral"\npoints_per_class = 20'
+        text = GRID.replace(spiral, 'kind="file"\npath="points.npz"')
+        points = write_grid(tmp_path, text, "points")
+        with pytest.raises(UserError, match=r"points\.npz cannot be read there"):
+            tiltcli.sweep(points, results=results, cluster=own.address)
+        assert not (results / "points").exists()
+    assert not [path.name for path in results.rglob("w_*")]
+    tiltcli.sweep(grid, results=tmp_path / "here")
     same_tables(read(tmp_path), tiltcli.read("grid", tmp_path / "here"))
 
 

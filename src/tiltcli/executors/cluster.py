@@ -15,6 +15,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -194,9 +195,9 @@ class ClusterRun(Generic[Task]):
 
         """
         self._source = iter(tasks)
-        self._connection.listen(self._heard.put)
         deadline = float("inf")
         try:
+            self._connection.listen(self._heard.put)
             self._greet_everybody()
             while True:
                 if not self._stopped():
@@ -384,7 +385,9 @@ class ClusterRun(Generic[Task]):
                     yield Done(batch.tasks, None, WorkerError(text))
                     return
             reply = batch.future.result(timeout=RESULT_SECONDS) if status == "finished" else {}
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError, CancelledError):
+            if not self._connection.alive:
+                raise SchedulerLost from None
             reply = {}
         if reply.get("process") != batch.worker.greeting["process"]:
             # It has been restarted, or died before its reply could be fetched.

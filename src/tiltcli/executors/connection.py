@@ -6,6 +6,7 @@ importable on the workers; nothing of the user's is pickled.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import logging
@@ -13,13 +14,16 @@ import re
 import threading
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypeAlias
 
 from tiltcli.records import UserError
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
+SILENCE_SECONDS = 30.0
+"""Time after which a scheduler that does not answer, though connected, counts as lost."""
+
 LOG_LINES = 6
 TOPIC = "tiltcli"
 
@@ -80,8 +84,8 @@ class Connection:
             )
         from distributed import Client
 
-        # What matters is said by our own messages, once; these would mix with the display.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(_silent())
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # versions are compared by our own greeting
@@ -89,6 +93,7 @@ class Connection:
                     self.address, timeout=self._timeout, name="tiltcli", set_as_default=False
                 )
         except (OSError, TimeoutError, ValueError, ImportError) as error:
+            self._quiet.close()
             reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
             raise UserError(
                 f"--cluster {self.address}: no Dask scheduler answered within "
@@ -98,7 +103,7 @@ class Connection:
 
     def __exit__(self, *exception: object) -> None:
         """Take back what is left, and disconnect."""
-        with contextlib.suppress(Exception):
+        with self._quiet, contextlib.suppress(Exception, asyncio.CancelledError):
             self._client.close(timeout=ANSWER_SECONDS)
 
     @property
@@ -117,23 +122,33 @@ class Connection:
             raise SchedulerLost
         try:
             found: dict[str, int] = self._client.sync(
-                self._client.scheduler.ncores, workers=None, callback_timeout=ANSWER_SECONDS
+                self._client.scheduler.ncores, workers=None, callback_timeout=SILENCE_SECONDS
             )
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             raise SchedulerLost from error
         return found
 
     def submit(self, function: Callable[..., Any], *arguments: Any, worker: str) -> Future:
-        """Run a function on one worker, and on no other should it be lost."""
+        """Run a function on one worker, and on no other should it be lost.
+
+        Raises:
+            SchedulerLost: if the connection is closed.
+
+        """
         self._number += 1
-        return self._client.submit(
-            function,
-            *arguments,
-            key=f"tiltcli-{self.token}-{self._number}",
-            workers=[worker],
-            allow_other_workers=False,
-            pure=False,
-        )
+        try:
+            return self._client.submit(
+                function,
+                *arguments,
+                key=f"tiltcli-{self.token}-{self._number}",
+                workers=[worker],
+                allow_other_workers=False,
+                pure=False,
+            )
+        except Exception as error:
+            if self.alive:
+                raise
+            raise SchedulerLost from error
 
     def cancel(self, futures: list[Future]) -> None:
         """Take back what was submitted."""
@@ -152,14 +167,24 @@ class Connection:
         thread.join(ANSWER_SECONDS)
 
     def listen(self, hear: Callable[[Mapping[str, Any]], None]) -> None:
-        """Call `hear` with each message that workers log under `TOPIC` with our token."""
+        """Call `hear` with each message that workers log under `TOPIC` with our token.
+
+        Raises:
+            SchedulerLost: if the connection is closed.
+
+        """
 
         def handle(event: tuple[float, Any]) -> None:
             message = event[1]
             if isinstance(message, dict) and message.get("token") == self.token:
                 hear(message)
 
-        self._client.subscribe_topic(TOPIC, handle)
+        try:
+            self._client.subscribe_topic(TOPIC, handle)
+        except Exception as error:
+            if self.alive:
+                raise
+            raise SchedulerLost from error
 
     def log_of(self, nanny: str | None) -> list[str]:
         """Last lines of a nanny's log, which outlives its worker; empty if there are none."""
@@ -173,6 +198,28 @@ class Connection:
 
         try:
             lines = self._client.sync(ask, callback_timeout=ANSWER_SECONDS)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             return []
         return [str(line[-1]) for line in reversed(lines)]
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what the library logs off the terminal; what matters is said by our own messages.
+
+    Several of its loggers have levels of their own, so that of their parent is not enough.
+    """
+    names = [
+        name
+        for name in logging.root.manager.loggerDict
+        if name.partition(".")[0] in ("distributed", "tornado")
+    ]
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
