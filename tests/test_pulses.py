@@ -152,6 +152,16 @@ def test_wrong_guesses(folder, words, said):
     assert "Traceback" not in refused.stderr
 
 
+def test_diverged_jobs_and_jobs_without_single_steps(folder):
+    grid = SMALL.replace("[train]", "[train]\nlr = [1.0, 1e4]").replace("3006", "1503")
+    grid += "\n[[also]]\nloss.kind = 'static'\ntrain.lr = 0.5\ntrain.log_every = 10\n"
+    tiltcli.sweep(write_grid(folder, grid, "wild"), results=folder / "results")
+    shown = tilt("instabilities", "wild", "--format", "json", cwd=folder)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["jobs"] == 4
+    assert "1 jobs are left out" in shown.stderr
+
+
 def test_minibatches_have_no_single_steps(folder):
     text = SMALL.replace("epochs = 3006", "epochs = 3006\nbatch_size = 100")
     job = load_sweep(write_grid(folder, text, "batches")).jobs[0]

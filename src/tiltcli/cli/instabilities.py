@@ -13,7 +13,7 @@ import typer
 
 from tiltcli.cli.app import app, say
 from tiltcli.cli.sweep import Results
-from tiltcli.records import UserError, listing, nearest
+from tiltcli.records import Outcome, UserError, listing, nearest
 
 if TYPE_CHECKING:
     from tiltcli.analysis.instability import Thresholds
@@ -68,8 +68,14 @@ def instabilities(
     tables = narrowed(read(folder), [selection, *(where or [])], job)
     from tiltcli.traces import jobs_of, trace_of
 
-    jobs = jobs_of(folder, list(tables.jobs["job"]))
-    traces = _with_single_steps([trace_of(tables, one) for one in jobs], tables.name)
+    done = tables.jobs[tables.jobs["outcome"] != Outcome.FAILED]
+    if done.empty:
+        raise UserError(f"{tables.name}: all of these jobs failed; tiltcli runs shows why")
+    # Of jobs without single steps one is enough to say why.
+    dense = done[done["train.log_every"] == 1]
+    looked_at = list((dense if len(dense) else done.iloc[:1])["job"])
+    traces = [trace_of(tables, one) for one in jobs_of(folder, looked_at)]
+    traces = _with_single_steps(traces, len(done), tables.name)
     rules = Thresholds(swing, relative)
     rows = [row for trace in traces for row in _rows(trace, rules)]
     if output_format == "json":
@@ -101,14 +107,14 @@ HEADER = {
 """Keys of a row, and what the table calls them."""
 
 
-def _with_single_steps(traces: list[Trace], name: str) -> list[Trace]:
+def _with_single_steps(traces: list[Trace], jobs: int, name: str) -> list[Trace]:
     kept = [trace for trace in traces if trace.why_not_single_steps() is None]
     if not kept:
         raise UserError(
             f"{name}: the losses of single steps are needed; {traces[0].why_not_single_steps()}"
         )
-    if len(kept) < len(traces):
-        say(f"note: {len(traces) - len(kept)} jobs are left out: they kept no single steps")
+    if len(kept) < jobs:
+        say(f"note: {jobs - len(kept)} jobs are left out: they kept no single steps")
     return kept
 
 
