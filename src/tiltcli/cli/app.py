@@ -85,7 +85,7 @@ def main() -> None:
     set_up_streams()
     load_commands()
     try:
-        app()
+        app(prog_name="tiltcli")
     except UserError as error:
         for fault in error.faults:
             say(f"error: {fault}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiltcli.cli.app import app, say
+from tiltcli.cli.completion import run_names
 from tiltcli.cli.sweep import Results
 from tiltcli.records import UserError, nearest
 
@@ -22,10 +23,20 @@ FORMATS = ("table", "json", "csv", "markdown")
 
 @app.command()
 def compare(
-    run_a: Annotated[str, typer.Argument(metavar="RUN_A", show_default=False, help="A run.")],
+    run_a: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_A", show_default=False, help="A run.", autocompletion=run_names
+        ),
+    ],
     run_b: Annotated[
         str,
-        typer.Argument(metavar="RUN_B", show_default=False, help="Another; differences are B − A."),
+        typer.Argument(
+            metavar="RUN_B",
+            show_default=False,
+            help="Another; differences are B − A.",
+            autocompletion=run_names,
+        ),
     ],
     where: Annotated[
         list[str] | None,

@@ -9,12 +9,18 @@ from typing import Annotated
 import typer
 
 from tiltcli.cli.app import app, say
+from tiltcli.cli.completion import run_names
 from tiltcli.cli.sweep import Results
 
 
 @app.command()
 def confirm(
-    run: Annotated[str, typer.Argument(help="A run with dynamical cells.", show_default=False)],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run with dynamical cells.", show_default=False, autocompletion=run_names
+        ),
+    ],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Grid file to write; default: stdout."),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiltcli.cli.app import app, say
+from tiltcli.cli.completion import run_names
 from tiltcli.cli.sweep import Results
 from tiltcli.records import Outcome, UserError, listing, nearest
 
@@ -26,7 +27,12 @@ Row = dict[str, Any]
 
 @app.command()
 def instabilities(
-    run: Annotated[str, typer.Argument(show_default=False, help="A run, by name or path.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            show_default=False, help="A run, by name or path.", autocompletion=run_names
+        ),
+    ],
     job: Annotated[
         str | None, typer.Option("--job", help="Id of the job to look at, or its beginning.")
     ] = None,

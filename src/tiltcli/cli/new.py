@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from tiltcli.cli.app import app
+from tiltcli.cli.completion import template_names
 from tiltcli.records import UserError, listing, nearest
 
 
@@ -35,7 +36,9 @@ def _about(text: str) -> str:
 
 @app.command()
 def new(
-    template: Annotated[str, typer.Argument(help="Name of a template.")] = "spiral",
+    template: Annotated[
+        str, typer.Argument(help="Name of a template.", autocompletion=template_names)
+    ] = "spiral",
     show: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
 ) -> None:
     """Write a starting grid file to stdout: a first look, or one of the shipped sweeps.

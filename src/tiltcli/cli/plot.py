@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiltcli.cli.app import app
+from tiltcli.cli.completion import kind_names, run_names
 from tiltcli.cli.kinds import KINDS, Request
 from tiltcli.cli.sweep import Results
 from tiltcli.records import UserError, nearest
@@ -28,11 +29,22 @@ _TABLE = "\n".join(f"- {kind.name}: {kind.says}" for kind in KINDS.values())
 )
 def plot(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", show_default=False, help=", ".join(KINDS) + ".")
+        str,
+        typer.Argument(
+            metavar="KIND",
+            show_default=False,
+            help=", ".join(KINDS) + ".",
+            autocompletion=kind_names,
+        ),
     ],
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN…", show_default=False, help="A run; RUN@SELECTION for a part."),
+        typer.Argument(
+            metavar="RUN…",
+            show_default=False,
+            help="A run; RUN@SELECTION for a part.",
+            autocompletion=run_names,
+        ),
     ],
     output: Annotated[
         Path | None,

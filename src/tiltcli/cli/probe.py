@@ -9,13 +9,19 @@ from typing import Annotated
 import typer
 
 from tiltcli.cli.app import INTERRUPTED, app, say
+from tiltcli.cli.completion import run_names
 from tiltcli.cli.sweep import Results
 from tiltcli.records import UserError
 
 
 @app.command()
 def probe(
-    run: Annotated[str, typer.Argument(show_default=False, help="A run, by name or path.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            show_default=False, help="A run, by name or path.", autocompletion=run_names
+        ),
+    ],
     every: Annotated[
         int | None, typer.Option("--every", help="Epochs between probes, from epoch 0.")
     ] = None,

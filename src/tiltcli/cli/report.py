@@ -9,12 +9,16 @@ from typing import Annotated
 import typer
 
 from tiltcli.cli.app import app
+from tiltcli.cli.completion import run_names
 from tiltcli.cli.sweep import Results
 
 
 @app.command()
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", show_default=False, help="Runs.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN…", show_default=False, help="Runs.", autocompletion=run_names),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(

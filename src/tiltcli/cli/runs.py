@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tiltcli.cli.app import app
+from tiltcli.cli.completion import run_names
 from tiltcli.cli.sweep import Results
 from tiltcli.records import UserError, listing
 
@@ -18,7 +19,10 @@ SHOWN = 5  # missing jobs
 @app.command()
 def runs(
     run: Annotated[
-        str | None, typer.Argument(help="A run, by name or path.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A run, by name or path.", show_default=False, autocompletion=run_names
+        ),
     ] = None,
     results: Results = Path("results"),
     output_format: Annotated[
