@@ -26,6 +26,7 @@ def sweep(
     fresh: bool = False,
     shard: str | None = None,
     cluster: str | None = None,
+    device: str = "auto",
 ) -> Summary:
     """Run a sweep; what is already done is not done again.
 
@@ -40,6 +41,7 @@ def sweep(
         fresh: remove an earlier run of this name first.
         shard: "I/N", every N-th job from the I-th on; None for all.
         cluster: address of a Dask scheduler whose workers train the jobs; None for this machine.
+        device: where torch trains: "auto", "cpu" or "cuda".
 
     Returns:
         what was done.
@@ -86,6 +88,7 @@ def sweep(
             fresh=fresh,
             shard=Shard.parse(shard) if shard is not None else None,
             trainer=trainer,
+            device=device,
             command=("tiltcli.sweep",),
         )
 

@@ -17,7 +17,8 @@ from tiltcli.analysis.memory import memory_faults
 from tiltcli.batches import Batches
 from tiltcli.data import Dataset, dataset_of, download_of
 from tiltcli.engines import choose_engine, load_engine
-from tiltcli.engines.base import steps_per_epoch
+from tiltcli.engines.base import CHECKPOINT_SECONDS, steps_per_epoch
+from tiltcli.engines.devices import check_device
 from tiltcli.executors import cores, run_processes, run_threads
 from tiltcli.initial import check_network, parameter_shapes
 from tiltcli.progress import PROBE_STEPS, Made, Progress, step_cost
@@ -26,6 +27,7 @@ from tiltcli.spec import Job, ProbeSettings, Sweep
 from tiltcli.spec.settings import PATHS, SETTINGS
 from tiltcli.spec.shards import Shard
 from tiltcli.store import Finished, RunWriter
+from tiltcli.store.checkpoints import checkpoint_path, remove_checkpoints
 from tiltcli.store.parts import Unwritable
 from tiltcli.store.probes import missing_epochs
 from tiltcli.store.read import last_probed_epochs, read_jobs, read_probes
@@ -176,6 +178,8 @@ def run_sweep(
     fresh: bool = False,
     shard: Shard | None = None,
     trainer: Trainer | None = None,
+    device: str = "auto",
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     command: Sequence[str] = (),
     progress: Progress | None = None,
     stop: threading.Event | None = None,
@@ -192,6 +196,8 @@ def run_sweep(
         fresh: remove an earlier run of this name first.
         shard: which share of the jobs to train; None for all.
         trainer: trains them elsewhere; None for this machine.
+        device: where torch trains: auto, cpu or cuda; not part of a job's identity.
+        checkpoint_seconds: time between two checkpoints of a job that torch trains.
         command: command line, for the provenance.
         progress: filled in as the sweep goes, for a display.
         stop: set it to stop cleanly.
@@ -203,6 +209,10 @@ def run_sweep(
     started = time.monotonic()
     progress = progress if progress is not None else Progress()
     stop = stop if stop is not None else threading.Event()
+    if trainer is None:
+        check_device(device)
+    elif device != "auto":
+        raise UserError("device is for this machine; with cluster every worker has its own")
     engines = check(sweep, engine)
     workers = workers or cores()
     jobs = shard.of(sweep.jobs) if shard else sweep.jobs
@@ -216,26 +226,34 @@ def run_sweep(
         skip = set(outcomes) - (again if retry_failed else set())
         todo = [job for job in jobs if job.id not in skip]
         # The longest first, so that no core is left with a long one at the end.
-        todo.sort(key=lambda job: -int(job["train.epochs"]) * step_cost(job))
+        updates = {job.id: total_steps(job, _samples(job)) for job in todo}
+        todo.sort(key=lambda job: -updates[job.id] * step_cost(job))
         if sweep.probe is not None and skip:
             _note_unprobed(writer, sweep.probe)
         progress.total = len(jobs)
         progress.before = len(jobs) - len(todo)
         for job in todo:
-            # Of most jobs the data need not be asked.
-            whole = job["train.batch_size"] == "full"
-            steps = total_steps(job, 1 if whole else len(dataset_of(job).train))
+            steps = updates[job.id]
             progress.total_steps += steps
             probes = len(sweep.probe.due(int(job["train.epochs"]))) if sweep.probe else 0
             progress.total_probes += probes
             progress.total_work += (steps + probes * PROBE_STEPS) * step_cost(job)
         spool = writer.folder / "metrics"
+        unfinished = {job for job, outcome in outcomes.items() if outcome == Outcome.FAILED}
+        remove_checkpoints(writer.folder, set(outcomes) - unfinished)
+
+        def task(job: Job, threads: int) -> Task:
+            # Probes made so far are not in a checkpoint: a probed job runs again from its start.
+            path = None if sweep.probe else checkpoint_path(writer.folder, job.id)
+            how = (spool, writer.name, sweep.probe, threads, device, path, checkpoint_seconds)
+            return Task(job, engines[job.id], *how)
+
         stopped = stop.is_set
         try:
             for name in ("fused", "torch"):
                 mine = [job for job in todo if engines[job.id] == name]
                 threads = max(1, workers // max(1, len(mine)))
-                tasks = (Task(job, name, spool, writer.name, sweep.probe, threads) for job in mine)
+                tasks = (task(job, threads) for job in mine)
                 ended: Iterator[Finished | Stored | None] = (
                     trainer(tasks, writer, progress, stopped)
                     if trainer is not None
@@ -246,6 +264,7 @@ def run_sweep(
                         continue
                     if isinstance(finished, Finished):
                         writer.add(finished)
+                        _let_go(writer, finished)
                     progress.end(finished.row)
                     if fail_fast and finished.row["outcome"] == Outcome.FAILED:
                         raise _Stop
@@ -272,6 +291,26 @@ def run_sweep(
         progress.steps,
         tuple(writer.notes),
     )
+
+
+def _samples(job: Job) -> int:
+    """Training samples, so far as steps depend on them: of most jobs the data need not be asked."""
+    return 1 if job["train.batch_size"] == "full" else len(dataset_of(job).train)
+
+
+def _let_go(writer: RunWriter, finished: Finished) -> None:
+    """Remove the checkpoint of a job that ended, once its row is on disk."""
+    if finished.unsaved and not any("checkpoints" in note for note in writer.notes):
+        folder = checkpoint_path(writer.folder, "").parent
+        writer.notes.append(
+            f"{folder}: checkpoints could not be saved ({finished.unsaved}); "
+            "the jobs were trained all the same"
+        )
+    job = str(finished.row["job"])
+    done = finished.row["outcome"] != Outcome.FAILED
+    if done and checkpoint_path(writer.folder, job).exists():
+        writer.commit()
+        remove_checkpoints(writer.folder, [job])
 
 
 def _note_unprobed(writer: RunWriter, settings: ProbeSettings) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from tiltcli.analysis.queue import probing
 from tiltcli.data import dataset_of
 from tiltcli.engines import Context, Ending, Interrupted, Snapshot, load_engine
+from tiltcli.engines.base import CHECKPOINT_SECONDS
 from tiltcli.progress import Made
 from tiltcli.records import Outcome
 from tiltcli.spec import Job, ProbeSettings
@@ -32,6 +33,9 @@ class Task:
         writer: name of the part writer that will take them.
         probe: what to probe along the training, or None.
         threads: threads for its probes, where they share none with other jobs.
+        device: where torch trains it.
+        checkpoint: file that torch saves it to now and then; None for none.
+        checkpoint_seconds: time between two saves.
 
     """
 
@@ -41,6 +45,9 @@ class Task:
     writer: str = ""
     probe: ProbeSettings | None = None
     threads: int = 1
+    device: str = "auto"
+    checkpoint: Path | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
 def _never() -> bool:
@@ -76,7 +83,8 @@ def train_job(
         data = dataset_of(job)
         ending: Ending | None = None
         with probing(job, data, task.probe, executor, task.threads) as queue:
-            context = Context(stopped, queue.due if queue else ())
+            keeping = (task.device, task.checkpoint, task.checkpoint_seconds)
+            context = Context(stopped, queue.due if queue else (), *keeping)
             for item in load_engine(task.engine)(job, data, context):
                 if isinstance(item, Ending):
                     ending = item
@@ -105,14 +113,14 @@ def train_job(
             "test_loss": ending.test_loss,
             "test_accuracy": ending.test_accuracy,
             "epochs": ending.epoch,
-            "seconds": time.perf_counter() - started,
+            "seconds": time.perf_counter() - started + ending.seconds_before,
             "engine": task.engine,
         }
         if data.val is None:
             row["val_loss"] = row["val_accuracy"] = None
         if data.test is None:
             row["test_loss"] = row["test_accuracy"] = None
-        return Finished(row, spool.finish(), spool.rows, probes)
+        return Finished(row, spool.finish(), spool.rows, probes, ending.unsaved)
     except Interrupted:
         spool.discard()
         return None

@@ -35,6 +35,9 @@ def sweep(
     engine: Annotated[
         str, typer.Option("--engine", metavar="auto|fused|torch", help="What trains the jobs.")
     ] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where torch trains.")
+    ] = "auto",
     shard: Annotated[
         str | None,
         typer.Option("--shard", metavar="I/N", help="Every N-th job from the I-th on; see above."),
@@ -75,6 +78,7 @@ def sweep(
     With --cluster the jobs are trained by a Dask cluster's workers. Those that see the results
     folder write there; the others send their tables back.
     """
+    from tiltcli.engines.devices import check_device
     from tiltcli.spec import load_sweep
     from tiltcli.spec.shards import Shard
 
@@ -84,6 +88,9 @@ def sweep(
     if send_tables and cluster is None:
         raise UserError("--send-tables: only with --cluster ADDRESS")
 
+    if cluster is not None and device != "auto":
+        raise UserError("--device is for this machine; with --cluster every worker has its own")
+    check_device(device)
     spec = load_sweep(grid, overrides or [])
     if not quiet:
         for key in spec.unused:
@@ -119,6 +126,7 @@ def sweep(
             retry_failed=retry_failed,
             fail_fast=fail_fast,
             fresh=fresh,
+            device=device,
             shard=share,
             trainer=trainer,
             command=sys.argv,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,9 @@ from tiltcli.spec import Job
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
+
+CHECKPOINT_SECONDS = 60.0
+"""What a killed job loses at most, but for one pass over the data at the moment of saving."""
 
 EXPLODED = 1e6
 """A static loss above this has exploded: the job ends as diverged. Log C is where chance stands."""
@@ -51,6 +55,8 @@ class Ending:
         test_loss: static loss on the test part at the end; NaN without one.
         test_accuracy: accuracy on the test part at the end; NaN without one.
         parameters: number of trainable parameters.
+        seconds_before: time that earlier runs, interrupted and resumed, spent on the job.
+        unsaved: why the last checkpoint could not be saved, else empty.
 
     """
 
@@ -60,6 +66,8 @@ class Ending:
     test_loss: float
     test_accuracy: float
     parameters: int
+    seconds_before: float = 0.0
+    unsaved: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,11 +106,17 @@ class Context:
     Attributes:
         stop: when it returns true, the training ends with `Interrupted`.
         snapshots: epochs, rising, whose weights are to be yielded.
+        device: "cpu", "cuda", or "auto" for CUDA where there is one; the fused kernel has only one.
+        checkpoint: file to save a long training to and to resume it from; None for none.
+        checkpoint_seconds: time between two saves.
 
     """
 
     stop: Callable[[], bool] = _never
     snapshots: Sequence[int] = ()
+    device: str = "auto"
+    checkpoint: Path | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
 class Engine(Protocol):

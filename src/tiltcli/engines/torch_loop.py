@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from tiltcli.data import Dataset, Part
-from tiltcli.engines.base import (
-    EXPLODED,
-    Block,
-    Context,
-    Ending,
-    Interrupted,
-    Snapshot,
-    class_weights,
-    divergence_note,
-    learning_rates,
-    schedule_of,
-    steps_per_epoch,
-)
-from tiltcli.initial import initial_parameters
-from tiltcli.losses import sample_losses
-from tiltcli.models import NETWORKS
+from tiltcli.data import Dataset
+from tiltcli.engines.base import Block, Context, Ending, Interrupted, Snapshot, divergence_note
+from tiltcli.engines.checkpoint import Checkpoint
+from tiltcli.engines.devices import open_device
+from tiltcli.engines.training import Row, Training, sound
 from tiltcli.records import Outcome
-from tiltcli.schedule import Schedule
 from tiltcli.spec import Job
 
 BLOCK_SECONDS = 0.5
@@ -39,195 +23,89 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
     """Train a job; see `tiltcli.engines.base.Engine`.
 
     Raises:
-        Interrupted: when `context.stop()` became true.
+        Interrupted: when `context.stop()` became true; a checkpoint was saved, if one is kept.
 
     """
-    run = _Training(job, data)
-    rows: list[tuple[Any, ...]] = []
-    flushed, updates = time.perf_counter(), 0
-    epochs, every = int(job["train.epochs"]), int(job["train.log_every"])
-    outcome, note, ended = Outcome.COMPLETED, "", epochs
+    run = Training(job, data, open_device(context.device), context.stop)
+    checkpoint = Checkpoint(context.checkpoint, job.id, context.checkpoint_seconds)
+    metrics = _Metrics(keep=context.checkpoint is not None)
+    earlier = checkpoint.restore(run)
+    if earlier is not None:
+        yield metrics.resume(earlier.metrics)
+    every = int(job["train.log_every"])
+    outcome, note = Outcome.COMPLETED, ""
     probed = frozenset(context.snapshots)
-    for epoch in range(epochs + 1):
-        if context.stop():
-            raise Interrupted
-        logged = epoch % every == 0 or epoch == epochs
-        snapshot = run.snapshot(epoch) if epoch in probed else None
-        row, worst = run.epoch(epoch, logged, final=epoch == epochs)
-        if not np.isfinite(worst) or worst > EXPLODED:
-            # The state that showed it is worth a row, logged epoch or not.
-            rows.append(row if row is not None else run.measure(epoch))
-            outcome, ended, note = Outcome.DIVERGED, epoch, divergence_note(epoch, worst)
-            break
-        if snapshot is not None:
-            yield snapshot
-        if row is not None:
-            rows.append(row)
-        updates += run.per_epoch if epoch < epochs else 0
-        if rows and (len(rows) >= BLOCK_ROWS or time.perf_counter() - flushed > BLOCK_SECONDS):
-            yield _block(rows, updates)
-            rows, flushed, updates = [], time.perf_counter(), 0
-    if rows:
-        yield _block(rows, updates)
-    test_loss, test_accuracy = run.evaluate(run.test)
-    yield Ending(outcome, ended, note, test_loss, test_accuracy, run.parameters)
+    try:
+        while True:
+            if checkpoint.due:
+                checkpoint.save(run, metrics.blocks())
+            epoch, step, last = run.epoch, run.step, run.done
+            logged = epoch % every == 0 or last
+            at_start = run.batch == 0
+            snapshot = run.snapshot() if at_start and epoch in probed else None
+            row, loss = run.advance(logged and at_start)
+            if row is not None:
+                metrics.rows.append(row)
+            metrics.updates += run.step - step
+            if not sound(loss):
+                if not logged:  # the state that showed it is worth a row all the same
+                    metrics.rows.append(run.measure())
+                outcome, note = Outcome.DIVERGED, divergence_note(epoch, loss)
+                break
+            if snapshot is not None:
+                yield snapshot
+            if last:
+                break
+            if metrics.due:
+                yield metrics.block()
+        if metrics.rows or metrics.updates:
+            yield metrics.block()
+        test_loss, test_accuracy = run.evaluate(run.test)
+    except Interrupted:
+        checkpoint.save(run, metrics.blocks())
+        yield metrics.block()  # for the count of updates
+        raise
+    before = 0.0 if earlier is None else earlier.seconds
+    tested = (test_loss, test_accuracy)
+    yield Ending(outcome, epoch, note, *tested, run.parameters, before, checkpoint.unsaved)
 
 
-class _Training:
-    """One job's network, optimiser and tensors."""
+class _Metrics:
+    """Rows that wait to be yielded, and those that were, if a checkpoint will want them."""
 
-    def __init__(self, job: Job, data: Dataset) -> None:
-        self.job = job
-        self.dtype = getattr(torch, job["train.dtype"])
-        self.base = str(job["loss.base"])
-        self.classes = data.classes
-        self.train, self.val, self.test = map(self._tensors, (data.train, data.val, data.test))
-        self.per_epoch = steps_per_epoch(job, len(data.train))
-        self.total_steps = self.per_epoch * int(job["train.epochs"])
-        self.schedule: Schedule | None = schedule_of(job, data.classes, self.total_steps)
-        parameters = initial_parameters(job, data.train.X.shape[1:], data.classes)
-        self.network = NETWORKS[job["model.kind"]](parameters, self.dtype)
-        self.parameters = sum(p.numel() for p in self.network.parameters())
-        self.optimizer = _optimizer(job, self.network)
+    def __init__(self, keep: bool) -> None:
+        self.rows: list[Row] = []
+        self.updates = 0
+        self._keep = keep
+        self._past: list[Block] = []
+        self._yielded = time.monotonic()
 
-    def _tensors(self, part: Part | None) -> tuple[Tensor, Tensor] | None:
-        if part is None:
-            return None
-        return torch.from_numpy(part.X).to(self.dtype), torch.from_numpy(part.y)
+    @property
+    def due(self) -> bool:
+        """Whether it is time for a block, of metrics or only of news."""
+        return len(self.rows) >= BLOCK_ROWS or time.monotonic() - self._yielded > BLOCK_SECONDS
 
-    def epoch(self, epoch: int, logged: bool, final: bool) -> tuple[tuple[Any, ...] | None, float]:
-        """Measure if logged, then make the epoch's updates; return the row and the worst loss."""
-        if self.job["train.batch_size"] == "full":
-            return self._full(epoch, logged, final)
-        row = self.measure(epoch) if logged else None
-        worst = float(row[2]) if row else 0.0
-        if not final and np.isfinite(worst) and worst <= EXPLODED:
-            worst = max(worst, self._batches(epoch), key=lambda x: np.inf if np.isnan(x) else x)
-        return row, worst
+    def resume(self, block: Block) -> Block:
+        """Begin with the metrics of an earlier run."""
+        self._past.append(block)
+        return block
 
-    def _full(self, epoch: int, logged: bool, final: bool) -> tuple[tuple[Any, ...] | None, float]:
-        """One forward pass gives the metrics and the gradient."""
-        assert self.train is not None
-        X, y = self.train
-        logits = self.network(X)
-        each = sample_losses(self.base, logits, y)
-        loss = float(each.detach().mean())
-        gamma, rate = self._at(epoch)
-        weighted = (each * gamma[y]).mean()
-        row = None
-        if logged:
-            right = int((logits.detach().argmax(dim=1) == y).sum())
-            row = (
-                epoch,
-                epoch,
-                loss,
-                float(weighted.detach()),
-                right / len(y),
-                *self.evaluate(self.val),
-                rate,
-            )
-        if not final and np.isfinite(loss) and loss <= EXPLODED:
-            self._update(weighted, rate)
-        return row, loss
+    def block(self) -> Block:
+        """Take the waiting rows."""
+        made = _block(self.rows, self.updates)
+        if self._keep and self.rows:
+            self._past.append(made)
+        self.rows, self.updates, self._yielded = [], 0, time.monotonic()
+        return made
 
-    def _batches(self, epoch: int) -> float:
-        """Make one pass in batches; the order depends on the seed and the epoch alone."""
-        assert self.train is not None
-        X, y = self.train
-        size = min(int(self.job["train.batch_size"]), len(y))
-        seed = [int(self.job["train.seed"]), epoch]
-        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(y)))
-        worst = 0.0
-        for number, batch in enumerate(torch.split(order, size)):
-            gamma, rate = self._at(epoch * self.per_epoch + number)
-            each = sample_losses(self.base, self.network(X[batch]), y[batch])
-            loss = float(each.detach().mean())
-            if not np.isfinite(loss) or loss > EXPLODED:
-                return loss
-            worst = max(worst, loss)
-            self._update((each * gamma[y[batch]]).mean(), rate)
-        return worst
-
-    def snapshot(self, epoch: int) -> Snapshot:
-        """Copy of the present weights."""
-        step = epoch * self.per_epoch
-        steps = np.array([step], dtype=np.int64)
-        flat = torch.cat([p.detach().flatten().double() for p in self.network.parameters()])
-        gamma = class_weights(self.schedule, steps, self.classes)[0]
-        rate = float(learning_rates(self.job, steps, self.total_steps)[0])
-        return Snapshot(epoch, step, rate, gamma, flat.numpy())
-
-    def _at(self, step: int) -> tuple[Tensor, float]:
-        steps = np.array([step], dtype=np.int64)
-        gamma = class_weights(self.schedule, steps, self.classes)[0]
-        rate = float(learning_rates(self.job, steps, self.total_steps)[0])
-        return torch.from_numpy(gamma).to(self.dtype), rate
-
-    def _update(self, loss: Tensor, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-
-    @torch.no_grad()
-    def measure(self, epoch: int) -> tuple[Any, ...]:
-        """Row of metrics of the present state."""
-        assert self.train is not None
-        X, y = self.train
-        step = epoch * self.per_epoch
-        gamma, rate = self._at(step)
-        logits = self.network(X)
-        each = sample_losses(self.base, logits, y)
-        right = int((logits.argmax(dim=1) == y).sum())
-        return (
-            epoch,
-            step,
-            float(each.mean()),
-            float((each * gamma[y]).mean()),
-            right / len(y),
-            *self.evaluate(self.val),
-            rate,
-        )
-
-    @torch.no_grad()
-    def evaluate(self, part: tuple[Tensor, Tensor] | None) -> tuple[float, float]:
-        """Static loss and accuracy on a part; NaN without one."""
-        if part is None:
-            return float("nan"), float("nan")
-        X, y = part
-        logits = self.network(X)
-        right = int((logits.argmax(dim=1) == y).sum())
-        return float(sample_losses(self.base, logits, y).mean()), right / len(y)
+    def blocks(self) -> list[Block]:
+        """All rows so far."""
+        return [*self._past, _block(self.rows, 0)]
 
 
-def _optimizer(job: Job, network: torch.nn.Module) -> torch.optim.Optimizer:
-    parameters, rate = list(network.parameters()), float(job["train.lr"])
-    decay = float(job["train.weight_decay"])
-    if job["train.optimizer"] == "adam":
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
-    if job["train.optimizer"] == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.SGD(
-        parameters,
-        lr=rate,
-        momentum=float(job["train.momentum"]),
-        nesterov=bool(job.get("train.nesterov", False)),
-        weight_decay=decay,
-    )
-
-
-def _block(rows: list[tuple[Any, ...]], updates: int) -> Block:
-    values = np.array(rows, dtype=np.float64).T
-    steps = [np.array([row[i] for row in rows], dtype=np.int64) for i in (0, 1)]
-    return Block(
-        epoch=steps[0],
-        step=steps[1],
-        train_loss=values[2],
-        dynamical_loss=values[3],
-        train_accuracy=values[4],
-        val_loss=values[5],
-        val_accuracy=values[6],
-        lr=values[7],
-        updates=updates,
-    )
+def _block(rows: Sequence[Row], updates: int) -> Block:
+    columns = {
+        name: np.array([row[i] for row in rows], np.int64 if name in ("epoch", "step") else float)
+        for i, name in enumerate(Row._fields)
+    }
+    return Block(**columns, updates=updates)

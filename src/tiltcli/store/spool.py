@@ -102,12 +102,16 @@ class MetricsSpool:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that ended: its row of the jobs table, its metrics, and its rows of probes."""
+    """A job that ended: its row of the jobs table, its metrics, and its rows of probes.
+
+    `unsaved` says why its checkpoint could not be saved, if so.
+    """
 
     row: Mapping[str, Any]
     metrics: list[Block] | Path
     rows: int
     probes: Sequence[Mapping[str, Any]] = ()
+    unsaved: str = ""
 
 
 def metrics_table(jobs: Sequence[tuple[str, Sequence[Block]]]) -> pa.Table:
