@@ -81,6 +81,26 @@ def test_probing_changes_no_training(tmp_path, engine):
     assert np.isfinite(numbers).all().all()
 
 
+def test_pictures_are_probed_too(tmp_path):
+    grid = {
+        "data": {"kind": "digits"},
+        "model": {"kind": "myrtle5", "width": 1},
+        "loss": {"amplitude": 3, "period": 5},
+        "train": {"epochs": 3, "lr": 0.02, "batch_size": 256, "momentum": 0.9},
+    }
+    probe = {"every": 2, "ntk_points": 20}
+    with_probes = run(tmp_path, "with", workers=1, probe=probe, **grid)
+    without = run(tmp_path, "without", workers=1, probe=None, **grid)
+    pd.testing.assert_frame_equal(with_probes.metrics, without.metrics)
+    probes = with_probes.probes
+    assert probes["epoch"].tolist() == [0, 2]
+    assert probes["step"].tolist() == [0, 2 * 5]
+    assert probes.notna().all().all()
+    assert (probes["hessian_max"] >= probes["hessian_second"]).all()
+    assert (probes["ntk_max_full"] <= 10 * probes["ntk_max"] * (1 + 1e-9)).all()
+    assert (probes["hessian_trace_error"] > 0).all()
+
+
 def test_the_last_epoch_is_probed_where_it_is_a_multiple(tmp_path):
     probes = run(tmp_path, model={"width": 4}, probe={"every": 50}).probes
     assert set(probes["epoch"]) == {0, 50, 100}

@@ -113,6 +113,15 @@ def orthogonalise(basis: Any, count: Any, w: Any) -> float:
     return math.sqrt(length)
 
 
+@_compiled
+def inner(a: Any, b: Any) -> float:
+    """Inner product, in the same order whatever the number of cores."""
+    total = 0.0
+    for j in range(a.size):
+        total += a[j] * b[j]
+    return total
+
+
 @dataclass
 class Krylov:
     """Orthonormal rows q_0 … q_{k−1} and the tridiagonal matrix T = Q A Qᵀ.
@@ -187,7 +196,7 @@ def extreme_eigenvalues(
             krylov.extend()
         krylov.basis[count - 1] = direction
         w = product(krylov.basis[count - 1])
-        along = float(krylov.basis[count - 1] @ w)
+        along = inner(krylov.basis[count - 1], w)
         if not math.isfinite(along):
             break
         length = orthogonalise(krylov.basis, count, w)

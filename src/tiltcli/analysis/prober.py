@@ -75,6 +75,10 @@ def curvature_of(job: Job, data: Dataset, points: npt.NDArray[np.int64]) -> Curv
         points: training points of the tangent kernel.
 
     """
+    if job["model.kind"] != "mlp":
+        from tiltcli.analysis.autograd import AutogradCurvature
+
+        return AutogradCurvature.of(job, data, points)
     from tiltcli.analysis.compiled import CompiledCurvature
 
     return CompiledCurvature(data, int(job["model.width"]), str(job["loss.base"]), points)
