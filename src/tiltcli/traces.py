@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,16 +54,8 @@ class Trace:
 
     @property
     def bound(self) -> float | None:
-        """Curvature above which gradient descent is unstable; None where theory has no number.
-
-        2/η for plain gradient descent, 2 (1 + β)/η with momentum β (heavy ball, Polyak 1964).
-        """
-        job = self.job
-        if job["train.optimizer"] != "sgd" or job.get("train.nesterov"):
-            return None
-        if job.get("train.lr_schedule") or job["train.weight_decay"]:
-            return None
-        return 2 * (1 + float(job["train.momentum"])) / self.lr
+        """Curvature above which gradient descent is unstable; see `bound_of`."""
+        return bound_of(self.job.settings)
 
     @property
     def curvature(self) -> Curvature | None:
@@ -118,6 +112,22 @@ class Trace:
 
         """
         return instabilities(self.step_losses(), self.schedule, self.curvature, thresholds)
+
+
+def bound_of(settings: Mapping[str, Any]) -> float | None:
+    """Curvature above which gradient descent is unstable; None where theory has no number.
+
+    2/η for plain gradient descent, 2 (1 + β)/η with momentum β (heavy ball, Polyak 1964).
+
+    Args:
+        settings: of a job; what does not apply may be missing or None.
+
+    """
+    if settings["train.optimizer"] != "sgd" or settings.get("train.nesterov"):
+        return None
+    if settings.get("train.lr_schedule") or settings["train.weight_decay"]:
+        return None
+    return 2 * (1 + float(settings["train.momentum"])) / float(settings["train.lr"])
 
 
 def pick(folder: Path, tables: Tables, *, dynamical: bool) -> Job:

@@ -52,7 +52,7 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
     whole = (int(steps.min()), int(steps.max()))
     found = one.instabilities() if one.why_not_single_steps() is None else []
     if zoom is None and found and not look.narrow:
-        zoom = _richest(found, whole)
+        zoom = window_around(richest(found, whole)[0], whole)
     windows = [whole] + ([zoom] if zoom else [])
     panels = _panels(one)
     with style(look):
@@ -87,12 +87,20 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
     return figure
 
 
-def _richest(found: Sequence[Instability], whole: Window) -> Window:
-    """The instability with the longest cascade, and some steps before and after it."""
-    best = max(found, key=lambda one: (len(one.cascade.periods), (one.end or whole[1]) - one.onset))
-    end = best.end or whole[1]
-    around = max(40, (end - best.onset) // 8)
-    return max(whole[0], best.onset - around), min(whole[1], end + around)
+def richest(found: Sequence[Instability], whole: Window) -> list[Instability]:
+    """Sort instabilities: those with the longest cascades first, of equals the longest."""
+    return sorted(
+        found,
+        key=lambda one: (len(one.cascade.periods), (one.end or whole[1]) - one.onset),
+        reverse=True,
+    )
+
+
+def window_around(one: Instability, whole: Window) -> Window:
+    """First and last step of a picture of an instability, with some steps before and after it."""
+    end = one.end or whole[1]
+    around = max(40, (end - one.onset) // 8)
+    return max(whole[0], one.onset - around), min(whole[1], end + around)
 
 
 def _mark(panel: Axes, found: Sequence[Instability], window: Window, look: Look) -> None:

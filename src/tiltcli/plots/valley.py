@@ -55,13 +55,22 @@ class Valleys:
     frozen: Sequence[Slice]
 
 
-def valleys_of(one: Trace, engine: str, direction: str = "hessian") -> Valleys:
+def valleys_of(
+    one: Trace,
+    engine: str,
+    direction: str = "hessian",
+    *,
+    most: int = MOST_PULSES,
+    phases: int = PHASES,
+) -> Valleys:
     """Train a job's first pulses again and look at its valley on the way.
 
     Args:
         one: a dynamical job.
         engine: the engine that trained it.
         direction: see `tiltcli.analysis.slices.DIRECTIONS`.
+        most: pulses to look at, from the first on; the shapes are those of the second.
+        phases: steps of each at which to look.
 
     Raises:
         UserError: if the loss does not oscillate in full pulses of single steps, or the network
@@ -76,12 +85,12 @@ def valleys_of(one: Trace, engine: str, direction: str = "hessian") -> Valleys:
             'step: it needs loss.kind = "dynamical" and train.batch_size = "full"'
         )
     settled = last if schedule.settled_from is None else min(schedule.settled_from, last)
-    pulses = min(settled // schedule.pulse, MOST_PULSES)
+    pulses = min(settled // schedule.pulse, most)
     if pulses == 0 or schedule.period < 2:
         raise UserError(f"job {one.job.id}: not one pulse of the loss lies within its training")
     data = dataset_of(one.job)
     begins = [k * schedule.pulse for k in range(pulses)]
-    steps = [phase_steps(begin, schedule.period, PHASES, last) for begin in begins]
+    steps = [phase_steps(begin, schedule.period, phases, last) for begin in begins]
     epochs = sorted({step for some in steps for step in some})
     snapshots = weights_at(one.job, data, epochs, engine)
     slicer = Slicer(one.job, data, direction)

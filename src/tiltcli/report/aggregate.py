@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tiltcli.comparison import FITTED, OVER, REPLICATES, UNDER, UNKNOWN
@@ -12,6 +14,7 @@ from tiltcli.records import Outcome
 from tiltcli.spec.settings import PATHS
 from tiltcli.statistics import half_width
 from tiltcli.tables import plain
+from tiltcli.traces import bound_of
 
 CELL = ("model.width", "loss.amplitude", "loss.period")
 _APART = {*CELL, *REPLICATES, *PATHS, "loss.kind"}
@@ -24,10 +27,10 @@ class Cells:
     Attributes:
         rows: one row per cell, in the order of the settings: `static` (flag), `outer` and `view`
             (numbers), width, amplitude, period, rest, shape, jobs, diverged, failed, parameters,
-            train_samples, lr; for each metric `<metric>:mean`, `:low`, `:high` (95% interval of
-            the mean over the completed jobs), `:n`; and for dynamical cells the same of the
-            differences to static, paired by seed, as `<metric>:change`, `:change_low`,
-            `:change_high`, `:pairs`.
+            train_samples, bound (of λ_max, NaN where theory has none); for each metric
+            `<metric>:mean`, `:low`, `:high` (95% interval of the mean over the
+            completed jobs), `:n`; and for dynamical cells the same of the differences to
+            static, paired by seed, as `<metric>:change`, `:change_low`, `:change_high`, `:pairs`.
         views: what tells one phase diagram from another (settings beside width, amplitude and
             period that vary), as text; one empty text where nothing does.
         outer_of: for each view, the number of its settings outside the loss: the static cells with
@@ -78,7 +81,7 @@ def gather(jobs: pd.DataFrame, metrics: Sequence[str]) -> Cells:
             "period": first["loss.period"].astype(float),
             "rest": first["loss.rest"].astype(float),
             "shape": first["loss.shape"],
-            "lr": first["train.lr"],
+            "bound": _bounds(first),
             "parameters": keyed.groupby("cell")["parameters"].max(),
             "train_samples": keyed.groupby("cell")["train_samples"].max(),
             "jobs": keyed.groupby("cell").size(),
@@ -101,6 +104,23 @@ def gather(jobs: pd.DataFrame, metrics: Sequence[str]) -> Cells:
     )
     outers = tuple(int(n) for n in one_each["outer"])
     return Cells(rows, views, outers, number.set_axis(jobs["job"]), tuple(metrics))
+
+
+_STEPPING = ("optimizer", "nesterov", "lr_schedule", "weight_decay", "momentum", "lr")
+
+
+def _bounds(first: pd.DataFrame) -> list[float]:
+    """Bound of λ_max of each cell, from a job of it."""
+    names = [f"train.{name}" for name in _STEPPING]
+    known: dict[Any, float] = {}
+    bounds = []
+    for values in first[names].itertuples(index=False, name=None):
+        sound = tuple(None if pd.isna(value) else value for value in values)
+        if sound not in known:
+            found = bound_of(dict(zip(names, sound, strict=True)))
+            known[sound] = np.nan if found is None else found
+        bounds.append(known[sound])
+    return bounds
 
 
 def _numbered(jobs: pd.DataFrame, keys: list[str]) -> pd.Series[int]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from tiltcli.cells import judge as judge_of
 from tiltcli.report.aggregate import Cells, best_of, gather, regime_of
+from tiltcli.report.instabilities import Watched, enlarged
 from tiltcli.report.listing import job_table
 from tiltcli.report.load import Run
 from tiltcli.report.pack import floats, shares
@@ -24,12 +25,13 @@ _CURVES = {"train_accuracy": True, "val_accuracy": True, "train_loss": False}
 _PROBES = ("hessian_max", "hessian_max_static", "ntk_max")
 
 
-def run_data(run: Run, runs: int) -> dict[str, Any]:
-    """Everything a page shows of a run but its texts.
+def run_data(run: Run, runs: int, watched: Sequence[Watched]) -> dict[str, Any]:
+    """Everything a page shows of a run but its texts and its valley.
 
     Args:
         run: the run.
         runs: number of runs on the page.
+        watched: its trainings whose every step was logged.
 
     """
     tables = run.tables
@@ -40,6 +42,8 @@ def run_data(run: Run, runs: int) -> dict[str, Any]:
     static = cells.rows.index[cells.rows["static"]].tolist()
     best = [one["best"] for one in widths if one["best"] is not None]
     budget = CURVES_BYTES / runs
+    one = single(run)
+    own = next((w.found for w in watched if one is not None and w.trace.job == one.job), [])
     return {
         "metrics": metrics,
         "judge": judge,
@@ -50,7 +54,9 @@ def run_data(run: Run, runs: int) -> dict[str, Any]:
         "curves": _blocks(run, cells, [*static, *best], budget),
         "probes": _probes(run, cells, [*static, *best], budget / 4),
         "weights": weights(run, cells.rows, best),
-        "trace": None if (one := single(run)) is None else panels(one),
+        "trace": None if one is None else panels(one, found=own),
+        "zooms": enlarged(watched),
+        "onsets": _onsets(cells, watched),
         "jobs": job_table(run, max(MOST_ROWS // runs, 300)),
     }
 
@@ -82,7 +88,7 @@ def _cells(cells: Cells) -> dict[str, Any]:
         for name in ("outer", "view", "width", "period", "jobs", "diverged", "failed")
     }
     page["static"] = rows["static"].astype(int).tolist()
-    for name in ("amplitude", "lr"):
+    for name in ("amplitude", "bound"):
         page[name] = [None if pd.isna(value) else float(value) for value in rows[name]]
     page["stats"] = {
         metric: {
@@ -115,9 +121,23 @@ def _probes(run: Run, cells: Cells, first: Sequence[int], budget: float) -> list
     there = [name for name in _PROBES if name in probes and probes[name].notna().any()]
     if not there:
         return []
+    # On a 2-cycle λ_max is on a higher and a lower branch by turns: of two in a row the higher.
+    values = probes[there].to_numpy(float, copy=True)
+    if "hessian_max" in there:
+        same = np.append(False, probes["job"].to_numpy()[1:] == probes["job"].to_numpy()[:-1])
+        column = values[:, there.index("hessian_max")]
+        column[1:] = np.where(same[1:], np.fmax(column[1:], column[:-1].copy()), column[1:])
     # A cell's curvature swings over decades: the mean is of its logarithm.
     logs = probes[["job", "epoch"]].copy()
-    for name in there:
-        values = probes[name].to_numpy(float)
-        logs[name] = np.log10(np.where(values > 0, values, np.nan))
-    return curves(run.tables.jobs, logs, dict.fromkeys(there, False), cells, first, budget)
+    logs[there] = np.log(np.where(values > 0, values, np.nan))
+    columns = dict.fromkeys(there, False)
+    return curves(run.tables.jobs, logs, columns, cells, first, budget, back=np.exp)
+
+
+def _onsets(cells: Cells, watched: Sequence[Watched]) -> dict[str, list[int]]:
+    """Epochs at which instabilities begin, of all trainings of a cell; by cell."""
+    found: dict[str, list[int]] = {}
+    for one in watched:
+        steps = [each.onset for each in one.found]
+        found.setdefault(str(cells.of_job[one.trace.job.id]), []).extend(steps)
+    return {cell: sorted(steps) for cell, steps in found.items() if steps}

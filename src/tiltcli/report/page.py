@@ -13,13 +13,16 @@ from tiltcli.records import UserError
 from tiltcli.report import parts
 from tiltcli.report.citing import citations
 from tiltcli.report.data import run_data
+from tiltcli.report.instabilities import HEADER, MOST_ROWS, Watched, listed, summed_up, watch
 from tiltcli.report.load import Run
 from tiltcli.report.origin import about, where_chosen
 from tiltcli.report.pack import json_text
-from tiltcli.report.parts import text
+from tiltcli.report.parts import signed, text
+from tiltcli.report.single import single
+from tiltcli.report.valley import valley
 from tiltcli.report.verdicts import judge
 
-SCRIPTS = ("base", "plots", "phase", "widths", "explorer", "trace", "jobs", "main")
+SCRIPTS = ("base", "plots", "phase", "widths", "explorer", "trace", "valley", "jobs", "main")
 
 TITLE = "Static against dynamical loss"
 
@@ -77,7 +80,8 @@ def _digest(script: str) -> str:
 
 
 def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
-    data = run_data(run, len(runs))
+    watched = watch(run)
+    data = run_data(run, len(runs), watched)
     cells = len(data["cells"]["static"])
     lines = [
         f'<section class="run" id="{key}" data-name="{text(run.name)}">',
@@ -102,6 +106,11 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
             f"<h3>One training, step by step</h3><p>{text(data['trace']['about'])}</p>"
             '<div data-part="trace"></div>'
         )
+    if run.probed or watched:
+        lines.append(_instabilities(run, watched))
+        data["valley"], said = _valley(run)
+        lines.append("<h3>The valley through a pulse</h3>" if data["valley"] else "")
+        lines.append(f'<p>{text(said)}</p><div data-part="valley"></div>')
     lines.append('<h3>Jobs</h3><div data-part="jobs"></div>')
     lines.append(f'<script type="application/json">{json_text(data)}</script></section>')
     return "\n".join(lines)
@@ -130,6 +139,35 @@ def _origin(run: Run, runs: Sequence[Run], data: dict[str, Any]) -> str:
         "seeds: flattered by the choice, which fresh seeds must confirm "
         f"(<code>tiltcli confirm {text(run.name)}</code>).</p>"
     )
+
+
+def _instabilities(run: Run, watched: Sequence[Watched]) -> str:
+    """Say what was found, list it, and leave room for the picture of the richest."""
+    rows = listed(watched)
+    lines = [f"<h3>Instabilities</h3><p>{text(summed_up(run, watched))}</p>"]
+    if rows:
+        lines.append('<div data-part="zooms"></div>')
+        cells = [[signed(cell) if i else text(cell) for i, cell in enumerate(r)] for r in rows]
+        table = parts.table("Instabilities", [text(h) for h in HEADER], cells[:MOST_ROWS])
+        more = ""
+        if len(rows) > MOST_ROWS:
+            more = (
+                f'<p class="note">The first {MOST_ROWS} of {len(rows)}: <code>tiltcli '
+                f"instabilities {text(run.name)}</code> has them all.</p>"
+            )
+        lines.append(
+            "<details><summary>When each begins and ends, how curved the loss is there, and what "
+            f'periods are seen</summary>{more}{table}<p class="note">Steps: onset; t, since its '
+            "pulse began; crossing, at which λ_max climbs through its bound (2/η in plain gradient "
+            "descent), of all the nearest; end. Γ: weight of the class that is emphasised."
+            "</p></details>"
+        )
+    return "".join(lines)
+
+
+def _valley(run: Run) -> tuple[dict[str, Any] | None, str]:
+    one = single(run) if run.probed else None
+    return (None, "") if one is None else valley(run, one)
 
 
 def _comparison(run: Run, judge: str) -> str:

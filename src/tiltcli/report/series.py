@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from tiltcli.report.aggregate import Cells
 from tiltcli.report.pack import FLOAT_BYTES, SHARE_BYTES, floats, shares
 from tiltcli.statistics import half_width
 
+Array = npt.NDArray[np.float64]
+
 FEWEST_POINTS, MOST_POINTS = 12, 120
 
 
@@ -24,6 +26,7 @@ def curves(
     cells: Cells,
     first: Sequence[int],
     budget: float,
+    back: Callable[[Array], Array] = np.asarray,
 ) -> list[dict[str, Any]]:
     """Average the rows of a table over the completed jobs of each cell.
 
@@ -38,6 +41,8 @@ def curves(
         cells: of the run.
         first: cells that must be there; the others follow in their order.
         budget: bytes.
+        back: what is done to means and intervals in the end, such as to take exponentials where
+            the table holds logarithms.
 
     Returns:
         a block per number of settings outside the loss: `outer`, `epochs` kept, `logged` (how many
@@ -62,7 +67,7 @@ def curves(
         if inside.any():
             rows = table.loc[inside]
             blocks.append(
-                {"outer": int(outer), **_block(rows, cell[inside], kept, columns, points)}
+                {"outer": int(outer), **_block(rows, cell[inside], kept, columns, points, back)}
             )
     return blocks
 
@@ -73,6 +78,7 @@ def _block(
     kept: npt.NDArray[np.int64],
     columns: Mapping[str, bool],
     points: int,
+    back: Callable[[Array], Array],
 ) -> dict[str, Any]:
     logged = np.unique(rows["epoch"].to_numpy(np.int64))
     chosen = np.unique(
@@ -89,9 +95,9 @@ def _block(
         values = rows[name].to_numpy(float)[hit]
         mean, half = _mean(values, place, size)
         pack = shares if share else floats
-        packed[name] = {"mean": pack(mean)}
+        packed[name] = {"mean": pack(back(mean))}
         if not np.isnan(half).all():
-            packed[name] |= {"low": pack(mean - half), "high": pack(mean + half)}
+            packed[name] |= {"low": pack(back(mean - half)), "high": pack(back(mean + half))}
     return {
         "epochs": epochs.tolist(),
         "logged": len(logged),
@@ -100,9 +106,7 @@ def _block(
     }
 
 
-def _mean(
-    values: npt.NDArray[np.float64], place: npt.NDArray[np.int64], size: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _mean(values: Array, place: npt.NDArray[np.int64], size: int) -> tuple[Array, Array]:
     """Mean and half the 95% interval of the values that share a place."""
     sound = ~np.isnan(values)
     values, place = values[sound], place[sound]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiltcli.analysis.pulses import Instability
 from tiltcli.plots.style import thin
 from tiltcli.records import UserError
 from tiltcli.report.load import Run
@@ -44,60 +46,79 @@ def single(run: Run) -> Trace | None:
         return None
 
 
-def panels(one: Trace, window: tuple[int, int] | None = None) -> dict[str, Any]:
+def panels(
+    one: Trace,
+    window: tuple[int, int] | None = None,
+    found: Sequence[Instability] = (),
+    *,
+    enlarged: bool = False,
+) -> dict[str, Any]:
     """Panels of a training over a common step axis.
 
     Args:
         one: the training.
         window: first and last step; None for all.
+        found: instabilities to shade.
+        enlarged: only what shows an instability (losses, change, curvature), and as points: a line
+            through a 2-cycle is a filled band.
 
     Returns:
-        `about` (which training it is), `from`, `to`, and `panels`, each with `id`, `title`, `log`
-        (whether the axis is), and `series` (name, colour number, and packed `x` and `y`).
+        `about` (which training it is), `from`, `to`, `shaded` (first and last steps), and `panels`,
+        each with `id`, `title`, `log` (whether the axis is), and `series`: name, colour number,
+        packed `x` and `y`, `points` (whether it is drawn as points) and `dash`.
 
     """
     step = one.metrics["step"]
     first, last = window or (int(step.min()), int(step.max()))
-    inside = step.between(first, last)
-    metrics = one.metrics[inside]
-    found = []
+    metrics = one.metrics[step.between(first, last)]
+    all_panels = []
+    if one.schedule is not None and not enlarged:
+        all_panels.append(_gammas(one, one.schedule, first, last))
+    losses = [_series("static loss L", 1, metrics, "train_loss", points=enlarged)]
     if one.schedule is not None:
-        found.append(_gammas(one.schedule, first, last))
-    losses = [_series("static loss L", 1, metrics, "train_loss")]
-    if one.schedule is not None:
-        losses.insert(0, _series("F, with Γ(t)", 0, metrics, "dynamical_loss"))
-    found.append(_panel("loss", "loss (nat)", losses, log=True))
+        losses.insert(0, _series("F, with Γ(t)", 0, metrics, "dynamical_loss", points=enlarged))
+    all_panels.append(_panel("loss", "loss (nat)", losses, log=True))
     if len(metrics) > 2 and (metrics["step"].diff().dropna() == 1).all():
         change = metrics.assign(change=metrics["dynamical_loss"].diff()).iloc[1:]
-        series = [_series("F(t) − F(t−1)", 0, change, "change")]
-        found.append(_panel("change", "F(t) − F(t−1) (nat)", series))
+        series = [_series("F(t) − F(t−1)", 0, change, "change", points=enlarged)]
+        all_panels.append(_panel("change", "F(t) − F(t−1) (nat)", series))
+    if not enlarged:
+        all_panels.append(_accuracies(metrics))
+    all_panels += _probed(one, first, last, enlarged=enlarged)
+    ends = [(each.onset, last if each.end is None else each.end) for each in found]
+    shaded = [[max(a, first), min(b, last)] for a, b in ends if a < last and b > first]
+    return {"about": one.title, "from": first, "to": last, "shaded": shaded, "panels": all_panels}
+
+
+def _accuracies(metrics: pd.DataFrame) -> dict[str, Any]:
     accuracies = [_series("training", 0, metrics, "train_accuracy")]
     if metrics["val_accuracy"].notna().any():
         accuracies.append(_series("validation", 1, metrics, "val_accuracy"))
-    found.append(_panel("accuracy", "accuracy", accuracies))
-    found += _probed(one, first, last)
-    return {"about": one.title, "from": first, "to": last, "panels": found}
+    return _panel("accuracy", "accuracy", accuracies)
 
 
-def _probed(one: Trace, first: int, last: int) -> list[dict[str, Any]]:
+def _probed(one: Trace, first: int, last: int, *, enlarged: bool) -> list[dict[str, Any]]:
     if one.probes.empty:
         return []
     probes = one.probes[one.probes["step"].between(first, last)]
     found = []
     series = [
-        _series(name, colour, probes, column)
+        _series(name, colour, probes, column, points=True)
         for name, colour, column in (
-            ("λ_max of F(·, t)", 0, "hessian_max"),
-            ("λ_max of the static loss", 2, "hessian_max_static"),
+            ("of F(·, t)", 0, "hessian_max"),
+            ("of the static loss", 2, "hessian_max_static"),
         )
         if column in probes and probes[column].notna().any()
     ]
     if series:
         if one.bound is not None:
-            series.append(_series("2/η", 1, probes.assign(edge=one.bound), "edge"))
+            name = "2/η" if one.job["train.momentum"] == 0 else "2(1+β)/η"
+            edge = floats([one.bound, one.bound])
+            line = {"name": name, "colour": 1, "x": floats([first, last]), "y": edge}
+            series.append({**line, "points": False, "dash": True})
         found.append(_panel("hessian", "Hessian λ_max", series, log=True))
-    if "ntk_max" in probes and probes["ntk_max"].notna().any():
-        series = [_series("NTK λ_max", 2, probes, "ntk_max")]
+    if not enlarged and "ntk_max" in probes and probes["ntk_max"].notna().any():
+        series = [_series("NTK λ_max", 2, probes, "ntk_max", points=True)]
         found.append(_panel("ntk", "NTK λ_max", series, log=True))
     return found
 
@@ -108,10 +129,13 @@ def _panel(
     return {"id": name, "title": title, "log": log, "series": series}
 
 
-def _series(name: str, colour: int, table: pd.DataFrame, column: str) -> dict[str, Any]:
+def _series(
+    name: str, colour: int, table: pd.DataFrame, column: str, *, points: bool = False
+) -> dict[str, Any]:
     values = table[column].to_numpy(float)
     kept = thin(values, STRETCHES)
-    return _packed(name, colour, table["step"].to_numpy()[kept], values[kept])
+    packed = _packed(name, colour, table["step"].to_numpy()[kept], values[kept])
+    return {**packed, "points": points, "dash": False}
 
 
 def _packed(
@@ -120,7 +144,7 @@ def _packed(
     return {"name": name, "colour": colour, "x": floats(x), "y": floats(y)}
 
 
-def _gammas(schedule: Schedule, first: int, last: int) -> dict[str, Any]:
+def _gammas(one: Trace, schedule: Schedule, first: int, last: int) -> dict[str, Any]:
     """Weights at the corners of every pulse; of too many pulses, at even distances."""
     pulses = np.arange(first // schedule.pulse, last // schedule.pulse + 1) * schedule.pulse
     corners = [0, schedule.period // 2, max(schedule.period - 1, 0), schedule.period]
@@ -134,5 +158,11 @@ def _gammas(schedule: Schedule, first: int, last: int) -> dict[str, Any]:
     steps = np.unique([first, last, *steps[(steps >= first) & (steps <= last)]])
     gammas = schedule.gamma(steps)
     shown = min(schedule.classes, MOST_CLASSES)
-    series = [_packed(f"class {i}", i, steps, gammas[:, i]) for i in range(shown)]
+    series = [_packed(_class(one.labels, i), i, steps, gammas[:, i]) for i in range(shown)]
     return _panel("gamma", "class weight Γ(t)", series)
+
+
+def _class(labels: Sequence[str], number: int) -> str:
+    """Name of a class for a legend: its own where it says more than its number."""
+    name = labels[number] if number < len(labels) else ""
+    return name[:24] if name and name != str(number) else f"class {number}"

@@ -32,6 +32,9 @@ const said = (name) => ({ train: "training", val: "validation" }[name.split("_")
   + " " + name.split("_").slice(1).join(" ");
 const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 
+/** Text for a figure, whose library would read tags. */
+const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
 /** A labelled select; options are [value, text]. */
 function choice(label, options, value, change) {
   const select = el("select", { onchange: () => change(select.value) },

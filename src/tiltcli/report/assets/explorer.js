@@ -1,6 +1,6 @@
 // One cell looked at: its learning curves beside static's, its curvature, its class weights.
 const CURVES = [["train_accuracy", "training accuracy"], ["val_accuracy", "validation accuracy"], ["train_loss", "static training loss (nat)"]];
-const PROBES = [["hessian_max", "log₁₀ λ_max of F(·, t)"], ["hessian_max_static", "log₁₀ λ_max of the static loss"], ["ntk_max", "log₁₀ NTK λ_max"]];
+const PROBES = [["hessian_max", "λ_max of F(·, t)"], ["hessian_max_static", "λ_max of the static loss"], ["ntk_max", "NTK λ_max"]];
 
 /** Mean, low and high of a cell in the block of curves that has it; null where it was left out. */
 function curveOf(blocks, cell, column) {
@@ -89,25 +89,29 @@ class Explorer {
         return `${text} of ${who} ends at ${short(+last?.toPrecision(4))}`;
       }).join(", ")).join("; ") + ".",
       height,
-      caption: edge ? "Geometric mean over the completed jobs; band: 95% interval of the mean of the logarithm. Dashed: 2/η." : "Mean over the completed jobs of a cell; band: 95% interval of the mean.",
+      caption: edge ? "Geometric mean over the completed jobs; band: its 95% interval. Of two probes of F in a row the higher counts: on a 2-cycle λ_max is on two branches by turns. Dashed: 2/η, where gradient descent becomes unstable (2(1+β)/η with momentum β)."
+        + (Object.keys(run.onsets).length ? " Ticks: onsets of instabilities of the dynamical jobs." : "") : "Mean over the completed jobs of a cell; band: 95% interval of the mean.",
       draw: (w, colours) => {
         const g = grid(there.length, w - 62), layout = { margin: { l: 50, r: 20, t: 46, b: 42 }, annotations: [], shapes: [],
           showlegend: true, legend: { orientation: "h", y: 1, yref: "container", x: 0, yanchor: "top" }, hovermode: "x unified" };
         const data = [];
         there.forEach(([name, text], i) => {
           const d = g.domain(i, height(w) - 88), x = axisName("x", i), y = axisName("y", i);
-          const logarithmic = name.endsWith("loss");
+          const logarithmic = edge || name.endsWith("loss");
           for (const [c, who] of sides()) {
             const found = curveOf(blocks, c, name);
             if (found) data.push(...band(found.x, found.mean, found.low, found.high, who === "static" ? colours.ink : colours.c0, who,
-              { xaxis: x, yaxis: y, legend: i === 0, log: logarithmic, write: logarithmic || edge ? short : fixed }));
+              { xaxis: x, yaxis: y, legend: i === 0, log: logarithmic, write: logarithmic ? short : fixed }));
           }
           layout[axisKey("x", i)] = { domain: d.x, anchor: y, title: { text: "epoch", standoff: 6 }, nticks: 5, zeroline: false };
-          layout[axisKey("y", i)] = { domain: d.y, anchor: x, type: logarithmic ? "log" : "linear", nticks: 6, zeroline: false, exponentformat: "power" };
+          const drawn = sides().flatMap(([c]) => { const found = curveOf(blocks, c, name); return found ? [...found.mean, ...(found.low ?? []), ...(found.high ?? [])] : []; });
+          layout[axisKey("y", i)] = { domain: d.y, anchor: x, nticks: 6, zeroline: false, ...(logarithmic ? logAxis(drawn) : {}) };
           layout.annotations.push({ text, xref: "paper", yref: "paper", x: d.x[0], y: d.y[1], xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 12.5 } });
-          const lr = run.cells.lr[state.cell];
-          if (edge && name.startsWith("hessian") && isNumber(lr))
-            layout.shapes.push({ type: "line", xref: `${x} domain`, yref: y, x0: 0, x1: 1, y0: log(2 / lr), y1: log(2 / lr), line: { color: colours.c1, width: 1.5, dash: "dash" } });
+          const bound = run.cells.bound[state.cell];
+          if (!edge || !name.startsWith("hessian")) return;
+          if (isNumber(bound)) layout.shapes.push({ type: "line", xref: `${x} domain`, yref: y, x0: 0, x1: 1, y0: bound, y1: bound, line: { color: colours.c1, width: 1.5, dash: "dash" } });
+          for (const epoch of (name === "hessian_max" && run.onsets[state.cell]) || [])
+            layout.shapes.push({ type: "line", xref: x, yref: `${y} domain`, x0: epoch, x1: epoch, y0: 0, y1: 0.06, line: { color: colours.c0, width: 1.5 } });
         });
         return { data, layout };
       },

@@ -77,6 +77,8 @@ function start(section) {
   if (host("widths")) new Widths(host("widths"), run, state);
   if (host("explorer")) new Explorer(host("explorer"), run, state);
   if (host("trace") && run.trace) new TracePlot(host("trace"), run.trace, "One training");
+  if (host("zooms") && run.zooms.length) new Zooms(host("zooms"), run.zooms);
+  if (host("valley") && run.valley) new ValleyPlot(host("valley"), run.valley);
   new Jobs(host("jobs"), run.jobs, section.dataset.name);
 }
 

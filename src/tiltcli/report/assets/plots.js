@@ -153,6 +153,17 @@ function band(x, mean, low, high, colour, name, more = {}) {
   return traces;
 }
 
+/** A logarithmic axis with plain numbers: 1, 2, 5 of each decade where there is room for them, else fewer. */
+function logAxis(values) {
+  const at = [...values].filter((v) => isNumber(v) && v > 0).map((v) => log(v));
+  if (!at.length) return { type: "log", nticks: 4 };
+  const low = at.reduce((a, b) => Math.min(a, b)), high = at.reduce((a, b) => Math.max(a, b)), span = high - low;
+  const leading = span < 0.35 ? [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9] : span < 2 ? [1, 2, 5] : span < 3.2 ? [1, 3] : [1];
+  const every = Math.ceil(span / 5), tickvals = [];
+  for (let k = Math.floor(low) - 1; k <= high + 1; k++) if (k % every === 0 || every < 2) for (const m of leading) tickvals.push(+`${m}e${k}`);
+  return { type: "log", tickmode: "array", tickvals, ticktext: tickvals.map((v) => (v >= 1e5 || v < 1e-3 ? v.toExponential().replace("e+", "e").replace("-", "−") : String(v))) };
+}
+
 const axisName = (letter, i) => letter + (i ? i + 1 : "");
 const axisKey = (letter, i) => `${letter}axis${i ? i + 1 : ""}`;
 
