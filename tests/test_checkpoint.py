@@ -195,7 +195,7 @@ def children(pid):
     return [int(line.split()[0]) for line in found.splitlines() if "spawn_main" in line]
 
 
-LONG = PICTURES.replace("epochs = 3", "epochs = 40\nseeds = 2") + "momentum = 0.9\n"
+LONG = PICTURES.replace("epochs = 3", "epochs = 16\nseeds = 2") + "momentum = 0.9\n"
 
 
 def wait_for(condition, process, seconds=120):
@@ -219,7 +219,7 @@ def uninterrupted(tmp_path_factory):
 SCRIPT = """
 import functools, sys
 from tiltcli import runner
-runner.run_sweep = functools.partial(runner.run_sweep, checkpoint_seconds=0.1)
+runner.run_sweep = functools.partial(runner.run_sweep, checkpoint_seconds=0.0)
 from tiltcli.cli import main
 main()
 """
