@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiltcli.data import dataset_of
+from tiltcli.data import Dataset, dataset_of
 from tiltcli.engines import Block, Context, Interrupted, load_engine
 from tiltcli.runner import total_steps
 from tiltcli.spec import Job
@@ -23,32 +23,51 @@ _MATTERS = (
 )
 
 
-def estimate_seconds(jobs: Sequence[Job], engines: Mapping[str, str], workers: int) -> float:
+def estimate_seconds(
+    jobs: Sequence[Job], engines: Mapping[str, str], workers: int, device: str = "auto"
+) -> float:
     """Estimate the wall time of jobs, seconds.
 
     Jobs that differ only in what costs nothing (amplitude, period, seed) share one trial.
+
+    Args:
+        jobs: what is to be trained.
+        engines: engine of each job, by id.
+        workers: jobs trained at once.
+        device: where torch trains.
+
     """
-    rates: dict[tuple[Any, ...], float] = {}
+    costs: dict[tuple[Any, ...], tuple[float, float]] = {}
     seconds = 0.0
     for job in jobs:
-        data = tuple(
-            str(v) for k, v in job.settings.items() if k.startswith("data.") and k != "data.seed"
-        )
-        key = (engines[job.id], *map(job.get, _MATTERS), data)
-        if key not in rates:
-            _trial(job, engines[job.id])  # compiles, fills caches
-            rates[key] = _trial(job, engines[job.id])
-        seconds += total_steps(job, len(dataset_of(job).train)) / rates[key]
+        names = (k for k in job.settings if k.startswith("data.") and k != "data.seed")
+        key = (engines[job.id], *map(job.get, _MATTERS), *(str(job[k]) for k in names))
+        data = dataset_of(job)
+        if key not in costs:
+            costs[key] = _costs(job, data, engines[job.id], device)
+        update, row = costs[key]
+        rows = int(job["train.epochs"]) // int(job["train.log_every"]) + 1
+        seconds += total_steps(job, len(data.train)) * update + rows * row
     return seconds / max(1, min(workers, len(jobs)))
 
 
-def _trial(job: Job, engine: str) -> float:
+def _costs(job: Job, data: Dataset, engine: str, device: str) -> tuple[float, float]:
+    """Seconds of an update, and those of a row of metrics that come on top."""
+    if engine == "torch":
+        from tiltcli.engines.trial import torch_costs
+
+        return torch_costs(job, data, device)
+    _trial(job, data, engine)  # compiles, fills caches
+    return 1 / _trial(job, data, engine), 0.0
+
+
+def _trial(job: Job, data: Dataset, engine: str) -> float:
     """Steps per second of a job, from a moment of its training."""
     started = time.perf_counter()
     steps = 0
     try:
         context = Context(lambda: time.perf_counter() - started > TRIAL_SECONDS)
-        for item in load_engine(engine)(job, dataset_of(job), context):
+        for item in load_engine(engine)(job, data, context):
             if isinstance(item, Block):
                 steps += item.updates
     except Interrupted:

@@ -18,7 +18,9 @@ from tiltcli.store.read import read_jobs
 SHOWN = 20
 
 
-def show(sweep: Sweep, results: Path, engine: str, workers: int | None) -> None:
+def show(
+    sweep: Sweep, results: Path, engine: str, workers: int | None, device: str = "auto"
+) -> None:
     """Print what a sweep would do; writes nothing."""
     engines = check(sweep, engine, fetch=False)
     workers = workers or cores()
@@ -37,7 +39,7 @@ def show(sweep: Sweep, results: Path, engine: str, workers: int | None) -> None:
         lines += [f"  to be fetched first: {download.described}" for download in downloads]
         lines.append("  estimated time: unknown until the data are here")
     else:
-        seconds = estimate_seconds(todo, engines, workers)
+        seconds = estimate_seconds(todo, engines, workers, device)
         lines.append(f"  estimated time: {clock(seconds)} on {workers} workers (measured just now)")
     varying = [key for key in sweep.axes if key != "train.seed"] + ["train.seed"]
     lines += [f"  {job.id}  {_describe(job, varying)}" for job in sweep.jobs[:SHOWN]]

@@ -98,7 +98,7 @@ def sweep(
     if dry_run:
         from tiltcli.cli.dry_run import show
 
-        show(spec, results, engine, workers)
+        show(spec, results, engine, workers, device)
         return
     from tiltcli.cli.progress import display
     from tiltcli.cli.signals import Stop
