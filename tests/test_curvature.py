@@ -3,46 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from torch.func import functional_call, jacrev
 
+from dense import dense
 from tiltcli.analysis.autograd import SIGNS, AutogradCurvature
 from tiltcli.analysis.compiled import CompiledCurvature
 from tiltcli.analysis.lanczos import extreme_eigenvalues
 from tiltcli.analysis.points import kernel_points
 from tiltcli.data import Dataset, Part
 from tiltcli.initial import MYRTLE5_POOLS, Weights
-from tiltcli.losses import sample_losses
 from tiltcli.models import Myrtle5, OneHiddenLayer
 
 HESSIAN = ["hessian_max", "hessian_second", "hessian_third", "hessian_min", "hessian_trace"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """As in the workers; many small products only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def dense(network, base, X, y, gamma):
-    """Hessian of F, and the full tangent kernel with classes innermost, both formed whole."""
-    names = [name for name, _ in network.named_parameters()]
-    shapes = [p.shape for p in network.parameters()]
-    theta = torch.cat([p.detach().flatten() for p in network.parameters()])
-
-    def logits(flat):
-        parts = torch.split(flat, [shape.numel() for shape in shapes])
-        parameters = {n: p.reshape(s) for n, p, s in zip(names, parts, shapes, strict=True)}
-        return functional_call(network, parameters, (torch.from_numpy(X),))
-
-    def loss(flat):
-        each = sample_losses(base, logits(flat), torch.from_numpy(y))
-        return (torch.from_numpy(gamma)[torch.from_numpy(y)] * each).mean()
-
-    J = jacrev(logits)(theta).numpy()
-    return theta.numpy(), jacrev(jacrev(loss))(theta).numpy(), J
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def assert_right(curvature, theta, gamma, H, J, *, exact=True):
