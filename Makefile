@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: reproduce quick test lint templates bench figures clean
+.PHONY: reproduce quick test lint templates docs bench figures clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml constraints.txt
@@ -55,6 +55,10 @@ lint: .venv/installed-dev
 # What `tiltcli new` writes: the shipped sweeps, as they are.
 templates:
 	cp sweeps/*.toml src/tiltcli/templates/
+
+# The section of README.md that says what every command's --help says.
+docs: .venv/installed
+	$(BIN)/python -m tiltcli.cli.reference README.md
 
 bench: .venv/installed-bench
 	PYTHONPATH=tests $(BIN)/python -m bench

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -72,6 +74,15 @@ def load_commands() -> None:
         schema,
         sweep,
     )
+
+    for command in app.registered_commands:
+        command.help = _flowing(command.help or inspect.getdoc(command.callback) or "")
+
+
+def _flowing(text: str) -> str:
+    """Join the lines of each paragraph, so that it fills whatever the terminal is wide."""
+    paragraphs = re.split(r"\n\s*\n", text)
+    return "\n\n".join(re.sub(r"\n(?!- )\s*", " ", one) for one in paragraphs)
 
 
 def main() -> None:

@@ -54,8 +54,8 @@ def probe(
 
     Example: [bold]tiltcli probe spiral-fig4 --every 25[/bold]
 
-    Without options the [probe] of the run's grid counts. A job whose training does not end as the
-    run holds it, to the last bit, gets no probes. What is there already is not made again.
+    Without options the probe table of the run's grid counts. A job whose training does not end as
+    the run holds it, to the last bit, gets no probes. What is there already is not made again.
     """
     from tiltcli.cli.progress import display
     from tiltcli.cli.signals import Stop
