@@ -6,6 +6,7 @@ import re
 import time
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from selenium.webdriver import ActionChains
@@ -17,10 +18,11 @@ import tiltcli
 from browser import chromium
 from helpers import GRID, tilt, write_grid
 from tiltcli.report.aggregate import best_of, gather, regime_of
-from tiltcli.report.load import load_run
+from tiltcli.report.load import CURVES, load_run
 from tiltcli.report.pack import json_text
 from tiltcli.report.series import curves
 from tiltcli.statistics import mean_interval
+from tiltcli.store.read import read
 
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'>"
 NAME = "<img src=x onerror=window.hacked=1>&amp;"
@@ -293,6 +295,14 @@ def test_cells_are_the_statistics_of_their_jobs(folder):
     best = cells.rows.loc[best_of(cells.rows, 0, 4, "val_accuracy")]
     assert best["amplitude"] == 3  # the cells at amplitude 10 lost jobs
     assert regime_of(cells.rows, 0, 4) == "underparameterised"
+
+
+def test_curves_alone_are_the_same_rows_without_the_other_columns(folder):
+    path = folder / "results" / "judged"
+    whole, lean = tiltcli.read(path).metrics, read(path, metrics=CURVES).metrics
+    assert set(lean) == {"job", "epoch", *CURVES}
+    lean = lean.astype({"job": str}).sort_values(["job", "epoch"], ignore_index=True)
+    pd.testing.assert_frame_equal(lean, whole[list(lean)].astype({"job": str}))
 
 
 def test_curves_keep_what_there_is_room_for(folder):

@@ -65,9 +65,10 @@ def _estimate(mean: float, deviation: float, n: int) -> Estimate:
 @lru_cache(maxsize=4096)
 def _t_quantile(freedom: int) -> float:
     """0.975 quantile of Student's t."""
-    from scipy.stats import t
+    # What scipy.stats.t.ppf calls, without the second that importing scipy.stats takes.
+    from scipy.special import stdtrit
 
-    return float(t.ppf(0.975, freedom))
+    return float(stdtrit(freedom, 0.975))
 
 
 def half_width(spread: npt.ArrayLike, n: npt.ArrayLike) -> npt.NDArray[np.float64]:

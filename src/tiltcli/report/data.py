@@ -12,7 +12,7 @@ from tiltcli.cells import judge as judge_of
 from tiltcli.report.aggregate import Cells, best_of, gather, regime_of
 from tiltcli.report.instabilities import Watched, enlarged
 from tiltcli.report.listing import job_table
-from tiltcli.report.load import Run
+from tiltcli.report.load import CURVES, Run
 from tiltcli.report.pack import floats, shares
 from tiltcli.report.series import curves
 from tiltcli.report.single import panels, single
@@ -21,7 +21,6 @@ from tiltcli.report.weights import weights
 CURVES_BYTES, MOST_ROWS = 6_000_000, 3000
 """What all runs of a page share: room for curves, and rows of job tables."""
 
-_CURVES = {"train_accuracy": True, "val_accuracy": True, "train_loss": False}
 _PROBES = ("hessian_max", "hessian_max_static", "ntk_max")
 
 
@@ -112,7 +111,7 @@ def _whole(value: Any) -> int | None:
 
 def _blocks(run: Run, cells: Cells, first: Sequence[int], budget: float) -> list[dict[str, Any]]:
     metrics = run.tables.metrics
-    columns = {name: share for name, share in _CURVES.items() if metrics[name].notna().any()}
+    columns = {name: name.endswith("accuracy") for name in CURVES if metrics[name].notna().any()}
     return curves(run.tables.jobs, metrics, columns, cells, first, budget)
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from tiltcli.analysis.pulses import Instability
 from tiltcli.plots.trace import richest, window_around
 from tiltcli.records import UserError
-from tiltcli.report.load import Run
+from tiltcli.report.load import Run, dense
 from tiltcli.report.single import panels
 from tiltcli.store.read import Tables
 from tiltcli.traces import Trace, jobs_of, trace_of
@@ -42,12 +41,6 @@ class Watched:
         return self.trace.title.partition(": ")[2]
 
 
-def dense(jobs: pd.DataFrame) -> pd.DataFrame:
-    """Jobs whose loss was kept at every single step, the dynamical ones first."""
-    kept = jobs[jobs["train.log_every"].eq(1) & jobs["train.batch_size"].eq("full")]
-    return kept.sort_values("loss.kind", kind="stable")
-
-
 def watch(run: Run) -> list[Watched]:
     """Look at a run's trainings step by step, at the first 40 of those that can be.
 
@@ -56,7 +49,8 @@ def watch(run: Run) -> list[Watched]:
 
     """
     tables = run.tables
-    ids = list(dense(tables.jobs)["job"].head(MOST_TRAININGS))
+    first = dense(tables.jobs).sort_values("loss.kind", kind="stable")  # dynamical before static
+    ids = list(first["job"].head(MOST_TRAININGS))
     if not ids:
         return []
     own = tables.metrics[tables.metrics["job"].isin(ids)]

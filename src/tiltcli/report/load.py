@@ -9,7 +9,10 @@ import pandas as pd
 
 from tiltcli.comparison import METRICS, Comparison, compare
 from tiltcli.records import UserError
-from tiltcli.store.read import Tables, find_run, read
+from tiltcli.store.read import Tables, find_run, read, read_jobs, read_probes
+
+CURVES = ("train_accuracy", "val_accuracy", "train_loss")
+"""Columns of the metrics table that are averaged over the jobs of a cell."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def load_run(run: str | Path, results: Path) -> Run:
 
     """
     folder = find_run(run, results)
-    tables = read(folder)
+    tables = read(folder, metrics=None if _stepwise(folder) else CURVES)
     if tables.jobs.empty:
         raise UserError(f"{tables.name}: no job has finished yet: there is nothing to report")
     dynamical = tables.jobs[tables.jobs["loss.kind"] == "dynamical"]
@@ -90,3 +93,17 @@ def load_run(run: str | Path, results: Path) -> Run:
     keys = ["model.width", "loss.amplitude", "loss.period"]
     cells = dynamical[keys].drop_duplicates()["model.width"].value_counts()
     return Run(folder, tables, int(cells.max()) if len(cells) else 0, static, dynamical)
+
+
+def _stepwise(folder: Path) -> bool:
+    """Whether a run has a training that a report follows step by step.
+
+    That takes all that was logged of it; of others their curves are enough.
+    """
+    jobs = read_jobs(folder, ["loss.kind", "train.log_every", "train.batch_size"])
+    return jobs["loss.kind"].nunique() < 2 or len(dense(jobs)) > 0 or len(read_probes(folder)) > 0
+
+
+def dense(jobs: pd.DataFrame) -> pd.DataFrame:
+    """Jobs whose loss was kept at every single step."""
+    return jobs[jobs["train.log_every"].eq(1) & jobs["train.batch_size"].eq("full")]

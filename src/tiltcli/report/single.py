@@ -12,7 +12,7 @@ import pandas as pd
 from tiltcli.analysis.pulses import Instability
 from tiltcli.plots.style import thin
 from tiltcli.records import UserError
-from tiltcli.report.load import Run
+from tiltcli.report.load import Run, dense
 from tiltcli.report.pack import floats
 from tiltcli.schedule import Schedule
 from tiltcli.store.read import Tables
@@ -32,8 +32,8 @@ def single(run: Run) -> Trace | None:
     tables = run.tables
     jobs = tables.jobs
     if len(jobs) > 1:
-        dense = jobs["train.log_every"].eq(1) & jobs["train.batch_size"].eq("full")
-        jobs = jobs[jobs["job"].isin(tables.probes["job"]) | dense]
+        close = jobs["job"].isin(dense(jobs)["job"])
+        jobs = jobs[jobs["job"].isin(tables.probes["job"]) | close]
     if jobs.empty:
         return None
     jobs = jobs[jobs["job"].isin(tables.metrics["job"].unique())]

@@ -17,8 +17,21 @@ function el(name, attributes = {}, ...children) {
 /** Numbers of a packed array: base64 of float32, or of shares in 65534ths. */
 function unpack(packed) {
   if (!packed) return null;
-  const bytes = Uint8Array.from(atob(packed.f ?? packed.s), (c) => c.charCodeAt(0));
-  if (packed.f !== undefined) return new Float32Array(bytes.buffer);
+  const size = packed.f === undefined ? 2 : 4, text = packed.f ?? packed.s;
+  const padding = text.endsWith("==") ? 2 : +text.endsWith("=");
+  return unpackPart(packed, 0, (text.length / 4 * 3 - padding) / size);
+}
+
+/** Some of them, from one on; the rest stays packed. */
+function unpackPart(packed, from, count) {
+  if (!packed) return null;
+  const size = packed.f === undefined ? 2 : 4;
+  // Four characters hold three bytes, so a part begins within such a group.
+  const first = Math.floor(from * size / 3), skipped = from * size - 3 * first;
+  const text = atob((packed.f ?? packed.s).slice(4 * first, 4 * Math.ceil((from + count) * size / 3)));
+  const bytes = new Uint8Array(count * size);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(skipped + i);
+  if (size === 4) return new Float32Array(bytes.buffer);
   return Float64Array.from(new Uint16Array(bytes.buffer), (v) => (v === 65535 ? NaN : v / 65534));
 }
 

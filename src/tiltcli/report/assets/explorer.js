@@ -9,11 +9,13 @@ function curveOf(blocks, cell, column) {
     const at = block.place.get(cell);
     const packed = block.columns[column];
     if (at === undefined || !packed) continue;
-    packed.numbers ??= { mean: unpack(packed.mean), low: unpack(packed.low), high: unpack(packed.high) };
-    const n = block.epochs.length, cut = (a) => a && a.subarray(at * n, (at + 1) * n);
-    const { mean, low, high } = packed.numbers;
-    if (!cut(mean).some(isNumber)) return null;
-    return { x: block.epochs, logged: block.logged, mean: cut(mean), low: cut(low), high: cut(high) };
+    packed.known ??= new Map();
+    if (!packed.known.has(cell)) {
+      const n = block.epochs.length, part = (one) => unpackPart(one, at * n, n);
+      packed.known.set(cell, { x: block.epochs, logged: block.logged, mean: part(packed.mean), low: part(packed.low), high: part(packed.high) });
+    }
+    const found = packed.known.get(cell);
+    return found.mean.some(isNumber) ? found : null;
   }
   return null;
 }
