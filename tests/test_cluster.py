@@ -6,21 +6,28 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import tiltcli
 from dask_cluster import DaskCluster
 from helpers import GRID, command, same_tables, tilt, write_grid
+from tiltcli.engines.checkpoint import _digest
 from tiltcli.executors.connection import Connection, check_address
 from tiltcli.records import UserError
-from tiltcli.remote import client
+from tiltcli.remote import ClusterTrainer, client
 from tiltcli.remote.wire import blocks_of, pack_jobs, table_bytes, unpack_jobs
+from tiltcli.runner import run_sweep
 from tiltcli.spec import load_sweep
+from tiltcli.store.checkpoints import checkpoint_path
 from tiltcli.store.spool import metrics_table
 
 PROBE = '[probe]\nevery = 10000\nquantities = ["hessian"]\n'
@@ -97,11 +104,39 @@ def test_the_same_rows_as_in_process(tmp_path, cluster, whole):
     assert f"nothing to do; {JOBS} were done before" in again.stderr
 
 
-def test_torch_jobs_on_the_cluster(tmp_path, cluster):
-    grid = write_grid(tmp_path)
-    few = {"engine": "torch", "overrides": ["model.width=4", "train.seeds=1"]}
-    tiltcli.sweep(grid, results=tmp_path / "results", cluster=cluster.address, **few)
-    tiltcli.sweep(grid, results=tmp_path / "here", workers=1, **few)
+def set_seconds(path, seconds):
+    """Make a checkpoint say that its training took so long; what it said before."""
+    with safe_open(path, framework="pt") as file:
+        facts = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    before = float(facts["seconds"])
+    del facts["digest"]
+    facts["seconds"] = repr(seconds)
+    save_file(tensors, path, {**facts, "digest": _digest(tensors, facts)})
+    return before
+
+
+def test_a_long_job_goes_on_where_it_was_stopped(tmp_path, cluster):
+    """Its checkpoint lies in the run's folder: any worker can take it up, and this machine too."""
+    one = ["model.width=4", "train.seeds=1", "loss.kind=static", "train.epochs=6000"]
+    grid = load_sweep(write_grid(tmp_path), one)
+    stop, words = threading.Event(), {"engine": "torch", "checkpoint_seconds": 0.0}
+    (checkpoint,) = (checkpoint_path(tmp_path / "results" / "grid", job.id) for job in grid.jobs)
+    with ClusterTrainer(cluster.address) as trainer, ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(
+            run_sweep, grid, tmp_path / "results", trainer=trainer, stop=stop, **words
+        )
+        while not checkpoint.exists():
+            assert not ended.done(), ended.result()
+            time.sleep(0.01)
+        stop.set()
+        assert ended.result(60).interrupted
+    assert set_seconds(checkpoint, 1e6) < 1e6
+    with ClusterTrainer(cluster.address) as trainer:
+        run_sweep(grid, tmp_path / "results", trainer=trainer, **words)
+    assert read(tmp_path).jobs["seconds"].item() > 1e6  # it was gone on from
+    assert not checkpoint.parent.exists()
+    run_sweep(grid, tmp_path / "here", engine="torch", workers=1)
     same_tables(read(tmp_path), tiltcli.read("grid", tmp_path / "here"))
 
 

@@ -71,9 +71,10 @@ _CHECKED = (
 
 @dataclass(frozen=True)
 class Stored:
-    """A job that ended and is on disk already; its row of the jobs table."""
+    """A job that ended and is on disk already: its row, and why it could not be checkpointed."""
 
     row: Mapping[str, Any]
+    unsaved: str = ""
 
 
 class Trainer(Protocol):
@@ -264,7 +265,7 @@ def run_sweep(
                         continue
                     if isinstance(finished, Finished):
                         writer.add(finished)
-                        _let_go(writer, finished)
+                    _let_go(writer, finished)
                     progress.end(finished.row)
                     if fail_fast and finished.row["outcome"] == Outcome.FAILED:
                         raise _Stop
@@ -298,7 +299,7 @@ def _samples(job: Job) -> int:
     return 1 if job["train.batch_size"] == "full" else len(dataset_of(job).train)
 
 
-def _let_go(writer: RunWriter, finished: Finished) -> None:
+def _let_go(writer: RunWriter, finished: Finished | Stored) -> None:
     """Remove the checkpoint of a job that ended, once its row is on disk."""
     if finished.unsaved and not any("checkpoints" in note for note in writer.notes):
         folder = checkpoint_path(writer.folder, "").parent

@@ -83,6 +83,9 @@ class ClusterTrainer:
                     "jobs": pack_jobs([task.job for task in batch]),
                     "engine": batch[0].engine,
                     "probe": None if batch[0].probe is None else asdict(batch[0].probe),
+                    "checkpoint_seconds": (
+                        None if batch[0].checkpoint is None else batch[0].checkpoint_seconds
+                    ),
                     "folder": str(folder) if greeting["shared"] else None,
                 }
             )
@@ -96,7 +99,8 @@ class ClusterTrainer:
             stored = read_jobs(writer.folder).to_dict("records")
             rows: dict[str, Any] = {row["job"]: row for row in stored}
             written = [rows[task.job.id] for task in finished]
-            return finished, {"rows": written, "metrics": None, "probes": None}
+            unsaved = [""] * len(written)
+            return finished, {"rows": written, "unsaved": unsaved, "metrics": None, "probes": None}
 
         duty = Duty(
             worker.greet,
@@ -149,13 +153,13 @@ class ClusterTrainer:
 def _results(tasks: Sequence[Task], reply: Mapping[str, Any]) -> Iterator[Finished | Stored | None]:
     sent = None if reply["metrics"] is None else blocks_of(reply["metrics"])
     probes = {} if reply["probes"] is None else probes_of(reply["probes"])
-    for task, row in zip(tasks, reply["rows"], strict=True):
+    for task, row, unsaved in zip(tasks, reply["rows"], reply["unsaved"], strict=True):
         if row is None:
             yield None
             continue
         whole = {**setting_columns(task.job), **row}
         if sent is None:
-            yield Stored(whole)
+            yield Stored(whole, unsaved)
         else:
             blocks = sent.get(task.job.id, [])
             rows = sum(len(block.epoch) for block in blocks)

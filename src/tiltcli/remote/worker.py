@@ -28,6 +28,7 @@ from tiltcli.records import Outcome
 from tiltcli.remote.wire import table_bytes, unpack_jobs, unpack_probe, versions
 from tiltcli.spec.files import digest_of
 from tiltcli.store import Finished, PartWriter, writer_name
+from tiltcli.store.checkpoints import checkpoint_path
 from tiltcli.store.parts import Unwritable
 from tiltcli.store.probes import probes_table
 from tiltcli.store.schema import METRICS
@@ -95,12 +96,14 @@ def train_batch(request: str) -> dict[str, Any]:
 
     Args:
         request: JSON of `token` and `batch` (names for progress), `process` (that it is meant for),
-            `jobs` (from `pack_jobs`), `engine`, `probe` (settings or null), and `folder`: of the
-            run, to write to; null to send the tables back.
+            `jobs` (from `pack_jobs`), `engine`, `probe` (settings or null), `checkpoint_seconds`
+            (null for no checkpoints), and `folder`: of the run, to write to, checkpoints as well;
+            null to send the tables back.
 
     Returns:
         `process`; `seconds` of wall time; per job its `rows` (of the jobs table, without the
-        settings; None if it was interrupted) and its `amounts` (updates and probes made); and
+        settings; None if it was interrupted), its `amounts` (updates and probes made) and why
+        it was `unsaved` (could not be checkpointed, else empty); and
         `metrics` and `probes`, Arrow bytes where they are sent back.
 
     Raises:
@@ -131,7 +134,16 @@ def train_batch(request: str) -> dict[str, Any]:
             if stopped():
                 finished.append(None)
                 continue
-            task = Task(job, engine, spool, writer.name if writer else "", probe)
+            keeping = asked["checkpoint_seconds"]
+            kept = None
+            if writer is not None and keeping is not None:
+                kept = checkpoint_path(writer.folder, job.id)
+            name = writer.name if writer else ""
+            task = Task(
+                *(job, engine, spool, name, probe),
+                checkpoint=kept,
+                checkpoint_seconds=keeping or 0.0,
+            )
             one = train_job(task, stopped, functools.partial(report, number), executor)
             if isinstance(one, Unwritable):
                 if writer is not None:
@@ -157,6 +169,7 @@ def train_batch(request: str) -> dict[str, Any]:
         None if one is None else {k: v for k, v in one.row.items() if k not in settings}
         for one in finished
     ]
+    reply["unsaved"] = ["" if one is None else one.unsaved for one in finished]
     reply["amounts"] = amounts
     reply["seconds"] = time.perf_counter() - started
     return reply

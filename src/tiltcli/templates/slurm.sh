@@ -7,8 +7,9 @@
 #   scancel ID                     ends the array cleanly; finished jobs are kept
 #
 # The grid's folder must be the same on all nodes, and this Python installation too. Tasks may run
-# at any time and in any order; what one of them has finished is never done again. A job that is
-# under way when its task ends begins anew: keep --time well above the length of one job.
+# at any time and in any order; what one of them has finished is never done again. Of the jobs under
+# way when a task ends, those that torch trains go on from a checkpoint (unless they are probed), the
+# others begin anew: for these keep --time well above the length of one job.
 # Exit codes: 0 all done; 1 some jobs failed, the others are done; 2 nothing could be run, the log
 # says why. A task that is short of time ends cleanly and goes back to the queue.
 
