@@ -253,6 +253,14 @@ def test_prints_with_every_figure(browser):
         "return [...document.querySelectorAll('.plot')].filter(p => !p.querySelector('svg')).length"
     )
     assert undrawn == 0
+    # Narrower than on the screen, panels stand one below the other: the room must be theirs.
+    crowded = browser.execute_script(
+        "dispatchEvent(new Event('beforeprint'));"
+        "const tall = [...document.querySelectorAll('.plot')].filter(p =>"
+        " parseFloat(p.style.height) != +p.querySelector('.main-svg').getAttribute('height'));"
+        "dispatchEvent(new Event('afterprint')); return tall.length"
+    )
+    assert crowded == 0
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -105,8 +105,8 @@ def _probed(one: Trace, first: int, last: int, *, enlarged: bool) -> list[dict[s
     series = [
         _series(name, colour, probes, column, points=True)
         for name, colour, column in (
-            ("of F(·, t)", 0, "hessian_max"),
-            ("of the static loss", 2, "hessian_max_static"),
+            ("of F", 0, "hessian_max"),
+            ("of L", 2, "hessian_max_static"),
         )
         if column in probes and probes[column].notna().any()
     ]

@@ -57,8 +57,7 @@ class Plot {
     return box;
   }
 
-  reserve() {
-    const width = this.box.clientWidth || 340;
+  reserve(width = this.box.clientWidth || 340) {
     this.box.style.height = `${this.spec.height(width)}px`;
     this.box.setAttribute("aria-label", this.spec.label());
   }
@@ -66,7 +65,7 @@ class Plot {
   draw(width = this.box.clientWidth) {
     if (!width) return;
     this.width = width;
-    this.reserve();
+    this.reserve(width);
     const colours = palette();
     const { data, layout } = this.spec.draw(width, colours);
     const axis = { gridcolor: colours.grid, linecolor: colours.muted, zerolinecolor: colours.grid,

@@ -47,7 +47,7 @@ class TracePlot {
       });
       layout[axisKey("y", i)] = { domain: [Math.max(0, top - each), top], nticks: 4, zeroline: false, tickfont: { size: 11 },
         ...(panel.log ? logAxis(panel.series.flatMap((s) => [...s.numbers.y])) : {}) };
-      layout.annotations.push({ text: w < 480 ? panel.title.replace("class weight ", "") : panel.title, xref: "paper", yref: "paper", x: 0, y: top, xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 12 } });
+      layout.annotations.push({ text: w < 480 ? panel.title.replace(/^(class weight|Hessian) /, "") : panel.title, xref: "paper", yref: "paper", x: 0, y: top, xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 12 } });
       layout[legend] = { orientation: "h", x: 1, xanchor: "right", y: top, yanchor: "bottom", itemsizing: "constant", font: { size: 11 }, bgcolor: "rgba(0,0,0,0)", visible: panel.series.length > 1 && (w >= 480 || panel.series.length <= 3) };
     });
     for (const [x0, x1] of this.trace.shaded)

@@ -34,7 +34,7 @@ class ValleyPlot {
   }
 
   /** Room above the panels: a legend that takes more lines where it is narrow. */
-  above(w) { return w < 480 ? 152 : w < 800 ? 96 : 68; }
+  above(w) { return w < 480 ? 176 : w < 800 ? 96 : 68; }
 
   label() {
     const { trained } = this.valley, middle = Math.floor(trained.steps.length / 2), end = trained.steps.length - 1;
