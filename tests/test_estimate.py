@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from tiltcli import estimate
+from tiltcli.analysis import trial as probe_trial
+from tiltcli.analysis.autograd import SIGNS
 from tiltcli.engines import trial
-from tiltcli.spec import parse_sweep
+from tiltcli.spec import ProbeSettings, parse_sweep
 
 PICTURES = """
 [data]
@@ -31,10 +33,10 @@ def test_torch_counts_updates_and_rows(monkeypatch):
     """11 updates an epoch on 1078 pictures; 5 rows."""
     monkeypatch.setattr(trial, "torch_costs", lambda *_: trial.Costs(0.01, 2.0))
     (job,) = jobs()
-    assert estimate.estimate_seconds([job], {job.id: "torch"}, 4) == pytest.approx(22 + 10)
+    assert estimate.estimate([job], {job.id: "torch"}, 4).seconds == pytest.approx(22 + 10)
     more = jobs("train.seeds=6")
     engines = {job.id: "torch" for job in more}
-    assert estimate.estimate_seconds(more, engines, 2) == pytest.approx(3 * 32)
+    assert estimate.estimate(more, engines, 2).seconds == pytest.approx(3 * 32)
 
 
 def test_costs_are_those_of_all_samples(monkeypatch):
@@ -55,3 +57,52 @@ def test_costs_are_those_of_all_samples(monkeypatch):
     assert trial.torch_costs(jobs()[0], data, "cpu") == pytest.approx((100, known))
     (whole,) = jobs('train.batch_size="full"')
     assert trial.torch_costs(whole, data, "cpu") == pytest.approx((len(data.train), len(data.val)))
+
+
+SPIRAL = """
+[data]
+kind = "spiral"
+[model]
+width = 10
+[loss]
+amplitude = 3
+period = 50
+[train]
+epochs = 1000
+"""
+
+
+@pytest.mark.parametrize(("quantities", "each"), [(("hessian",), 300 / 50), (("ntk",), 60 / 50)])
+def test_a_probe_costs_as_much_as_all_its_points(monkeypatch, quantities, each):
+    monkeypatch.setattr(probe_trial, "_second", lambda work: 1.0 if work() else 0.0)
+    monkeypatch.setattr(probe_trial, "WORK", 50 * 63)
+    (job,) = parse_sweep(SPIRAL, name="x", folder=Path()).jobs
+    settings = ProbeSettings(quantities, 100, 60 if "ntk" in quantities else None)
+    data = estimate.dataset_of(job)
+    assert probe_trial.probe_seconds(job, data, settings, "fused") == pytest.approx(each)
+
+
+def test_a_probe_of_pictures_is_counted_in_products(monkeypatch):
+    monkeypatch.setattr(probe_trial, "_second", lambda work: 1.0 if work().any() else 0.0)
+    data = estimate.dataset_of(jobs()[0])
+    hessian = (probe_trial.HESSIAN + SIGNS) * len(data.train)
+    kernel = probe_trial.KERNEL * 11 * 40
+    for settings, points in (
+        (ProbeSettings(("hessian",), 1), hessian),
+        (ProbeSettings(("ntk",), 1, 40), kernel),
+        (ProbeSettings(every=1, ntk_points=40), hessian + kernel),
+    ):
+        seconds = probe_trial.probe_seconds(jobs()[0], data, settings, "torch")
+        assert seconds == pytest.approx(points / probe_trial.PICTURES)
+
+
+def test_probes_count_in_the_time(monkeypatch):
+    monkeypatch.setattr(estimate, "_costs", lambda *_: (0.01, 0.0))
+    monkeypatch.setattr(probe_trial, "probe_seconds", lambda *_: 3.0)
+    sweep = parse_sweep(SPIRAL, name="x", folder=Path(), overrides=["train.seeds=2"])
+    engines = {job.id: "fused" for job in sweep.jobs}
+    found = estimate.estimate(sweep.jobs, engines, 4, probe=ProbeSettings(every=100))
+    assert (found.probes, found.probe_seconds) == (22, 66.0)
+    assert found.seconds == pytest.approx((2 * 10 + 66) / 4)
+    one = estimate.estimate(sweep.jobs[:1], engines, 8, probe=ProbeSettings(every=1000))
+    assert one.seconds == pytest.approx(10)  # no longer than its training

@@ -1,11 +1,14 @@
 """Probes along a training, through the grid file and the command's own path."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import tiltcli
-from helpers import save_case
+from helpers import GRID as GRID_TEXT
+from helpers import save_case, tilt, write_grid
 from tiltcli.records import PROBE_COLUMNS, UserError
 
 REFERENCE = "tests/data/curvature_a.npz"
@@ -127,6 +130,17 @@ def test_a_diverged_job_is_probed_up_to_its_divergence(tmp_path):
     assert set(jobs["outcome"]) == {"diverged", "completed"}
     last = tables.probes.groupby("job")["epoch"].max().reindex(jobs.index)
     assert (last == jobs["epochs"] - (jobs["outcome"] == "diverged")).all()
+
+
+def test_dry_run_says_what_probes_cost(tmp_path):
+    text = GRID_TEXT + "[probe]\nevery = 100\n"
+    write_grid(tmp_path, text)
+    shown = tilt("sweep", "grid.toml", "--dry-run", cwd=tmp_path)
+    # 200 epochs; 2 widths × 3 seeds × (static and 2 amplitudes)
+    assert re.search(r"probes of hessian and ntk: 54, \S+ ms each, .* on one core", shown.stdout)
+    write_grid(tmp_path, text + 'quantities = ["hessian"]\n')
+    assert "probes of hessian: 54, " in tilt("sweep", "grid.toml", "--dry-run", cwd=tmp_path).stdout
+    assert not (tmp_path / "results").exists()
 
 
 def test_all_faults_of_the_table_at_once(tmp_path):

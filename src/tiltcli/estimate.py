@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tiltcli.data import Dataset, dataset_of
 from tiltcli.engines import Block, Context, Interrupted, load_engine
 from tiltcli.runner import total_steps
-from tiltcli.spec import Job
+from tiltcli.spec import Job, ProbeSettings
 
 TRIAL_SECONDS = 0.15
 _MATTERS = (
@@ -23,10 +24,30 @@ _MATTERS = (
 )
 
 
-def estimate_seconds(
-    jobs: Sequence[Job], engines: Mapping[str, str], workers: int, device: str = "auto"
-) -> float:
-    """Estimate the wall time of jobs, seconds.
+@dataclass(frozen=True)
+class Estimate:
+    """What jobs are expected to take.
+
+    Attributes:
+        seconds: wall time of all.
+        probes: how many probes are in it.
+        probe_seconds: processor time of all probes.
+
+    """
+
+    seconds: float
+    probes: int
+    probe_seconds: float
+
+
+def estimate(
+    jobs: Sequence[Job],
+    engines: Mapping[str, str],
+    workers: int,
+    device: str = "auto",
+    probe: ProbeSettings | None = None,
+) -> Estimate:
+    """Estimate what jobs will take.
 
     Jobs that differ only in what costs nothing (amplitude, period, seed) share one trial.
 
@@ -35,20 +56,37 @@ def estimate_seconds(
         engines: engine of each job, by id.
         workers: jobs trained at once.
         device: where torch trains.
+        probe: what is probed along the way.
 
     """
-    costs: dict[tuple[Any, ...], tuple[float, float]] = {}
-    seconds = 0.0
+    costs: dict[tuple[Any, ...], tuple[float, float, float]] = {}
+    training = probing = longest = 0.0
+    probes = 0
     for job in jobs:
         names = (k for k in job.settings if k.startswith("data.") and k != "data.seed")
         key = (engines[job.id], *map(job.get, _MATTERS), *(str(job[k]) for k in names))
         data = dataset_of(job)
         if key not in costs:
-            costs[key] = _costs(job, data, engines[job.id], device)
-        update, row = costs[key]
-        rows = int(job["train.epochs"]) // int(job["train.log_every"]) + 1
-        seconds += total_steps(job, len(data.train)) * update + rows * row
-    return seconds / max(1, min(workers, len(jobs)))
+            each = 0.0
+            if probe is not None:
+                from tiltcli.analysis.trial import probe_seconds
+
+                each = probe_seconds(job, data, probe, engines[job.id])
+            costs[key] = *_costs(job, data, engines[job.id], device), each
+        update, row, each = costs[key]
+        epochs = int(job["train.epochs"])
+        rows = epochs // int(job["train.log_every"]) + 1
+        seconds = total_steps(job, len(data.train)) * update + rows * row
+        due = len(probe.due(epochs)) if probe is not None else 0
+        longest = max(longest, seconds)
+        training += seconds
+        probes += due
+        probing += due * each
+    # Probes are made by threads beside a training, so that one job too has all cores for them.
+    wall = training / max(1, min(workers, len(jobs)))
+    if probes:
+        wall = max(longest, (training + probing) / workers)
+    return Estimate(wall, probes, probing)
 
 
 def _costs(job: Job, data: Dataset, engine: str, device: str) -> tuple[float, float]:

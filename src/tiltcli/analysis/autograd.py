@@ -34,7 +34,7 @@ Made = TypeVar("Made")
 KEPT = 4 * PIECE
 """Points up to which what a derivative needs is kept from one product to the next."""
 
-SIGNS = 64
+SIGNS = 32
 """Vectors of random signs that estimate a trace."""
 
 
@@ -85,7 +85,7 @@ class AutogradCurvature:
             gamma: class weights, shape (C,).
 
         """
-        product = self._hessian(theta, gamma)
+        product = self.hessian_product(theta, gamma)
         found = extreme_eigenvalues(product, theta.size, 3, 1)
         generator = np.random.default_rng(1)
         signs = (generator.choice([-1.0, 1.0], theta.size) for _ in range(SIGNS))
@@ -101,7 +101,28 @@ class AutogradCurvature:
 
     def hessian_max(self, theta: Array, gamma: Array) -> float:
         """Largest eigenvalue alone; arguments as of `hessian`."""
-        return float(extreme_eigenvalues(self._hessian(theta, gamma), theta.size, 1)[0])
+        return float(extreme_eigenvalues(self.hessian_product(theta, gamma), theta.size, 1)[0])
+
+    def hessian_product(self, theta: Array, gamma: Array) -> Product:
+        """V ↦ H v; arguments as of `hessian`."""
+        parameters = self._unflatten(torch.from_numpy(theta))
+        weights = torch.from_numpy(gamma / len(self._y))
+        every = np.arange(len(self._y), dtype=np.int64)
+
+        def slopes() -> Iterator[Map]:
+            for X, y, _ in self._pieces(every):
+                yield vjp(grad(self._loss(X, y, weights)), parameters)[1]
+
+        maps = _repeatable(slopes, len(every))
+
+        def product(v: Array) -> Array:
+            direction = self._unflatten(torch.from_numpy(np.ascontiguousarray(v)))
+            total = torch.zeros(theta.size, dtype=torch.float64)
+            for back in maps():
+                total += _flat(back(direction)[0])  # vᵀH = Hv: it is symmetric
+            return total.numpy()
+
+        return product
 
     def ntk(self, theta: Array) -> dict[str, float]:
         """Largest eigenvalues of the traced and of the full tangent kernel."""
@@ -161,26 +182,6 @@ class AutogradCurvature:
             return (weights[y] * sample_losses(self._base, logits(parameters), y)).sum()
 
         return loss
-
-    def _hessian(self, theta: Array, gamma: Array) -> Product:
-        parameters = self._unflatten(torch.from_numpy(theta))
-        weights = torch.from_numpy(gamma / len(self._y))
-        every = np.arange(len(self._y), dtype=np.int64)
-
-        def slopes() -> Iterator[Map]:
-            for X, y, _ in self._pieces(every):
-                yield vjp(grad(self._loss(X, y, weights)), parameters)[1]
-
-        maps = _repeatable(slopes, len(every))
-
-        def product(v: Array) -> Array:
-            direction = self._unflatten(torch.from_numpy(np.ascontiguousarray(v)))
-            total = torch.zeros(theta.size, dtype=torch.float64)
-            for back in maps():
-                total += _flat(back(direction)[0])  # vᵀH = Hv: it is symmetric
-            return total.numpy()
-
-        return product
 
     def _jacobians(self, parameters: dict[str, Tensor]) -> Iterator[tuple[slice, Map, Map]]:
         """Place of each piece of the kernel points, w ↦ Jᵀ w and u ↦ J u of its logits."""

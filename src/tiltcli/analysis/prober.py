@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tiltcli.analysis.lanczos import Product
 from tiltcli.analysis.points import kernel_points
 from tiltcli.data import Dataset
 from tiltcli.engines.base import Snapshot
@@ -23,6 +24,9 @@ class Curvature(Protocol):
 
     def hessian_max(self, theta: Array, gamma: Array) -> float:
         """Largest eigenvalue of the Hessian alone."""
+
+    def hessian_product(self, theta: Array, gamma: Array) -> Product:
+        """V ↦ H v."""
 
     def ntk(self, theta: Array) -> dict[str, float]:
         """Tangent kernel columns but `ntk_points`; NaN for what did not converge."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from tiltcli.cli.progress import clock
 from tiltcli.data import download_of
-from tiltcli.estimate import estimate_seconds
+from tiltcli.estimate import Estimate, estimate
 from tiltcli.executors import cores
 from tiltcli.records import listing
 from tiltcli.runner import check
-from tiltcli.spec import Job, Sweep
+from tiltcli.spec import Job, ProbeSettings, Sweep
 from tiltcli.store.read import read_jobs
 
 SHOWN = 20
@@ -39,13 +39,25 @@ def show(
         lines += [f"  to be fetched first: {download.described}" for download in downloads]
         lines.append("  estimated time: unknown until the data are here")
     else:
-        seconds = estimate_seconds(todo, engines, workers, device)
-        lines.append(f"  estimated time: {clock(seconds)} on {workers} workers (measured just now)")
+        expected = estimate(todo, engines, workers, device, sweep.probe)
+        if sweep.probe is not None:
+            lines.append(_probes(sweep.probe, expected))
+        took = clock(expected.seconds)
+        lines.append(f"  estimated time: {took} on {workers} workers (measured just now)")
     varying = [key for key in sweep.axes if key != "train.seed"] + ["train.seed"]
     lines += [f"  {job.id}  {_describe(job, varying)}" for job in sweep.jobs[:SHOWN]]
     if len(sweep.jobs) > SHOWN:
         lines.append(f"  … and {len(sweep.jobs) - SHOWN} more")
     print("\n".join(lines))  # noqa: T201 - the command's output
+
+
+def _probes(settings: ProbeSettings, expected: Estimate) -> str:
+    what = f"  probes of {' and '.join(settings.quantities)}: {expected.probes:,}"
+    if not expected.probes:
+        return what
+    each = expected.probe_seconds / expected.probes
+    said = f"{1000 * each:.2g} ms" if each < 1 else f"{each:.1f} s"
+    return f"{what}, {said} each, {clock(expected.probe_seconds)} on one core in all"
 
 
 def _describe(job: Job, keys: list[str]) -> str:

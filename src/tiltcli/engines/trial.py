@@ -39,7 +39,7 @@ def torch_costs(job: Job, data: Dataset, device: str = "auto") -> Costs:
     batch = len(data.train) if size == "full" else min(int(size), len(data.train))
     taken = min(batch, MOST_SAMPLES)
     part = Part(data.train.X[:taken], data.train.y[:taken])
-    with _one_thread():
+    with one_thread():
         small = replace(data, train=part, val=None, test=None)
         run = Training(job, small, open_device(device), lambda: False)
 
@@ -68,7 +68,8 @@ def _least(work: Callable[[], object]) -> float:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Hold torch to one thread, as the workers do."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
