@@ -63,7 +63,7 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
     known = pd.concat([one.probes for members in groups.values() for one in members])
     panels = [(column, said) for column, said in PANELS if known[column].notna().any()]
     with style(look):
-        figure = new_figure(look, 0.7 + 1.45 * len(panels))
+        figure = new_figure(look, 0.7 + (1.75 if look.narrow else 1.45) * len(panels))
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for panel, (column, said) in zip(axes, panels, strict=True):
             for number, (label, members) in enumerate(groups.items()):
@@ -80,11 +80,14 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
         axes[-1].set_xlim(0, None)
         axes[-1].set_xlabel("optimiser step")
         shown = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=3)
+        columns = 2 if look.narrow else 3
+        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=columns)
         seeds = [len(members) for members in groups.values()]
         counted = str(seeds[0]) if len(set(seeds)) == 1 else f"{min(seeds)} to {max(seeds)}"
-        over = f": geometric mean over n = {counted} seeds, band: 95% interval"
-        figure.suptitle(next(iter(groups.values()))[0].title if single else title + over)
+        band = "\nband: 95% interval" if look.narrow else ", band: 95% interval"
+        over = f": geometric mean over n = {counted} seeds{band}"
+        said_above = next(iter(groups.values()))[0].title if single else title + over
+        figure.suptitle(said_above.replace(": ", ":\n", 1) if look.narrow else said_above)
         figure.align_ylabels(axes)
     return figure
 

@@ -83,7 +83,8 @@ def curves(
             axes[0].set_ylim(max(low, 0.0), min(high, 1.01))
         name = f"{title}: " if title else ""
         n = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(max(seeds, default=0))
-        band = ", band: 95% interval" if max(seeds, default=0) > 1 else ""
+        gap = "\n" if look.narrow else " "
+        band = f",{gap}band: 95% interval" if max(seeds, default=0) > 1 else ""
         figure.suptitle(f"{name}mean over n = {n} seeds{band}")
         _legend(figure, list(axes[: len(widths)]), judged, look)
     return figure

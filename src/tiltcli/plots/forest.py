@@ -39,7 +39,8 @@ def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
             panel.axvline(0, color=look.grey, linewidth=0.8)
             for y, (_, row) in enumerate(_rows(comparison, metric).head(MOST_ROWS).iterrows()):
                 _mark(panel, y, row, look)
-            panel.set_xlabel(f"difference in {said(metric)}")
+            gap = " " if rows > 1 or columns == 1 else "\n"  # side by side, long names would meet
+            panel.set_xlabel(f"difference in{gap}{said(metric)}")
             panel.tick_params(labelbottom=True)
             panel.tick_params(axis="y", length=0)
             panel.locator_params(axis="x", nbins=5)

@@ -114,7 +114,7 @@ def _draw(figure: Figure, panel: Axes, one: Map, look: Look, written: bool) -> N
     static = f"static {one.static.mean:.3f}" if one.static.n else ""
     if look.narrow:
         bar = figure.colorbar(image, ax=panel, location="top", fraction=0.06, pad=0.02, aspect=22)
-        bar.ax.set_title(f"width {one.width}" + (f", {static}" if static else ""), pad=4)
+        bar.ax.set_title(f"width {one.width}" + (f"\n{static}" if static else ""), pad=4)
         bar.ax.tick_params(pad=1)
     else:
         bar = figure.colorbar(image, ax=panel, fraction=0.1, pad=0.03, aspect=14)
@@ -122,7 +122,7 @@ def _draw(figure: Figure, panel: Axes, one: Map, look: Look, written: bool) -> N
         bar.ax.set_title(static.replace(" ", "\n"), fontsize=look.small, pad=3)
     bar.ax.tick_params(length=2)
     bar.outline.set_linewidth(0.4)
-    bar.locator = MaxNLocator(nbins=4)
+    bar.locator = MaxNLocator(nbins=3 if look.narrow else 4)
     bar.update_ticks()
     if one.static.n:
         # Black on white: the bar goes from dark to light.
@@ -222,7 +222,9 @@ def _draw_best(panel: Axes, maps: Sequence[Map], metric: str, look: Look) -> Non
     panel.set_xlabel("width")
     panel.set_ylabel(said(metric))
     # No title of the layout's: it would push the bar above a neighbour away from its map.
-    text = panel.text(0.5, 1.03, "mean ± 95% interval", transform=panel.transAxes, ha="center")
-    text.set_in_layout(False)
+    # In a narrow figure there is no room for it, and the figure's own title has it.
+    if not look.narrow:
+        text = panel.text(0.5, 1.03, "mean ± 95% interval", transform=panel.transAxes, ha="center")
+        text.set_in_layout(False)
     panel.margins(x=0.08, y=0.08)
     panel.legend(loc="best", handletextpad=0.4, borderaxespad=0.2)

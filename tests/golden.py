@@ -1,0 +1,208 @@
+"""One small figure of every kind, from made-up numbers; `cd tests && python -m golden` writes them.
+
+Look at what it wrote before it is committed: from then on it is what the figures have to look like.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tiltcli.analysis.slices import Slice
+from tiltcli.analysis.valley import line
+from tiltcli.comparison import compare
+from tiltcli.plots.curvature import curvature
+from tiltcli.plots.curves import curves
+from tiltcli.plots.forest import forest
+from tiltcli.plots.gamma import gamma_figure
+from tiltcli.plots.phase import phase
+from tiltcli.plots.style import Look
+from tiltcli.plots.trace import trace
+from tiltcli.plots.valley import Valleys, valley
+from tiltcli.schedule import Schedule
+from tiltcli.spec import Job
+from tiltcli.traces import Trace
+
+FOLDER = Path(__file__).parent / "data" / "golden"
+DPI = 86
+"""Resolution of the kept pictures: about 600 pixels for two columns of a paper."""
+
+SCHEDULE = Schedule(3, 20.0, 200, 1, 804)
+STEPS = np.arange(1005)
+
+
+def jobs_table():
+    """Two widths, four cells and static, four seeds; one job diverged."""
+    rows = []
+    for width in (10, 100):
+        for seed in range(4):
+            shift = 0.01 * (seed - 1.5)
+            level = 0.45 if width == 10 else 0.90
+            settings = [("static", np.nan, np.nan, level)]
+            for a, amplitude in enumerate((3.0, 30.0)):
+                for t, period in enumerate((10.0, 300.0)):
+                    gain = 0.06 * (1 - a) + 0.03 * t * (1 - 2 * a)
+                    settings.append(("dynamical", amplitude, period, level + gain))
+            for kind, amplitude, period, value in settings:
+                lost = (width, seed, amplitude, period) == (10, 3, 30.0, 300.0)
+                value = np.nan if lost else value + shift * (1 + (amplitude == 30.0))
+                rows.append(
+                    {
+                        "job": f"{kind}-{width}-{amplitude}-{period}-{seed}",
+                        "outcome": "diverged" if lost else "completed",
+                        "data.kind": "spiral",
+                        "model.width": width,
+                        "loss.kind": kind,
+                        "loss.amplitude": amplitude,
+                        "loss.period": period,
+                        "train.lr": 1.0,
+                        "train.seed": seed,
+                        "parameters": 6 * width + 3,
+                        "train_samples": 300,
+                        "train_accuracy": value + 0.02,
+                        "val_accuracy": value,
+                        "test_accuracy": value - 0.01,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def metrics_table(jobs):
+    """Learning curves that end at the jobs' accuracies."""
+    epochs = np.arange(0, 3001, 100)
+    tables = []
+    for row in jobs.itertuples():
+        way = 1 - np.exp(-epochs / 600)
+        accuracy = 1 / 3 + (row.train_accuracy - 1 / 3) * way
+        tables.append(pd.DataFrame({"job": row.job, "epoch": epochs, "train_accuracy": accuracy}))
+    return pd.concat(tables)
+
+
+def training(seed, kind="dynamical"):
+    """Every step of a training with a burst of a 2-cycle, and a probe every fifth."""
+    schedule = SCHEDULE if kind == "dynamical" else None
+    static = 0.3 * np.exp(-STEPS / 250) + 0.02
+    weight = schedule.gamma(STEPS)[:, 0] if schedule else np.ones(len(STEPS))
+    F = static * (1 + 0.2 * (weight - 1))
+    burst = (STEPS > 320) & (STEPS < 380)
+    if schedule:
+        F = F + burst * 0.004 * (-1.0) ** STEPS * np.sin(np.pi * (STEPS - 320) / 60) ** 2
+    metrics = pd.DataFrame(
+        {
+            "epoch": STEPS,
+            "step": STEPS,
+            "train_loss": static,
+            "dynamical_loss": F,
+            "train_accuracy": 1 - 0.6 * np.exp(-STEPS / 300),
+            "val_accuracy": 0.95 - 0.55 * np.exp(-STEPS / 300),
+        }
+    )
+    probed = STEPS[::5]
+    hessian = 1.2 * (1 + 0.1 * seed) * (0.3 + weight[::5] / 2) + 0.1 * (-1.0) ** (probed // 5)
+    probes = pd.DataFrame(
+        {
+            "epoch": probed,
+            "step": probed,
+            "hessian_max": hessian,
+            "hessian_max_static": 1.0 + 0.1 * seed + probed / 1500,
+            "ntk_max": 30 * (1 + 0.1 * seed) * np.exp(probed / 2000),
+        }
+    )
+    settings = {
+        "model.width": 10,
+        "loss.kind": kind,
+        "train.lr": 1.0,
+        "train.optimizer": "sgd",
+        "train.momentum": 0.0,
+        "train.weight_decay": 0.0,
+        "train.batch_size": "full",
+        "train.log_every": 1,
+        "train.seed": seed,
+    }
+    if schedule:
+        settings |= {"loss.amplitude": 20.0, "loss.period": 200}
+    what = "A = 20, T = 200" if schedule else "static"
+    title = f"golden: width 10, {what}, η = 1, seed {seed}"
+    return Trace(
+        job=Job(f"{kind}{seed}", settings),
+        metrics=metrics,
+        probes=probes,
+        schedule=schedule,
+        classes=3,
+        samples=60,
+        title=title,
+    )
+
+
+def valleys():
+    """Parabolas that tilt with the class weights."""
+
+    def cut(step, at):
+        alphas = line()
+        shares = np.stack(
+            [(0.03 + 0.05 * c) * (alphas - 0.2 * (c - 1)) ** 2 + 0.004 for c in range(3)], axis=1
+        )
+        return Slice(step, SCHEDULE.gamma(step), 2.0, alphas, shares * np.exp(-at / 900))
+
+    pulses = [p * 201 + k for p in range(4) for k in range(0, 200, 20)]
+    second = [201 + k for k in range(0, 201, 10)]
+    steps = sorted({*pulses, *second})
+    return Valleys(
+        pulse=2,
+        begin=201,
+        trained=[cut(step, step) for step in steps],
+        middle=301,
+        frozen=[cut(step, 301) for step in second],
+    )
+
+
+def comparison():
+    """Static against the dynamical cells."""
+    jobs = jobs_table()
+    sides = [jobs[jobs["loss.kind"] == kind] for kind in ("static", "dynamical")]
+    return compare(*sides, name_a="static", name_b="dynamical", baseline=jobs)
+
+
+FIGURES = {
+    "phase": lambda look: phase(jobs_table(), "val_accuracy", "golden", look),
+    "curves": lambda look: curves(
+        jobs_table(), metrics_table(jobs_table()), "train_accuracy", "golden", look
+    ),
+    "gamma": lambda look: gamma_figure(SCHEDULE, "golden", look),
+    "trace": lambda look: trace(training(0), None, look),
+    "curvature": lambda look: curvature(
+        [training(seed, kind) for kind in ("static", "dynamical") for seed in range(3)],
+        "golden",
+        look,
+    ),
+    "valley": lambda look: valley(training(0), valleys(), look),
+    "compare": lambda look: forest(comparison(), look),
+}
+"""Kind → what draws it in a look."""
+
+
+def picture(figure):
+    """Pixels of a figure at DPI: (height, width), grey from 0 to 1."""
+    import matplotlib.image
+
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=DPI)
+    file.seek(0)
+    return grey(matplotlib.image.imread(file))
+
+
+def grey(pixels):
+    """Mean over the colours of (height, width, 3 or 4)."""
+    return np.asarray(pixels, dtype=float)[..., :3].mean(axis=-1)
+
+
+def main():
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, draw in FIGURES.items():
+        figure = draw(Look())
+        figure.savefig(FOLDER / f"{name}.png", dpi=DPI, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
