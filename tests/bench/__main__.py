@@ -121,7 +121,9 @@ def main():
     notebook.close()
     rest = {**overhead.report(), "cluster": cluster.report()}
     if options.json:
-        options.json.write_text(json.dumps({"rates": rows, "overhead": rest}, indent=1))
+        options.json.write_text(
+            json.dumps({"rates": rows, "curvature": probes, "overhead": rest}, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -73,11 +73,7 @@ class CompiledCurvature:
         weights = Weights.unflatten(theta, X.shape[0] - 1, self._width, classes)
         H, z = self._forward(weights, X)
         u, work = np.empty(theta.size), np.empty_like(H)
-
-        def traced(v: Array) -> Array:
-            out = np.empty_like(v)
-            hidden_layer.kernel(v, out, X, H, weights.W2)
-            return out
+        traced = _traced(X, H, weights)
 
         def full(v: Array) -> Array:
             out = np.empty_like(z)
@@ -88,6 +84,12 @@ class CompiledCurvature:
             "ntk_max": float(extreme_eigenvalues(traced, z.shape[1], 1)[0]),
             "ntk_max_full": float(extreme_eigenvalues(full, z.size, 1)[0]),
         }
+
+    def traced_product(self, theta: Array) -> Product:
+        """V ↦ K v with the traced tangent kernel K."""
+        X = self._kernel_X
+        weights = Weights.unflatten(theta, X.shape[0] - 1, self._width, self._classes)
+        return _traced(X, self._forward(weights, X)[0], weights)
 
     def _forward(self, weights: Weights, X: Array) -> tuple[Array, Array]:
         H, z = np.empty((self._width, X.shape[1])), np.empty((self._classes, X.shape[1]))
@@ -112,6 +114,15 @@ class CompiledCurvature:
 def _with_ones(X: Array) -> Array:
     """Points in the last axis, and a row of ones for the biases."""
     return np.ascontiguousarray(np.vstack([X.T, np.ones(len(X))]))
+
+
+def _traced(X: Array, H: Array, weights: Weights) -> Product:
+    def product(v: Array) -> Array:
+        out = np.empty_like(v)
+        hidden_layer.kernel(v, out, X, H, weights.W2)
+        return out
+
+    return product
 
 
 def _hessian(state: tuple[Any, ...], parameters: int) -> Product:
