@@ -6,7 +6,7 @@ from pathlib import Path
 SOURCE = Path("src/tiltcli")
 
 LAYERS = [
-    {"records", "schedule"},
+    {"records", "schedule", "streams"},
     {"spec", "statistics"},
     {"data", "losses", "selection"},
     {"initial"},

@@ -3,7 +3,9 @@
 import errno
 import functools
 import http.server
+import io
 import os
+import sys
 import tarfile
 import threading
 import time
@@ -365,3 +367,26 @@ def test_a_wrong_archive_is_refused_by_the_tool(tmp_path, small):
     assert refused.returncode == 2
     assert "truncated" in refused.stderr and "Traceback" not in refused.stderr
     assert not (tmp_path / "results").exists()
+
+
+class Screen(io.StringIO):
+    """A terminal's stream."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "bar"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_a_download_is_shown_as_the_user_wants(monkeypatch, environment, bar):
+    for name, value in {"NO_COLOR": "", "TERM": "xterm", **environment}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", Screen())
+    report = fetch._on_stderr(fetch.Published("it", "it.tar", "", 1000, ""))
+    for done in (500, 1000):
+        report(done, 1000)
+    shown = sys.stderr.getvalue()
+    assert ("\r" in shown, "━" in shown) == (bar, bar)
+    assert "100%" in shown

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from tiltcli.streams import plain, unadorned
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -23,15 +25,9 @@ _SPELLED = {
 }
 
 
-def plain(stream: TextIO) -> bool:
-    """Whether a stream gets text only: no terminal, NO_COLOR, --no-color or TERM=dumb."""
-    no_colour = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    return no_colour or not stream.isatty()
-
-
 def set_up_streams() -> None:
     """Make what was asked for hold for the libraries too, and unencodable characters harmless."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if unadorned():
         os.environ["TTY_COMPATIBLE"] = "0"  # else rich, in help pages, still writes bold
     codecs.register_error("tiltcli", _spelled)
     for stream in (sys.stdout, sys.stderr):
@@ -63,3 +59,6 @@ def output() -> Console:
         width=PIPE_WIDTH if wide else None,
         force_terminal=False if plain(sys.stdout) else None,
     )
+
+
+__all__ = ["output", "plain", "set_up_streams", "utf8"]

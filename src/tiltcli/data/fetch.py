@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tiltcli.records import UserError
+from tiltcli.streams import plain
 
 WAIT_SECONDS = 3600.0  # for another process that is fetching the same file
 TIMEOUT_SECONDS = 30.0  # without a byte from the server
@@ -224,7 +225,7 @@ def _unstorable(published: Published, folder: Path, error: OSError) -> str:
 
 def _on_stderr(published: Published) -> Report:
     """Progress bar on a terminal; elsewhere a line every tenth."""
-    terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    terminal = not plain(sys.stderr)
     shown, last = -1.0, 0.0
 
     def report(done: int, size: int) -> None:
