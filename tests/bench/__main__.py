@@ -19,7 +19,7 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from bench import cluster, overhead, peers
+from bench import cluster, curvature, overhead, peers
 from bench.crew import Crew
 from tiltcli.engines import tiled
 from tiltcli.executors import cores
@@ -119,6 +119,7 @@ def main():
         print()
     crew.close()
     notebook.close()
+    probes = curvature.report(seconds=options.seconds)
     rest = {**overhead.report(), "cluster": cluster.report()}
     if options.json:
         options.json.write_text(
