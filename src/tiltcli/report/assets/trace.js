@@ -6,7 +6,7 @@ class TracePlot {
     if (!caption) this.form(host);
     this.plot = new Plot(host, {
       label: () => `${title}, steps ${this.window[0]} to ${this.window[1]}: ${this.trace.panels.map((p) => p.title).join(", ")}.`,
-      height: () => this.trace.panels.length * 150 + 60,
+      height: () => this.trace.panels.length * (printing ? 135 : 150) + 60,
       draw: (w, colours) => this.draw(w, colours),
       numbers: () => this.numbers(),
       caption: caption ?? "Thinned for drawing: of each stretch of steps its lowest and its highest point are kept, so that every swing shows."

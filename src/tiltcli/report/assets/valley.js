@@ -26,7 +26,7 @@ class ValleyPlot {
     ];
     new Plot(host, {
       label: () => this.label(),
-      height: (w) => { const g = grid(4, w - 62, 380); return g.rows * 230 + (g.rows - 1) * 66 + 42 + this.above(w); },
+      height: (w) => { const g = grid(4, w - 62, 290); return g.rows * 230 + (g.rows - 1) * 66 + 42 + this.above(w); },
       draw: (w, colours) => this.draw(w, colours),
       numbers: () => this.numbers(),
       caption: "Above: F along the line, at the step's class weights; the dots are the weights themselves, at distance 0. Frozen: the weights of the middle of the pulse, so that only the loss tilts. Below: width and floor through the pulse.",
@@ -44,7 +44,7 @@ class ValleyPlot {
 
   draw(w, colours) {
     const { valley, panels } = this;
-    const g = grid(4, w - 62, 380), tall = g.rows * 230 + (g.rows - 1) * 66;
+    const g = grid(4, w - 62, 290), tall = g.rows * 230 + (g.rows - 1) * 66;
     const data = [], layout = { margin: { l: 50, r: 12, t: this.above(w), b: 42 }, annotations: [], shapes: [], showlegend: true, hovermode: "closest",
       legend: { orientation: "h", x: 0, y: 1, yref: "container", yanchor: "top", font: { size: 11 } } };
     const lowest = Math.min(...valley.trained.floor, ...valley.frozen.floor), highest = Math.max(...valley.trained.floor);

@@ -9,7 +9,7 @@ class Widths {
     if (this.tested) this.shown.push(this.tested);
     this.plot = new Plot(host, {
       label: () => this.label(),
-      height: (w) => grid(2, w - 62, 330).rows * 290 + 24 + this.below(w),
+      height: (w) => grid(2, w - 62, 290).rows * 290 + 24 + this.below(w),
       draw: (w, colours) => this.draw(w, colours),
       numbers: () => this.numbers(),
       caption: "Bars: 95% intervals of the means over seeds (left) and of the mean paired differences (right). Shaded: the regime, by whether the static loss reaches a training accuracy of 0.99.",
@@ -34,7 +34,7 @@ class Widths {
   draw(w, colours) {
     const { run, state, rows } = this;
     const height = this.plot?.spec.height(w) ?? 370;
-    const g = grid(2, w - 62, 330), tall = height - 24 - this.below(w);
+    const g = grid(2, w - 62, 290), tall = height - 24 - this.below(w);
     const left = g.domain(0, tall), right = g.domain(1, tall);
     const widths = rows.map((r) => r.width), edges = borders(widths);
     const data = [], shapes = [], annotations = [];
