@@ -158,7 +158,10 @@ def _see_earlier(progress: Progress, spec: Sweep, results: Path) -> None:
     folder = results / spec.name
     if not (folder / "jobs").is_dir():
         return
-    jobs = read_jobs(folder, _OF_MEANS)
+    try:
+        jobs = read_jobs(folder, _OF_MEANS)
+    except UserError:  # damaged: the sweep sets that aside, and the means begin with its own jobs
+        return
     jobs = jobs[jobs["job"].isin({job.id for job in spec.jobs})]
     for row in jobs.to_dict("records"):
         progress.see({str(key): value for key, value in row.items()})

@@ -17,6 +17,7 @@ from tiltcli.spec.jobs import Job
 from tiltcli.spec.lines import key_lines
 from tiltcli.spec.probes import KEYS, ProbeSettings, read_probe
 from tiltcli.spec.settings import PATHS, REQUIRED, SETTINGS, TABLES, finish
+from tiltcli.spec.syntax import not_toml
 
 MOST_JOBS = 2_000_000
 MOST_BYTES = 1 << 20
@@ -79,7 +80,9 @@ def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
     except FileNotFoundError:
         raise UserError(Fault("no such file", source=str(file))) from None
     except UnicodeDecodeError as error:
-        raise UserError(Fault(f"not UTF-8 text ({error.reason})", source=str(file))) from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        fault = Fault(f"not UTF-8 text ({error.reason})", line=line, source=str(file))
+        raise UserError(fault) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(Fault(f"cannot be read: {reason}", source=str(file))) from None
@@ -100,9 +103,7 @@ def parse_sweep(
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        place = re.search(r"line (\d+)", str(error))
-        line = int(place[1]) if place else len(text.splitlines())
-        raise UserError(Fault(f"not valid TOML: {error}", line=line, source=source)) from None
+        raise UserError(not_toml(str(error), text, source)) from None
     except RecursionError:
         raise UserError(Fault("not valid TOML: nested too deeply", source=source)) from None
     return _Reader(document, key_lines(text), source, folder).sweep(name, overrides)
@@ -225,7 +226,8 @@ class _Reader:
                     found[key] = value
                 else:
                     local = [k for k in _file_keys() if k.startswith(table + ".")]
-                    wide = nearest(key, local) or nearest(name, _file_keys())
+                    elsewhere = [k for k in _file_keys() if k.endswith(f".{name}")]
+                    wide = (elsewhere or [nearest(key, local)])[0] or nearest(name, _file_keys())
                     hint = f"did you mean {wide}?" if wide else f"known: {listing(local, 40)}"
                     self.fault(key, f"unknown; {hint}", block)
         for key, value in self.overrides.items():
