@@ -65,16 +65,14 @@ def runs(
 def _facts(folder: Path, *, whole: bool = False) -> dict[str, Any]:
     """What is known of a run; with `whole` also its axes and which jobs are missing."""
     from tiltcli.records import Outcome
+    from tiltcli.store.provenance import jobs_noted
     from tiltcli.store.read import read_jobs
 
     jobs = read_jobs(folder, ["seconds", "error", "labels"])
     counts = jobs["outcome"].value_counts()
-    try:
-        total = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["jobs"]
-    except (OSError, ValueError, KeyError, TypeError):
-        total = None
+    total = jobs_noted(folder)
     failed = jobs[jobs["outcome"] == Outcome.FAILED]
-    labels = [json.loads(text) for text in jobs["labels"].dropna().unique()]
+    labels = [_labels(text) for text in jobs["labels"].dropna().unique()]
     facts = {
         "name": folder.resolve().name,
         "folder": str(folder),
@@ -90,6 +88,14 @@ def _facts(folder: Path, *, whole: bool = False) -> dict[str, Any]:
         "failures": dict(zip(failed["job"], failed["error"], strict=True)),
     }
     return {**facts, **_missing(folder, set(jobs["job"]))} if whole else facts
+
+
+def _labels(text: Any) -> list[Any]:
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, list) else [str(text)]  # of a damaged table
 
 
 def _missing(folder: Path, done: set[str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from tiltcli.confirm import choose
 from tiltcli.records import UserError
 from tiltcli.report.load import Run
 from tiltcli.spec import load_sweep
+from tiltcli.store import provenance
 
 
 def where_chosen(run: Run, runs: Sequence[Run]) -> tuple[bool | None, str]:
@@ -76,8 +76,4 @@ def about(run: Run) -> str:
 
 def invocations(run: Run) -> list[dict[str, Any]]:
     """Every time the run was started, as its provenance has it; empty if that is unreadable."""
-    try:
-        page = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
-        return [dict(one) for one in page["invocations"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    return provenance.invocations(run.folder)

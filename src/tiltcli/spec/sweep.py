@@ -226,8 +226,8 @@ class _Reader:
                     found[key] = value
                 else:
                     local = [k for k in _file_keys() if k.startswith(table + ".")]
-                    elsewhere = [k for k in _file_keys() if k.endswith(f".{name}")]
-                    wide = (elsewhere or [nearest(key, local)])[0] or nearest(name, _file_keys())
+                    elsewhere = next((k for k in _file_keys() if k.endswith(f".{name}")), None)
+                    wide = elsewhere or nearest(key, local) or nearest(name, _file_keys())
                     hint = f"did you mean {wide}?" if wide else f"known: {listing(local, 40)}"
                     self.fault(key, f"unknown; {hint}", block)
         for key, value in self.overrides.items():

@@ -131,13 +131,19 @@ def invocations(folder: Path) -> list[Any]:
     noted = _invocations(folder)
     for path in sorted(folder.glob("provenance-*.json")):
         noted += [one for one in _read_page(path) if one not in noted]
-    return sorted(noted, key=lambda one: str(one.get("time")) if isinstance(one, dict) else "")
+    return sorted(noted, key=lambda one: str(one.get("time")))
+
+
+def jobs_noted(folder: Path) -> int | None:
+    """Return the number of jobs of a run's grid, as its provenance has it; None if it has not."""
+    number = _page(folder / "provenance.json").get("jobs")
+    return number if type(number) is int and number >= 0 else None
 
 
 def shards_of(folder: Path) -> int | None:
     """Into how many shards a run was last divided; None if it never was."""
     for one in reversed(invocations(folder)):
-        if isinstance(one, dict) and "shard" in one:
+        if "shard" in one:
             try:
                 return Shard.parse(str(one["shard"])).count
             except UserError:
@@ -150,10 +156,16 @@ def _invocations(folder: Path) -> list[Any]:
 
 
 def _read_page(path: Path) -> list[Any]:
+    found = _page(path).get("invocations")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _page(path: Path) -> dict[str, Any]:
     # There is none before the first run; and a damaged one must not stop the second.
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return list(json.loads(path.read_text(encoding="utf-8"))["invocations"])
-    return []
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _write_page(path: Path, sweep: Sweep, noted: Sequence[Mapping[str, Any]]) -> None:
