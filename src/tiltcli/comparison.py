@@ -244,7 +244,8 @@ def _note_unpaired(
     notes: list[str],
 ) -> None:
     for frame, column, name in ((a, "job_a", name_a), (b, "job_b", name_b)):
-        alone = frame[~frame["job"].isin(merged[column])]
+        paired = set(merged[column].tolist())
+        alone = frame[[job not in paired for job in frame["job"].tolist()]]
         if len(alone):
             widths = listing(sorted(alone["model.width"].dropna().unique().tolist()), 8)
             notes.append(

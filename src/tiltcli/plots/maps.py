@@ -93,13 +93,19 @@ def _map(
     means, halves = np.full(shape, np.nan), np.full(shape, np.nan)
     count, lost, against = (np.zeros(shape, np.int64) for _ in range(3))
     still = jobs[(jobs["loss.kind"] == "static") & (jobs["outcome"] == Outcome.COMPLETED)]
+    # What is the same in all jobs pairs nothing, and would cost time in every cell.
+    needed = [
+        name
+        for name in jobs.columns
+        if name in ("train.seed", metric) or ("." in name and jobs[name].nunique(dropna=False) > 1)
+    ]
     for cell in ranked_cells(jobs, metric):
         at = _place(cell, amplitudes, periods)
         done = cell.jobs[cell.jobs["outcome"] == Outcome.COMPLETED]
         estimate = mean_interval(done[metric])
         means[at], halves[at] = estimate.mean, estimate.high - estimate.mean
         count[at], lost[at] = len(cell.jobs), cell.lost
-        against[at] = _against(done, still, metric)
+        against[at] = _against(done[needed], still[needed], metric)
     best = best_cell(jobs, metric)
     return Map(
         width,
