@@ -19,7 +19,7 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from bench import cluster, curvature, overhead, peers
+from bench import cluster, curvature, overhead, peers, pictures
 from bench.crew import Crew
 from tiltcli.engines import tiled
 from tiltcli.executors import cores
@@ -120,11 +120,11 @@ def main():
     crew.close()
     notebook.close()
     probes = curvature.report(seconds=options.seconds)
+    shown = pictures.report(options.seconds, matmul_peak("float32"))
     rest = {**overhead.report(), "cluster": cluster.report()}
     if options.json:
-        options.json.write_text(
-            json.dumps({"rates": rows, "curvature": probes, "overhead": rest}, indent=1)
-        )
+        parts = {"rates": rows, "curvature": probes, "pictures": shown, "overhead": rest}
+        options.json.write_text(json.dumps(parts, indent=1))
 
 
 if __name__ == "__main__":
