@@ -133,7 +133,7 @@ def test_a_long_job_goes_on_where_it_was_stopped(tmp_path, cluster):
         assert ended.result(60).interrupted
     assert set_seconds(checkpoint, 1e6) < 1e6
     with ClusterTrainer(cluster.address) as trainer:
-        run_sweep(grid, tmp_path / "results", trainer=trainer, **words)
+        run_sweep(grid, tmp_path / "results", trainer=trainer, engine="torch")
     assert read(tmp_path).jobs["seconds"].item() > 1e6  # it was gone on from
     assert not checkpoint.parent.exists()
     run_sweep(grid, tmp_path / "here", engine="torch", workers=1)
