@@ -1,9 +1,12 @@
 """Every command of the README does what it says, in the order it stands there."""
 
+import contextlib
+import json
 import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,22 +45,46 @@ def test_make_knows(target):
     assert shown.returncode == 0, shown.stderr
 
 
+@contextlib.contextmanager
+def cluster(folder):
+    """A Dask scheduler and a worker, as the README starts them; the address."""
+    words = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
+    words += ["--port", "0", "--no-dashboard", "--scheduler-file", "scheduler.json"]
+    quiet = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(words, **quiet) as scheduler:
+        words = [sys.executable, "-m", "distributed.cli.dask_worker", "--nworkers", "1"]
+        words += ["--no-dashboard", "--scheduler-file", "scheduler.json"]
+        with subprocess.Popen(words, **quiet) as worker:
+            try:
+                file = folder / "scheduler.json"
+                deadline = time.monotonic() + 60
+                while not file.exists() or "address" not in file.read_text():
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+                yield json.loads(file.read_text())["address"]
+            finally:
+                worker.terminate()
+                scheduler.terminate()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Run all commands of the tool in the README in one folder, as a newcomer would."""
     path = tmp_path_factory.mktemp("readme")
     (path / "sweeps").symlink_to(Path("sweeps").resolve())
-    for line in commands():
-        if not line.startswith("tiltcli "):
-            continue
-        line, _, target = line.partition(" > ")
-        words = shlex.split(line, comments=True)[1:]
-        if words[0] == "sweep":
-            words += SHORTER.get(words[1], SHORT).split()
-        done = tilt(*words, cwd=path)
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        if target:
-            (path / target.strip()).write_text(done.stdout, encoding="utf-8")
+    with cluster(path) as address:
+        for line in commands():
+            if not line.startswith("tiltcli "):
+                continue
+            line, _, target = line.partition(" > ")
+            words = shlex.split(line.replace("tcp://host:8786", address), comments=True)[1:]
+            if words[0] == "sweep":
+                words += SHORTER.get(words[1], SHORT).split()
+                words += ["--fresh"] * ("--cluster" in words)
+            done = tilt(*words, cwd=path)
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            if target:
+                (path / target.partition("#")[0].strip()).write_text(done.stdout, encoding="utf-8")
     return path
 
 
