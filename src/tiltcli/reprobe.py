@@ -104,7 +104,7 @@ def check_epochs(jobs: pd.DataFrame, settings: ProbeSettings) -> None:
         beyond = [epoch for epoch in settings.epochs if epoch > last[job]]
         if not beyond:
             continue
-        why = f"job {job} ends at epoch {int(epochs)}"
+        why = f"job {job} ends at epoch {int(epochs)}; allowed: 0 to {last[job]}"
         if outcome == Outcome.DIVERGED:
             upto = f"allowed: 0 to {last[job]}" if last[job] >= 0 else "it cannot be probed"
             why = f"job {job} diverged at epoch {int(epochs)}; {upto}"
