@@ -25,7 +25,7 @@ def run(code, folder):
     ("name", "steps", "least"), [("plain_loop", 400, 0.8), ("lightning_module", 300, 0.4)]
 )
 def test_examples(tmp_path, name, steps, least):
-    done = run(Path(f"examples/{name}.py").read_text(), tmp_path)
+    done = run(Path(f"tests/examples/{name}.py").read_text(), tmp_path)
     assert done.returncode == 0, done.stderr
     found = re.search(r"(\d+) steps, training accuracy ([\d.]+)", done.stdout)
     assert int(found[1]) == steps

@@ -29,6 +29,7 @@ PUBLISHED = Published(
 )
 RECORDS = 10_000
 CLASSES = 10
+LARGEST_MEMBER = 64 << 20  # bytes; a batch has less than half of it
 SHARES = (0.9, 0.1, 0.0)
 _PICTURE = (3, 32, 32)
 _RECORD = 1 + 3 * 32 * 32
@@ -115,6 +116,10 @@ def _members(archive: Path) -> Contents:
     try:
         with tarfile.open(archive, "r|gz") as tar:
             for member in tar:
+                if member.size > LARGEST_MEMBER:  # it would be read through, however long
+                    raise UserError(
+                        f"{archive}: a damaged archive: a file of {member.size:,} bytes"
+                    )
                 name = wanted.get(member.name)
                 if name is None or not member.isreg():
                     continue

@@ -1,0 +1,23 @@
+"""A part of the fuzzer with every test run; `cd tests && python -m fuzz 5000` is a longer one."""
+
+import pytest
+
+from fuzz.crew import fuzz_in_processes
+from fuzz.targets import make_template
+
+SIZES = {"grid": 3000, "npz": 500, "csv": 300, "parquet": 500, "cifar10": 150, "run": 25}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    return make_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.mark.parametrize("target", SIZES)
+def test_damaged_input(target, template):
+    """Each is read or refused by UserError; within time and memory, nothing run or written."""
+    found = fuzz_in_processes(target, SIZES[target], template)
+    assert not found["faults"], "\n".join(fault["problem"] for fault in found["faults"][:3])
+    assert found["tried"] == SIZES[target] == found["accepted"] + found["refused"]
+    assert found["refused"] or target == "run"
+    assert found["accepted"]  # damage so gross that nothing gets past the first check tests little
