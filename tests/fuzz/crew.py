@@ -22,6 +22,7 @@ def fuzz_in_processes(target, count, template, first=0, piece=PIECE):
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([TESTS, *sys.path])},
+            timeout=3600,  # a wait without end, which takes no computing
             check=False,
         )
         at += wanted
