@@ -5,7 +5,7 @@ import pytest
 from fuzz.crew import fuzz_in_processes
 from fuzz.targets import make_template
 
-SIZES = {"grid": 3000, "npz": 500, "csv": 300, "parquet": 500, "cifar10": 150, "run": 25}
+SIZES = {"grid": 1500, "npz": 300, "csv": 200, "parquet": 300, "cifar10": 100, "run": 12}
 
 
 @pytest.fixture(scope="module")
