@@ -27,8 +27,18 @@ def blocks(language):
 
 
 def commands():
-    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.strip() and not line.startswith("#")]
+    return [text for language, text in steps() if language == "sh"]
+
+
+def steps():
+    """Commands and blocks of Python, as (language, text), in the order they stand."""
+    text = README.read_text(encoding="utf-8")
+    for language, block in re.findall(r"^```(sh|python)\n(.*?)^```", text, re.M | re.S):
+        if language == "python":
+            yield language, block
+            continue
+        lines = block.replace("\\\n", " ").splitlines()
+        yield from (("sh", line) for line in lines if line.strip() and not line.startswith("#"))
 
 
 def targets():
@@ -69,11 +79,21 @@ def cluster(folder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Run all commands of the tool in the README in one folder, as a newcomer would."""
+    """Run all commands of the tool and all Python in the README in one folder, in order."""
     path = tmp_path_factory.mktemp("readme")
     (path / "sweeps").symlink_to(Path("sweeps").resolve())
     with cluster(path) as address:
-        for line in commands():
+        for language, line in steps():
+            if language == "python":
+                done = subprocess.run(
+                    [sys.executable, "-c", line],
+                    cwd=path,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert done.returncode == 0, f"{line}\n{done.stderr}"
+                continue
             if not line.startswith("tiltcli "):
                 continue
             line, _, target = line.partition(" > ")
@@ -91,14 +111,6 @@ def folder(tmp_path_factory):
 def test_commands_of_the_tool(folder):
     assert (folder / "results" / "my-spiral" / "jobs").is_dir()
     assert (folder / "results" / "my-spiral-confirm" / "jobs").is_dir()
-
-
-def test_python_of_the_readme(folder):
-    code = "\n".join(blocks("python"))
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_grid_of_the_readme_is_valid(folder):
