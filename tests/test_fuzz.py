@@ -21,3 +21,10 @@ def test_damaged_input(target, template):
     assert found["tried"] == SIZES[target] == found["accepted"] + found["refused"]
     assert found["refused"] or target == "run"
     assert found["accepted"]  # damage so gross that nothing gets past the first check tests little
+
+
+@pytest.mark.parametrize("number", [5030, 5087])
+def test_damage_that_was_a_fault_once(number, template):
+    """A job without metrics drawn; a metrics table without rows beside a job done twice."""
+    found = fuzz_in_processes("run", 1, template, number)
+    assert not found["faults"], found["faults"][0]["problem"]

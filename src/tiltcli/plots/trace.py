@@ -40,10 +40,12 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
         look: style and width.
 
     Raises:
-        UserError: if nothing was logged within `zoom`.
+        UserError: if nothing was logged, or nothing within `zoom`.
 
     """
-    steps = one.metrics["step"]
+    steps = one.metrics["step"].dropna()
+    if not len(steps):
+        raise UserError("the run's metrics have no row of this job: nothing to draw")
     if zoom is not None and not steps.between(*zoom).sum() > 1:
         raise UserError(
             f"--zoom: fewer than two logged steps from {zoom[0]} to {zoom[1]}; "

@@ -48,4 +48,5 @@ def rows_of(table: pa.Table, jobs: pa.Table, mask: Mask) -> pa.Table:
     if not len(dropped):
         return table
     chosen = set(dropped.to_pylist())
-    return table.filter(pa.array([job not in chosen for job in table["job"].to_pylist()]))
+    kept = [job not in chosen for job in table["job"].to_pylist()]
+    return table.filter(pa.array(kept, pa.bool_()))  # typed, for a table without rows
