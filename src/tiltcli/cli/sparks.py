@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
@@ -16,14 +17,15 @@ ASCII = "_.:-=+*#"
 
 
 def spark(values: Sequence[float], low: float, high: float) -> str:
-    """A character per value, by its place between `low` and `high`; a space for NaN.
+    """A character per value, by its place between `low` and `high`; a space where it has none.
 
     Where stdout is not UTF-8 the characters are plain ASCII.
     """
     levels = BLOCKS if utf8(sys.stdout) else ASCII
     span = high - low if high > low else 1.0
+    places = ((value - low) / span for value in values)
     return "".join(
-        " " if value != value else levels[min(int((value - low) / span * 8), 7)] for value in values
+        levels[max(0, min(int(place * 8), 7))] if math.isfinite(place) else " " for place in places
     )
 
 
