@@ -1,11 +1,11 @@
-# make reproduce · make quick · make test · make lint · make bench · make clean
+# make reproduce · make quick · make test · make lint · make bench · make figures · make docs · make clean
 # Everything is installed into .venv from constraints.txt; nothing else is touched.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: reproduce quick test lint templates docs bench figures clean
+.PHONY: reproduce reproduce-cifar10 quick test lint templates docs bench figures clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml constraints.txt
@@ -25,14 +25,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # What the report is made of; sweeps that are done already are not run again.
 SPIRAL := spiral-fig4 spiral-onsets spiral-curvature spiral-phase spiral-confirm
-DIGITS := digits-mlp digits-confirm
+DIGITS := digits-mlp digits-confirm digits-myrtle5-phase digits-myrtle5-confirm
 
 reproduce: .venv/installed
 	@for name in $(SPIRAL) $(DIGITS); do $(BIN)/tiltcli sweep sweeps/$$name.toml || exit; done
-	@for name in spiral-confirm digits-confirm; do \
+	@for name in spiral-confirm digits-confirm digits-myrtle5-confirm; do \
 	  $(BIN)/tiltcli compare $$name@loss.kind=static $$name@loss.kind=dynamical || exit; done
 	@$(BIN)/tiltcli report $(SPIRAL) $(DIGITS) -o results/REPORT.md
 	@$(BIN)/tiltcli report $(SPIRAL) $(DIGITS) -o results/report.html
+
+# The paper's own phase diagram, for a GPU or a cluster: days on a few cores. The pictures are
+# fetched unless they are in the cache.
+reproduce-cifar10: .venv/installed
+	@$(BIN)/tiltcli sweep sweeps/cifar10-myrtle5.toml
+	@$(BIN)/tiltcli compare cifar10-myrtle5@loss.kind=static cifar10-myrtle5@loss.kind=dynamical \
+	  --best val_accuracy
+	@$(BIN)/tiltcli report cifar10-myrtle5 -o results/cifar10.html
 
 # The confirmation alone, on eight seeds of its own: under a minute.
 quick: .venv/installed
