@@ -130,3 +130,12 @@ def test_links_and_pictures_exist():
     for link in re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8")):
         if "://" not in link:
             assert Path(link).exists(), link
+
+
+def test_the_table_of_results_is_the_published_report():
+    table = README.read_text(encoding="utf-8").partition("<!-- results -->")[2]
+    shown = [line for line in table.partition("<!-- /results -->")[0].splitlines() if "|" in line]
+    report = Path("results/published/REPORT.md").read_text(encoding="utf-8").splitlines()
+    first = report.index(shown[0])
+    assert len(shown) > 8
+    assert report[first : first + len(shown)] == shown
