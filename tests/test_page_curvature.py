@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from tiltcli.report import valley as valley_part
 from tiltcli.report.data import run_data
 from tiltcli.report.instabilities import HEADER, enlarged, listed, summed_up, watch
 from tiltcli.report.load import load_run
-from tiltcli.report.single import single
+from tiltcli.report.single import _gammas, single
+from tiltcli.schedule import Schedule
 from tiltcli.traces import jobs_of, trace_of
 
 PROBED = """
@@ -177,3 +179,15 @@ def test_drawn_and_chosen(folder, width):
         overhang = browser.execute_script("return document.documentElement.scrollWidth")
         assert overhang <= width
         assert browser.get_log("browser") == []
+
+
+def test_class_weights_are_drawn_as_they_are():
+    """Between the points that are drawn, a straight line stays close to Γ."""
+    for shape in ("triangle", "sine"):
+        schedule = Schedule(3, 70.0, 5000, 1, 65_000, shape)
+        panel = _gammas(SimpleNamespace(labels=()), schedule, 0, 70_000)
+        every = np.arange(70_001)
+        exact = schedule.gamma(every)
+        for i, series in enumerate(panel["series"]):
+            drawn = np.interp(every, numbers(series["x"]), numbers(series["y"]))
+            assert np.abs(drawn - exact[:, i]).max() < 0.05

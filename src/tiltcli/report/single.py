@@ -145,16 +145,16 @@ def _packed(
 
 
 def _gammas(one: Trace, schedule: Schedule, first: int, last: int) -> dict[str, Any]:
-    """Weights at the corners of every pulse; of too many pulses, at even distances."""
+    """Weights through every pulse, densest at its ends; of too many pulses, at even distances."""
     pulses = np.arange(first // schedule.pulse, last // schedule.pulse + 1) * schedule.pulse
     corners = [0, schedule.period // 2, max(schedule.period - 1, 0), schedule.period]
     if len(pulses) > STRETCHES:
         steps = np.linspace(first, last, 4 * STRETCHES).astype(np.int64)
     else:
-        steps = (pulses[:, None] + np.array(corners)).ravel()
-        if schedule.shape == "sine":
-            within = np.linspace(0, schedule.period, 33).astype(np.int64)
-            steps = np.concatenate([steps, (pulses[:, None] + within).ravel()])
+        # Even a triangle's Γ is curved: it is g over the sum of all, and steepest near g = 1.
+        rise = schedule.period / 2 * np.linspace(0, 1, 25) ** 2
+        within = np.concatenate([corners, rise, schedule.period - rise]).astype(np.int64)
+        steps = (pulses[:, None] + within).ravel()
     steps = np.unique([first, last, *steps[(steps >= first) & (steps <= last)]])
     gammas = schedule.gamma(steps)
     shown = min(schedule.classes, MOST_CLASSES)
