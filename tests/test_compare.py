@@ -240,6 +240,7 @@ def test_command(folder):
     ("words", "said"),
     [
         (["nope", B], "no run 'nope'"),
+        (["nope", "nil"], "no run 'nil'"),
         (["grd", B], "did you mean grid"),
         ([A, A], "are the same jobs"),
         (["grid@loss.knd=static", B], "did you mean loss.kind"),

@@ -119,6 +119,7 @@ def test_what_was_not_tested_is_said_as_it_is(folder):
     ("words", "said"),
     [
         (["report", "nope"], "no run 'nope'"),
+        (["report", "nope", "nil"], "no run 'nil'"),
         (["report", "phase", "-o", "x.docx"], "ends in one of .html"),
         (["confirm", "phase", "--metric", "accuracy"], "did you mean"),
         (["confirm", "phase", "-o", "no/such/file.toml"], "cannot be written"),

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiltcli.records import UserError
+from tiltcli.records import UserError, each
 
 if TYPE_CHECKING:
     from tiltcli.comparison import Comparison
@@ -129,13 +129,14 @@ def compare(
     from tiltcli.store.read import find_run, read_jobs
 
     conditions = [condition for text in where for condition in parse_selection(text)]
-    sides, whole = [], []
-    for run in (str(a), str(b)):
+
+    def side(run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         name, _, selection = run.partition("@")
         jobs = read_jobs(find_run(name, Path(results)))
-        whole.append(jobs)
         own = parse_selection(selection) if selection else []
-        sides.append(select(jobs, [*own, *conditions], run))
+        return jobs, select(jobs, [*own, *conditions], run)
+
+    whole, sides = zip(*each(side, (str(a), str(b))), strict=True)
     return comparison.compare(
         *sides,
         name_a=str(a),

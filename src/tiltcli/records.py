@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,25 @@ class UserError(Exception):
             Fault(fault) if isinstance(fault, str) else fault for fault in faults
         )
         super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Do the work on every item, so that what is wrong with any of them is said at once.
+
+    Raises:
+        UserError: with the faults of all items, each once.
+
+    """
+    done: list[R] = []
+    faults: list[Fault] = []
+    for item in items:
+        try:
+            done.append(work(item))
+        except UserError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise UserError(*dict.fromkeys(faults))
+    return done
 
 
 class Outcome(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tiltcli.records import UserError, listing
+from tiltcli.records import UserError, each, listing
 from tiltcli.report.load import load_run
 from tiltcli.report.markdown import to_text
 from tiltcli.report.page import to_page
@@ -30,7 +30,7 @@ def write_report(runs: Sequence[str | Path], output: Path, results: Path) -> Non
     if suffix not in (*PAGE, *MARKDOWN):
         allowed = listing([*PAGE, *MARKDOWN])
         raise UserError(f"{output}: a report's name ends in one of {allowed}")
-    found = [load_run(run, results) for run in dict.fromkeys(map(str, runs))]
+    found = each(lambda run: load_run(run, results), dict.fromkeys(map(str, runs)))
     folder = output.parent if suffix in PAGE else output.parent / "figures"
     try:
         folder.mkdir(parents=True, exist_ok=True)
