@@ -24,7 +24,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 	touch $@
 
 # What the report is made of; sweeps that are done already are not run again.
-SPIRAL := spiral-fig4 spiral-onsets spiral-curvature spiral-phase spiral-confirm
+SPIRAL := spiral-phase spiral-confirm spiral-fig4 spiral-onsets spiral-curvature
 DIGITS := digits-mlp digits-confirm digits-myrtle5-phase digits-myrtle5-confirm
 
 reproduce: .venv/installed

@@ -71,8 +71,8 @@ JUDGES: tuple[Callable[[Run], list[Finding]], ...] = (_accuracy, curvature_findi
 
 
 def judge(runs: Sequence[Run]) -> list[Judged]:
-    """Findings of all runs, in the order of the runs; the correction is over all of them."""
-    found = [(run.name, finding) for run in runs for one in JUDGES for finding in one(run)]
+    """Findings claim by claim as in the paper, then by run; the correction is over all of them."""
+    found = [(run.name, finding) for one in JUDGES for run in runs for finding in one(run)]
     corrected = holm([finding.p for _, finding in found])
     return [
         Judged(name, finding, float(p)) for (name, finding), p in zip(found, corrected, strict=True)
