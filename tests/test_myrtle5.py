@@ -72,6 +72,87 @@ def test_forward(sample):
     assert [name for name, _ in network.named_parameters()] == list(parameters)
 
 
+def gradients(network, compute, X, y):
+    """Logits, and the gradient of each parameter, of the weighted sum of the squared logits."""
+    import torch
+
+    network.zero_grad()
+    logits = compute(X)
+    (logits.square().sum(dim=1) * y).sum().backward()
+    return logits.detach(), [torch.clone(p.grad) for p in network.parameters()]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("sample", "width", "count"),
+    [
+        ((3, 32, 32), 5, 20),
+        ((1, 8, 8), 16, 32),
+        ((1, 8, 8), 6, 1),
+        ((2, 7, 5), 3, 33),
+        ((1, 1, 3), 1, 5),
+        ((1, 2, 1), 9, 8),
+        ((2, 21, 34), 11, 17),
+    ],
+)
+def test_blocks_of_samples_are_the_network(sample, width, count, dtype):
+    """Values and gradients, with parts of blocks empty, and after a larger and a smaller call."""
+    import torch
+
+    from tiltcli.engines.myrtle5 import BlockedMyrtle5
+    from tiltcli.models import Myrtle5
+
+    kind = getattr(torch, dtype)
+    rng = np.random.default_rng(width)
+    parameters = initial_parameters(myrtle_job(width), sample, 10)
+    parameters |= {k: 0.1 + rng.random(v.shape) for k, v in parameters.items() if v.ndim == 1}
+    network = Myrtle5(parameters, kind)
+    blocked = BlockedMyrtle5(network, sample)
+    for n in (count, count + 50, count):
+        X = torch.from_numpy(rng.normal(size=(n, *sample))).to(kind)
+        y = torch.from_numpy(rng.random(n)).to(kind)
+        wanted, slopes = gradients(network, network, X, y)
+        found, same = gradients(network, blocked, X, y)
+        assert (wanted.abs() > 0).all()
+        off = 1e-12 if dtype == "float64" else 1e-4
+        torch.testing.assert_close(found, wanted, rtol=off, atol=off)
+        for one, other in zip(slopes, same, strict=True):
+            assert one.abs().max() > 0
+            torch.testing.assert_close(other, one, rtol=off, atol=off * float(one.abs().max()))
+        again, _ = gradients(network, blocked, X, y)
+        assert torch.equal(again, found)
+
+
+def test_blocks_let_a_nan_through_and_go_back_once():
+    import torch
+
+    from tiltcli.engines.myrtle5 import BlockedMyrtle5
+    from tiltcli.models import Myrtle5
+
+    network = Myrtle5(initial_parameters(myrtle_job(), (1, 8, 8), 10), torch.float32)
+    blocked = BlockedMyrtle5(network, (1, 8, 8))
+    X = torch.ones(3, 1, 8, 8)
+    X[1, 0, 4, 4] = torch.nan
+    first = blocked(X)
+    assert first.isnan().any(dim=1).tolist() == [False, True, False]
+    blocked(X)
+    with pytest.raises(RuntimeError, match="overwritten"):
+        first.sum().backward()
+
+
+def test_wide_networks_are_left_to_torch():
+    import torch
+
+    from tiltcli.data import dataset_of
+    from tiltcli.engines.myrtle5 import LARGEST, BlockedMyrtle5
+    from tiltcli.engines.training import Training
+
+    for width in (LARGEST, LARGEST + 1):
+        job = myrtle_job(width, batch_size=16)
+        run = Training(job, dataset_of(job), torch.device("cpu"), lambda: False)
+        assert isinstance(run.logits, BlockedMyrtle5) is (width <= LARGEST)
+
+
 def test_he_normal_by_seed():
     one, same, other = (
         initial_parameters(myrtle_job(64, seed=seed), (3, 32, 32), 10) for seed in (1, 1, 2)

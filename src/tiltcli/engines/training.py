@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from tiltcli.engines.base import (
 )
 from tiltcli.initial import initial_parameters
 from tiltcli.losses import sample_losses
-from tiltcli.models import NETWORKS
+from tiltcli.models import NETWORKS, Myrtle5
 from tiltcli.spec import Job
 
 PIECE_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30}
@@ -102,12 +102,12 @@ class Training:
         sample = data.sample_shape
         parameters = initial_parameters(job, sample, data.classes)
         self.network: torch.nn.Module = NETWORKS[job["model.kind"]](parameters, self.dtype)
-        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.logits, self.grain = _ready(self.network, sample, device)
         self.parameters = sum(p.numel() for p in self.network.parameters())
         self.optimizer = _optimizer(job, self.network)
         places = math.prod(sample[1:]) if len(sample) == 3 else 1
         per_sample = places * int(job["model.width"]) * self.dtype.itemsize
-        self.piece = max(1, PIECE_BYTES[device.type] // per_sample)
+        self.piece = max(self.grain, PIECE_BYTES[device.type] // per_sample)
         self.epoch, self.batch = 0, 0
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
         self._plan: tuple[int, Tensor, Array] = (-1, torch.empty(0), np.empty(0))
@@ -166,7 +166,7 @@ class Training:
         loss, weighted, right = 0.0, 0.0, 0
         count = len(self.train.y) if rows is None else len(rows)
         for X, y in self._pieces(self.train, rows):
-            logits = self.network(X)
+            logits = self.logits(X)
             each = sample_losses(self.base, logits, y)
             total = (each if gamma is None else each * gamma[y]).sum()
             (total / count).backward()  # type: ignore[no-untyped-call]
@@ -189,7 +189,7 @@ class Training:
         """Split all samples, or the chosen ones, into pieces of about equal size."""
         count = len(samples.y) if rows is None else len(rows)
         pieces = -(-count // self.piece)
-        size = -(-count // pieces)
+        size = -(-count // (pieces * self.grain)) * self.grain
         for begin in range(0, count, size):
             if self.stop():
                 raise Interrupted
@@ -248,7 +248,7 @@ class Training:
     def _sums(self, samples: Samples, gamma: Tensor | None) -> Sums:
         loss, weighted, right = 0.0, 0.0, 0
         for X, y in self._pieces(samples, None):
-            logits = self.network(X)
+            logits = self.logits(X)
             each = sample_losses(self.base, logits, y)
             loss += float(each.sum(dtype=torch.float64))
             weighted += _total(each, gamma, y)
@@ -262,6 +262,25 @@ class Training:
         flat = torch.cat([p.detach().flatten() for p in self.network.parameters()])
         theta = flat.to("cpu", torch.float64, copy=True).numpy()
         return Snapshot(self.epoch, self.step, self._pace()[1], gamma, theta)
+
+
+def _ready(
+    network: torch.nn.Module, sample: Sequence[int], device: torch.device
+) -> tuple[Callable[[Tensor], Tensor], int]:
+    """Move a network to its device.
+
+    Returns:
+        what computes its logits there, and the number of samples that it likes multiples of.
+
+    """
+    if device.type == "cpu" and isinstance(network, Myrtle5):
+        from tiltcli.engines.myrtle5 import LARGEST, BlockedMyrtle5
+
+        if len(network.get_parameter("conv1.weight")) <= LARGEST:
+            blocked = BlockedMyrtle5(network, sample)
+            return blocked, blocked.lanes
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network, 1
 
 
 def sound(loss: float) -> bool:
