@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,10 @@ class Weights:
     def unflatten(theta: npt.ArrayLike, inputs: int, width: int, classes: int) -> Weights:
         """Inverse of `theta`."""
         flat = np.asarray(theta, dtype=np.float64)
-        ends = np.cumsum([inputs * width, width, width * classes])
-        W1, b1, W2, b2 = np.split(flat, ends)
+        hidden = (inputs + 1) * width
+        out = hidden + width * classes
+        W1, b1 = flat[: inputs * width], flat[inputs * width : hidden]
+        W2, b2 = flat[hidden:out], flat[out:]
         return Weights(W1.reshape(inputs, width), b1, W2.reshape(width, classes), b2)
 
 
@@ -141,7 +144,7 @@ def check_network(job: Job, sample: Sequence[int], classes: int) -> None:
 def _authors(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     if len(shape) == 1:
         return np.asarray(0.01 * generator.standard_normal(shape))
-    std = np.sqrt(2.0 / sum(shape)) / _TRUNCATED_STD
+    std = math.sqrt(2.0 / sum(shape)) / _TRUNCATED_STD
     values: Array = std * _truncated(generator, shape[0] * shape[1])
     return values.reshape(shape)
 
@@ -156,9 +159,15 @@ def _he_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def _truncated(generator: np.random.Generator, count: int) -> Array:
     """Standard normals within ±2, by drawing again those outside."""
     values = generator.standard_normal(count)
-    while (outside := np.abs(values) > 2).any():
-        values[outside] = generator.standard_normal(int(outside.sum()))
+    outside = _outside(values)
+    while len(outside):
+        values[outside] = generator.standard_normal(len(outside))
+        outside = outside[_outside(values[outside])]
     return values
+
+
+def _outside(values: Array) -> npt.NDArray[np.intp]:
+    return (np.abs(values) > 2).nonzero()[0]
 
 
 def _read(path: Path, wanted: dict[str, tuple[int, ...]], job: Job) -> dict[str, Array]:

@@ -158,8 +158,14 @@ def class_weights(schedule: Schedule | None, steps: Whole, classes: int) -> Arra
 
 def learning_rates(job: Job, steps: Whole, total_steps: int) -> Array:
     """Learning rate of the update that each step makes, piecewise linear in the training done."""
-    rate = float(job["train.lr"])
-    pairs = job.get("train.lr_schedule")
+    pairs = job.get("train.lr_schedule") or ()
+    return rates_at(float(job["train.lr"]), pairs, steps, total_steps)
+
+
+def rates_at(
+    rate: float, pairs: Sequence[Sequence[float]], steps: Whole, total_steps: int
+) -> Array:
+    """Learning rate at `steps`: `rate`, by the factors of (fraction, factor) pairs if there are."""
     if not pairs:
         return np.full(len(steps), rate)
     fractions, factors = np.array(pairs).T

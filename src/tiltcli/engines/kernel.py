@@ -19,6 +19,7 @@ from tiltcli.engines import lanes, narrow, softmax, tiled
 from tiltcli.engines.base import EXPLODED
 from tiltcli.engines.lanes import LANES
 from tiltcli.engines.softmax import GROUP
+from tiltcli.initial import Weights
 
 Labels = npt.NDArray[np.int64]
 
@@ -155,9 +156,14 @@ class Points:
         return Points((turned, rows, labels, count, kind.type(1 / max(count, 1))), dims, kind)
 
 
+def _lanes(dtype: np.dtype[Any]) -> int:
+    # By its letter: NumPy puts a dtype's name together anew each time, which small jobs would feel.
+    return LANES["float32" if dtype.char == "f" else "float64"]
+
+
 def _padded(count: int, dtype: np.dtype[Any], vectors: int = 1) -> int:
     """Round up to whole groups of so many vectors."""
-    size = vectors * LANES[dtype.name]
+    size = vectors * _lanes(dtype)
     return -(-count // size) * size
 
 
@@ -184,19 +190,18 @@ class FusedNetwork:
     ) -> None:
         self._dtype, self._dims = train.dtype, train.dims
         self._narrow = bool(len(train.dims))
-        self._shape = (train.arrays[0].shape[0], width, classes)
-        self._network = self._pack(np.asarray(theta))
+        self._shape: tuple[int, int, int] = (train.arrays[0].shape[0], width, classes)
+        self._network = self._pack(theta)
         if val is None:
             none = np.zeros((0, self._shape[0]))
             val = Points.prepare(none, np.zeros(0, np.int64), classes, self._dtype)
         self._train, self._val = train.arrays, val.arrays
         self._work, self._val_work = self._space(self._train), self._space(self._val)
 
-    def _pack(self, theta: npt.NDArray[Any]) -> tuple[Any, ...]:
+    def _pack(self, theta: npt.ArrayLike) -> tuple[Any, ...]:
         inputs, width, classes = self._shape
-        ends = np.cumsum([inputs * width, width, width * classes])
-        W1, b1, W2, b2 = np.split(theta, ends)
-        W1, W2 = W1.reshape(inputs, width), W2.reshape(width, classes)
+        weights = Weights.unflatten(theta, inputs, width, classes)
+        W1, b1, W2, b2 = weights.W1, weights.b1, weights.W2, weights.b2
         # Padding is zero and stays zero: a hidden unit of zero weights has no gradient.
         if self._narrow:
             units = _padded(width, self._dtype)
@@ -214,13 +219,19 @@ class FusedNetwork:
     def _space(self, points: tuple[Any, ...]) -> tuple[Any, ...]:
         _, width, classes = self._shape
         kind = self._dtype
-        ends = (np.zeros((classes, LANES[kind.name]), kind), np.zeros(3))
+        ends = (np.zeros((classes, _lanes(kind)), kind), np.zeros(3))
         if self._narrow:
             return (np.zeros((classes, points[0].shape[1]), kind), *ends)
         W1, _, W2, _, _ = self._network
         tiles = [np.zeros((n, tiled.TILE), kind) for n in (width, width, classes)]
         turned = np.zeros((tiled.TILE, W2.shape[1]), kind)
         return (*tiles, turned, np.zeros_like(W1), np.zeros(width, kind), np.zeros_like(W2), *ends)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        inputs, width, classes = self._shape
+        return inputs * width + width + width * classes + classes
 
     @property
     def theta(self) -> npt.NDArray[Any]:
@@ -267,10 +278,10 @@ class FusedNetwork:
             update_last,
             out,
         )
-        out = out[:kept]
-        correct = out[:, [2, 4]].astype(np.int64)
+        loss, weighted, right, val_loss, val_right = out[:kept].T
         at = None if diverged < 0 else int(diverged)
-        return Steps(out[:, 0], out[:, 1], correct[:, 0], out[:, 3], correct[:, 1], at)
+        right, val_right = right.astype(np.int64), val_right.astype(np.int64)
+        return Steps(loss, weighted, right, val_loss, val_right, at)
 
     def evaluate(self, points: Points) -> tuple[float, int]:
         """Static loss and number right on some points."""
