@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class Dataset:
         """Shape of one sample: (inputs,), or (channels, height, width) of a picture."""
         return tuple(self.train.X.shape[1:])
 
-    @property
+    @cached_property
     def labels_text(self) -> str | None:
         """Names of the classes as a JSON list, for the jobs table; None where it is very long."""
         text = json.dumps(self.labels, ensure_ascii=False)

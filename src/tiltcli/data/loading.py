@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from tiltcli.data.arrays import Dataset
 from tiltcli.data.cifar10 import PUBLISHED
 from tiltcli.data.datasets import load_dataset
 from tiltcli.data.fetch import Published, cache_folder, fetched
 from tiltcli.spec.jobs import Job
+from tiltcli.spec.settings import PATHS, SETTINGS
 
 MOST_BYTES = 1 << 30
 """Memory that kept data sets may take together; the last one used is kept whatever its size."""
 
-_DECIDING = ("model.kind", "train.dtype")  # besides data.*: they shape the inputs
+# Besides data.*, the network's kind and the dtype shape the inputs.
+_DECIDING = frozenset(
+    name
+    for name in (*SETTINGS, *PATHS.values())
+    if name.startswith("data.") or name in ("model.kind", "train.dtype")
+)
 _kept: OrderedDict[str, Dataset] = OrderedDict()
 _lock = threading.Lock()
 
@@ -30,13 +34,9 @@ def dataset_of(job: Job) -> Dataset:
         UserError: as `load_dataset`.
 
     """
-    settings: dict[str, Any] = {
-        key: value
-        for key, value in job.settings.items()
-        if key.startswith("data.") or key in _DECIDING
-    }
+    settings = {name: value for name, value in job.settings.items() if name in _DECIDING}
     file = job.files.get("data.path")
-    key = json.dumps([settings, file], sort_keys=True)
+    key = repr((settings, file))  # the settings of every job stand in the same order
     # Held while loading too: threads that want the same data must not each read it.
     with _lock:
         if key not in _kept:

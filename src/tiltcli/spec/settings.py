@@ -6,7 +6,6 @@ job (a static job has no amplitude) is left out of it, so that equal work has eq
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -291,12 +290,10 @@ PATHS: dict[str, str] = {
 }
 """Settings that name a file. The job's identity is the file's content, not where it lies."""
 
+LISTS: tuple[str, ...] = tuple(setting.key for setting in _TABLE if setting.depth)
+"""Settings whose value is a list."""
+
 TABLES = ("data", "model", "loss", "train")
-
-
-def column_value(value: Any) -> Any:
-    """Value of a setting as it stands in a table: lists become JSON text, "full" stays text."""
-    return json.dumps(value) if isinstance(value, list) else value
 
 
 def finish(settings: dict[str, Any]) -> None:

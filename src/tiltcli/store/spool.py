@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from tiltcli.engines.base import Block
 from tiltcli.records import METRIC_COLUMNS
 from tiltcli.spec import Job
-from tiltcli.spec.settings import column_value
+from tiltcli.spec.settings import LISTS
 from tiltcli.store.parts import unwritable
 from tiltcli.store.schema import METRICS
 
@@ -42,11 +43,14 @@ class MetricsSpool:
         self.job = job
         self.rows = 0
         self.last: dict[str, float] = {}
-        prefix = f"{writer}." if writer else ""
-        self._path = folder / f".{prefix}{job}.{os.getpid()}.tmp"
+        self._folder, self._prefix = folder, f"{writer}." if writer else ""
         self._blocks: list[Block] = []
         self._held = 0
         self._writer: pq.ParquetWriter | None = None
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / f".{self._prefix}{self.job}.{os.getpid()}.tmp"
 
     def add(self, block: Block) -> None:
         """Take a block of rows.
@@ -128,7 +132,10 @@ def metrics_table(jobs: Sequence[tuple[str, Sequence[Block]]]) -> pa.Table:
 
 
 def setting_columns(job: Job) -> dict[str, Any]:
-    """Settings of a job as its columns."""
-    row = {key: column_value(value) for key, value in job.settings.items()}
+    """Settings of a job as its columns: lists become JSON text, a batch size always is text."""
+    row = dict(job.settings.items())
+    for name in LISTS:
+        if row.get(name) is not None:
+            row[name] = json.dumps(row[name])
     row["train.batch_size"] = str(row["train.batch_size"])
     return row
