@@ -27,7 +27,7 @@ from tiltcli.spec import Job, ProbeSettings, Sweep
 from tiltcli.spec.settings import PATHS, SETTINGS
 from tiltcli.spec.shards import Shard
 from tiltcli.store import Finished, RunWriter
-from tiltcli.store.checkpoints import checkpoint_path, remove_checkpoints
+from tiltcli.store.checkpoints import checkpoint_path, checkpointed, remove_checkpoints
 from tiltcli.store.parts import Unwritable
 from tiltcli.store.probes import missing_epochs
 from tiltcli.store.read import last_probed_epochs, read_jobs, read_probes
@@ -242,12 +242,15 @@ def run_sweep(
         spool = writer.folder / "metrics"
         unfinished = {job for job, outcome in outcomes.items() if outcome == Outcome.FAILED}
         remove_checkpoints(writer.folder, set(outcomes) - unfinished)
+        saved = checkpointed(writer.folder)
 
         def task(job: Job, threads: int) -> Task:
+            engine, path = engines[job.id], None
             # Probes made so far are not in a checkpoint: a probed job runs again from its start.
-            path = None if sweep.probe else checkpoint_path(writer.folder, job.id)
+            if engine != "fused" and sweep.probe is None:
+                path = checkpoint_path(writer.folder, job.id)
             how = (spool, writer.name, sweep.probe, threads, device, path, checkpoint_seconds)
-            return Task(job, engines[job.id], *how)
+            return Task(job, engine, *how)
 
         stopped = stop.is_set
         try:
@@ -265,7 +268,9 @@ def run_sweep(
                         continue
                     if isinstance(finished, Finished):
                         writer.add(finished)
-                    _let_go(writer, finished)
+                    # The fused engine saves none; an earlier run, by torch, may have.
+                    if finished.row["engine"] != "fused" or finished.row["job"] in saved:
+                        _let_go(writer, finished)
                     progress.end(finished.row)
                     if fail_fast and finished.row["outcome"] == Outcome.FAILED:
                         raise _Stop

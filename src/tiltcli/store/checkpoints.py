@@ -18,6 +18,11 @@ def checkpoint_path(run: Path, job: str) -> Path:
     return run / FOLDER / f"{job}.safetensors"
 
 
+def checkpointed(run: Path) -> set[str]:
+    """Jobs that have a checkpoint."""
+    return {path.stem for path in (run / FOLDER).glob("*.safetensors")}
+
+
 def remove_checkpoints(run: Path, jobs: Iterable[str]) -> None:
     """Remove what is left of jobs that ended, and the folder once it is empty."""
     if not (run / FOLDER).is_dir():
