@@ -199,7 +199,9 @@ class PartWriter:
             for number, part in enumerate(group):
                 path = self.folder / "metrics" / part.filename
                 with pq.ParquetFile(path) as file:
-                    for batch in file.iter_batches(GROUP_ROWS):
+                    # Arrow makes room for as many rows as it is asked for, however few there are.
+                    rows = min(GROUP_ROWS, max(file.metadata.num_rows, 1))
+                    for batch in file.iter_batches(rows):
                         table = pa.Table.from_batches([batch]).cast(METRICS)
                         yield rows_of(table, jobs[number], chosen[number]) if chosen else table
 
