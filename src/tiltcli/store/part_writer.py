@@ -16,7 +16,7 @@ from tiltcli.store.counted import Mask, counted, rows_of
 from tiltcli.store.parts import Part, Unwritable
 from tiltcli.store.probes import in_order, merged_probes, probes_table
 from tiltcli.store.schema import JOBS, METRICS, PROBES
-from tiltcli.store.spool import Finished, MetricsSpool, metrics_table
+from tiltcli.store.spool import Finished, MetricsSpool, metrics_table, metrics_writer
 
 COMMIT_SECONDS = 1.0
 COMMIT_ROWS = 1 << 19
@@ -99,7 +99,7 @@ class PartWriter:
         small = [(one, one.metrics) for one in waiting if not isinstance(one.metrics, Path)]
         if small:
             table = metrics_table([(one.row["job"], blocks) for one, blocks in small])
-            _write(self._path("metrics", self._next), table)
+            self._write_metrics(table)
             self._write_probes([row for one, _ in small for row in one.probes])
             self._write_jobs([one.row for one, _ in small])
         for one in waiting:
@@ -117,10 +117,17 @@ class PartWriter:
 
         """
         if rows:
-            _write(self._path("metrics", self._next), METRICS.empty_table())
+            self._write_metrics(METRICS.empty_table())
             self._write_probes(rows)
             self._write_jobs([])
             self._merge(least=MOST_SMALL_PARTS)
+
+    def _write_metrics(self, table: pa.Table) -> None:
+        def write(to: Path) -> None:
+            with metrics_writer(to) as writer:
+                writer.write_table(table)
+
+        parts.write_whole(self._path("metrics", self._next), write)
 
     def _write_probes(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
@@ -206,7 +213,7 @@ class PartWriter:
                         yield rows_of(table, jobs[number], chosen[number]) if chosen else table
 
         def copy(to: Path) -> None:
-            with pq.ParquetWriter(to, METRICS, compression="zstd") as writer:
+            with metrics_writer(to) as writer:
                 for table in _grouped(metrics()):
                     writer.write_table(table)
 

@@ -47,3 +47,9 @@ def _setting_columns() -> Iterable[Column]:
 JOBS = _schema([*JOB_COLUMNS, *_setting_columns(), *RESULT_COLUMNS])
 METRICS = _schema(METRIC_COLUMNS)
 PROBES = _schema(PROBE_COLUMNS)
+
+METRICS_REPEATING = [name for name in METRICS.names if not name.endswith("_loss")]
+"""Columns of the metrics that Parquet keeps a dictionary of values for.
+
+Hardly two losses are equal: dictionaries of them make files a quarter larger and writing slower.
+"""

@@ -19,7 +19,7 @@ from tiltcli.records import METRIC_COLUMNS
 from tiltcli.spec import Job
 from tiltcli.spec.settings import LISTS
 from tiltcli.store.parts import unwritable
-from tiltcli.store.schema import METRICS
+from tiltcli.store.schema import METRICS, METRICS_REPEATING
 
 SPILL_ROWS = 1 << 18
 """Rows of metrics a running job keeps in memory; beyond, they go to a file of its own."""
@@ -72,7 +72,7 @@ class MetricsSpool:
     def _spill(self) -> None:
         try:
             if self._writer is None:
-                self._writer = pq.ParquetWriter(self._path, METRICS, compression="zstd")
+                self._writer = metrics_writer(self._path)
             self._writer.write_table(metrics_table([(self.job, self._blocks)]))
         except OSError as error:
             raise unwritable(self._path, error) from error
@@ -116,6 +116,11 @@ class Finished:
     rows: int
     probes: Sequence[Mapping[str, Any]] = ()
     unsaved: str = ""
+
+
+def metrics_writer(path: Path) -> pq.ParquetWriter:
+    """Open a file of metrics."""
+    return pq.ParquetWriter(path, METRICS, compression="zstd", use_dictionary=METRICS_REPEATING)
 
 
 def metrics_table(jobs: Sequence[tuple[str, Sequence[Block]]]) -> pa.Table:
