@@ -284,7 +284,8 @@ def run_sweep(
             stop.set()
             raise
         writer.commit()
-        failures = _failures(writer, {job.id for job in jobs})
+        failed_some = again or progress.ended[Outcome.FAILED]
+        failures = _failures(writer, {job.id for job in jobs}) if failed_some else {}
     interrupted = stop.is_set() and progress.done < progress.total
     return Summary(
         results / sweep.name,
@@ -395,8 +396,6 @@ def _stored(result: Finished | Unwritable | None) -> Finished | None:
 
 def _failures(writer: RunWriter, ids: set[str]) -> dict[str, str]:
     """Last line of the error of every failed job among these."""
-    if Outcome.FAILED not in writer.outcomes().values():
-        return {}
     jobs = read_jobs(writer.folder, ["error"])
     failed = jobs[(jobs["outcome"] == Outcome.FAILED) & jobs["job"].isin(ids)]
     return {
