@@ -47,23 +47,29 @@ seeds = 100
 
 @contextlib.contextmanager
 def kernel_time():
-    """Count the processor seconds spent in the kernel, all threads together, and its first call."""
+    """Count the processor seconds spent in the kernel, all threads together, and its first call.
+
+    That is in its steps, and in measuring the trained network on the test points.
+    """
     spent, began = [], []
-    original = kernel._descend
+    originals = kernel._descend, kernel._evaluate
 
-    def counted(*arguments):
-        if not began:
-            began.append((time.monotonic(), time.process_time()))
-        started = time.thread_time()
-        result = original(*arguments)
-        spent.append(time.thread_time() - started)
-        return result
+    def counting(original):
+        def counted(*arguments):
+            if not began:
+                began.append((time.monotonic(), time.process_time()))
+            started = time.thread_time()
+            result = original(*arguments)
+            spent.append(time.thread_time() - started)
+            return result
 
-    kernel._descend = counted
+        return counted
+
+    kernel._descend, kernel._evaluate = map(counting, originals)
     try:
         yield spent, began
     finally:
-        kernel._descend = original
+        kernel._descend, kernel._evaluate = originals
 
 
 def parse(text, name, *overrides):
