@@ -167,6 +167,13 @@ def _padded(count: int, dtype: np.dtype[Any], vectors: int = 1) -> int:
     return -(-count // size) * size
 
 
+def _given(values: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Lay out what the kernel only reads; read-only always, lest it be compiled for both kinds."""
+    array = np.ascontiguousarray(values, dtype).view()
+    array.flags.writeable = False
+    return array
+
+
 class FusedNetwork:
     """A network being trained.
 
@@ -272,9 +279,9 @@ class FusedNetwork:
             self._network,
             self._work,
             self._val_work,
-            np.ascontiguousarray(gammas, self._dtype),
-            np.ascontiguousarray(lrs, self._dtype),
-            np.ascontiguousarray(record, np.bool_),
+            _given(gammas, self._dtype),
+            _given(lrs, self._dtype),
+            _given(record, np.bool_),
             update_last,
             out,
         )
