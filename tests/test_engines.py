@@ -186,3 +186,22 @@ def test_minibatches_and_optimisers(tmp_path, train):
     assert again.metrics.equals(first.metrics)
     lost = first.metrics.groupby("job")["train_loss"].agg(["first", "last"])
     assert (lost["last"] < lost["first"]).all()
+
+
+def test_a_job_that_diverges_leaves_no_mark_on_the_next(tmp_path):
+    """Jobs that differ in the seed share what they are trained by."""
+    grid = {
+        "name": "both",
+        "data": {"kind": "spiral"},
+        "model": {"width": 5},
+        "loss": {"amplitude": 70, "period": 40},
+        "train": {"epochs": 500, "log_every": 50, "lr": 3e3, "seeds": 6},
+    }
+    tiltcli.sweep(grid, results=tmp_path, engine="fused", workers=1)
+    together = tiltcli.read("both", tmp_path)
+    assert set(together.jobs["outcome"]) == {"completed", "diverged"}
+    for seed, job in together.jobs.set_index("train.seed")["job"].items():
+        alone = grid | {"name": f"seed{seed}", "train": grid["train"] | {"seeds": [seed]}}
+        tiltcli.sweep(alone, results=tmp_path, engine="fused", workers=1)
+        rows = together.metrics[together.metrics["job"] == job].reset_index(drop=True)
+        assert rows.equals(tiltcli.read(f"seed{seed}", tmp_path).metrics.reset_index(drop=True))

@@ -37,6 +37,15 @@ def run(tmp_path):
     return tmp_path / "results" / "grid"
 
 
+def test_only_columns_that_repeat_have_dictionaries(run):
+    (path,) = (run / "metrics").iterdir()
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    kept = {one.path_in_schema for one in columns if one.has_dictionary_page}
+    losses = {"train_loss", "dynamical_loss", "val_loss"}
+    assert kept == {one.path_in_schema for one in columns} - losses
+
+
 def test_files_and_schemas(run):
     assert sorted(p.name for p in run.iterdir()) == [
         "jobs",
