@@ -1,9 +1,10 @@
 """Myrtle5 on pictures: as the tool trains it, against one ordinary torch process.
 
 The tool: one single-threaded process per core, each with a job of its own, run by the tool's own
-`Training`. The ordinary process: the network from torch's modules, in torch's default layout with
-as many threads as torch takes, one job after the other. Both in batches of 512, momentum SGD,
-float32. Pictures a second, all processes together; start-up is left out.
+`Training`, and so with its own convolutions. The ordinary process: the network from torch's
+modules, in torch's default layout with as many threads as torch takes, one job after the other.
+Both in batches of 512, momentum SGD, float32. Pictures a second, all processes together; start-up
+is left out.
 """
 
 from __future__ import annotations
