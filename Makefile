@@ -31,8 +31,8 @@ reproduce: .venv/installed
 	@for name in $(SPIRAL) $(DIGITS); do $(BIN)/tiltcli sweep sweeps/$$name.toml || exit; done
 	@for name in spiral-confirm digits-confirm digits-myrtle5-confirm; do \
 	  $(BIN)/tiltcli compare $$name@loss.kind=static $$name@loss.kind=dynamical || exit; done
-	@$(BIN)/tiltcli report $(SPIRAL) $(DIGITS) -o results/REPORT.md
-	@$(BIN)/tiltcli report $(SPIRAL) $(DIGITS) -o results/report.html
+	@$(BIN)/tiltcli report $(SPIRAL) $(DIGITS) -o results/report.html & page=$$!; \
+	  $(BIN)/tiltcli report $(SPIRAL) $(DIGITS) -o results/REPORT.md && wait $$page
 
 # The paper's own phase diagram, for a GPU or a cluster: days on a few cores. The pictures are
 # fetched unless they are in the cache.
