@@ -62,7 +62,7 @@ def phase(
             if number + columns >= len(maps):
                 panel.set_xlabel("period T (steps)")
         if len(maps) > 1:
-            _draw_best(panels[len(maps)], maps, metric, look)
+            _draw_best(panels[len(maps)], maps, metric, look, alone=len(maps) % columns == 0)
         figure.suptitle(_title(maps, metric, title, written, look))
         figure.supxlabel(_legend(maps, look), fontsize=look.small)
     return figure
@@ -191,8 +191,8 @@ def _type(look: Look) -> dict[str, Any]:
     return {"ha": "center", "va": "center", "fontsize": look.small, "linespacing": 1.0}
 
 
-def _draw_best(panel: Axes, maps: Sequence[Map], metric: str, look: Look) -> None:
-    """Static and the best cell of each width, with intervals."""
+def _draw_best(panel: Axes, maps: Sequence[Map], metric: str, look: Look, alone: bool) -> None:
+    """Static and the best cell of each width, with intervals; `alone` in its row or beside maps."""
     widths = np.array([one.width for one in maps], dtype=float)
     static = [one.static for one in maps]
     best = [one.best_estimate for one in maps]
@@ -221,9 +221,11 @@ def _draw_best(panel: Axes, maps: Sequence[Map], metric: str, look: Look) -> Non
     panel.minorticks_off()
     panel.set_xlabel("width")
     panel.set_ylabel(said(metric))
-    # No title of the layout's: it would push the bar above a neighbour away from its map.
-    # In a narrow figure there is no room for it, and the figure's own title has it.
-    if not look.narrow:
+    # In a narrow figure there is no room for a title, and the figure's own has it. Beside a map it
+    # is none of the layout's, which would push the map's bar away from it.
+    if not look.narrow and alone:
+        panel.set_title("mean ± 95% interval")
+    elif not look.narrow:
         text = panel.text(0.5, 1.03, "mean ± 95% interval", transform=panel.transAxes, ha="center")
         text.set_in_layout(False)
     panel.margins(x=0.08, y=0.08)
