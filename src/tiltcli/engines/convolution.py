@@ -10,30 +10,66 @@ what a convolution reads has a border of zeros around each picture, so that no l
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import llvmlite.binding
 from numba import types
+from numba.core import config
 
-from tiltcli.engines.lanes import Lanes, Value, Vector, addresses, intrinsic
+from tiltcli.engines.lanes import LANES, Lanes, Value, Vector, addresses, intrinsic
 
-CHANNELS, COLUMNS = 4, 4
-"""Block of a convolution's result held in registers: channels, and neighbours in a row."""
 
-GRADIENTS = 8
-"""Channels whose three weights of a row are summed up in registers together."""
+class Registers(NamedTuple):
+    """What is held in vector registers at once. It makes no difference to the numbers.
+
+    Attributes:
+        parts: the lanes are gone through in so many parts.
+        channels: block of a convolution's result: channels,
+        columns: and neighbours in a row.
+        gradients: channels whose three weights of a row are summed up together.
+
+    """
+
+    parts: int
+    channels: int
+    columns: int
+    gradients: int
+
+
+def registers() -> Registers:
+    """Sizes that fit the registers of this machine, or of the one Numba is told to compile for."""
+    known: Any = config
+    if known.CPU_FEATURES is not None:
+        features = {name[1:] for name in known.CPU_FEATURES.split(",") if name.startswith("+")}
+    else:
+        try:
+            host = dict(llvmlite.binding.get_host_cpu_features())
+        except RuntimeError:  # LLVM does not know this kind of machine
+            host = {}
+        features = {name for name, there in host.items() if there}
+    if "avx512f" in features:  # 32 of 64 bytes
+        return Registers(1, 4, 4, 8)
+    if platform.machine().lower() in ("arm64", "aarch64"):  # 32 of 16 bytes
+        return Registers(4, 4, 4, 8)
+    # 16, of 32 or 16 bytes
+    return Registers(2 if "avx2" in features else 4, 4, 2, 4)
+
+
+FITTING = registers()
 
 
 class _Pictures:
-    """Pictures of a block, and where their places are."""
+    """Pictures of a block, and where their places are; of the lanes one part."""
 
-    def __init__(self, lanes: Lanes, pointer: Value, layout: Value) -> None:
-        self._lanes, self._pointer = lanes, pointer
+    def __init__(self, lanes: Lanes, pointer: Value, layout: Value, part: Value | int = 0) -> None:
+        self._lanes, self._pointer, self._part = lanes, pointer, part
         self._at, self._plane, self._row = _values(lanes, layout, 3)
 
     def _place(self, c: Value, y: Value, x: Value) -> Value:
         index = self._lanes.offset(self._at, (c, self._plane), (y, self._row), x)
-        return self._lanes.offset((index, self._lanes.lanes))
+        return _vector(self._lanes, index, self._part)
 
     def load(self, c: Value, y: Value, x: Value) -> Vector:
         """Value of all samples at a place."""
@@ -48,12 +84,21 @@ def _values(lanes: Lanes, values: Value, count: int) -> list[Value]:
     return [lanes.builder.extract_value(values, i) for i in range(count)]
 
 
-def _emitted(emit: Callable[..., None]) -> Any:
-    """Make the function that writes an intrinsic's code from `emit(lanes, *arguments)`."""
+def _vector(lanes: Lanes, index: Value, part: Value | int) -> Value:
+    """Where a part of the vector with a number begins."""
+    return lanes.offset((index, LANES[lanes.name]), (part, lanes.lanes))
+
+
+def _emitted(emit: Callable[..., None], parts: int = 1) -> Any:
+    """Make the function that writes an intrinsic's code from `emit(lanes, part, *arguments)`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = next(one.dtype for one in signature.args if isinstance(one, types.Array))
-        emit(Lanes(builder, kind), *addresses(context, builder, signature, args))
+        lanes, given = Lanes(builder, kind, parts), addresses(context, builder, signature, args)
+        if parts == 1:
+            emit(lanes, 0, *given)
+        else:
+            lanes.repeat(lanes.at(parts), lambda part: emit(lanes, part, *given))
         return context.get_dummy_value()
 
     return generate
@@ -100,12 +145,13 @@ def convolve(
 
     """
     return types.none(out, out_layout, X, X_layout, weights, bias, least, shape), _emitted(
-        _emit_convolve
+        _emit_convolve, FITTING.parts
     )
 
 
 def _emit_convolve(
     lanes: Lanes,
+    part: Value,
     out: Value,
     out_layout: Value,
     X: Value,
@@ -116,7 +162,9 @@ def _emit_convolve(
     shape: Value,
 ) -> None:
     inputs, outputs, rows, columns = _values(lanes, shape, 4)
-    into, of = _Pictures(lanes, out, out_layout), _Pictures(lanes, X, X_layout)
+    into, of = (
+        _Pictures(lanes, one, layout, part) for one, layout in ((out, out_layout), (X, X_layout))
+    )
     floor = lanes.splat(least)
 
     def block(channel: Value, m: int, y: Value, x: Value, t: int) -> None:
@@ -145,11 +193,16 @@ def _emit_convolve(
 
     def strip(channel: Value, m: int) -> None:
         def line(y: Value) -> None:
-            _pieces(lanes, columns, (COLUMNS, 2, 1), lambda x, t: block(channel, m, y, x, t))
+            _pieces(
+                lanes,
+                columns,
+                sorted({FITTING.columns, 2, 1}, reverse=True),
+                lambda x, t: block(channel, m, y, x, t),
+            )
 
         lanes.repeat(rows, line)
 
-    _pieces(lanes, outputs, (CHANNELS, 3, 2, 1), strip)
+    _pieces(lanes, outputs, (FITTING.channels, 3, 2, 1), strip)
 
 
 @intrinsic
@@ -167,11 +220,14 @@ def correlate(
         shape: (channels of X, channels of delta, rows, columns).
 
     """
-    return types.none(sums, X, X_layout, delta, delta_layout, shape), _emitted(_emit_correlate)
+    return types.none(sums, X, X_layout, delta, delta_layout, shape), _emitted(
+        _emit_correlate, FITTING.parts
+    )
 
 
 def _emit_correlate(
     lanes: Lanes,
+    part: Value,
     sums: Value,
     X: Value,
     X_layout: Value,
@@ -180,12 +236,15 @@ def _emit_correlate(
     shape: Value,
 ) -> None:
     inputs, outputs, rows, columns = _values(lanes, shape, 4)
-    of, back = _Pictures(lanes, X, X_layout), _Pictures(lanes, delta, delta_layout)
+    of, back = (
+        _Pictures(lanes, one, layout, part)
+        for one, layout in ((X, X_layout), (delta, delta_layout))
+    )
 
     def block(channel: Value, m: int, c: Value, ky: Value) -> None:
         taps = [lanes.offset((lanes.offset(channel, i), inputs), c) for i in range(m)]
         places = [
-            [lanes.offset((lanes.offset((tap, 9), (ky, 3), kx), lanes.lanes)) for kx in range(3)]
+            [_vector(lanes, lanes.offset((tap, 9), (ky, 3), kx), part) for kx in range(3)]
             for tap in taps
         ]
         totals = [[lanes.variable(lanes.load(sums, at)) for at in line] for line in places]
@@ -209,7 +268,7 @@ def _emit_correlate(
 
         lanes.repeat(inputs, channel_in)
 
-    _pieces(lanes, outputs, (GRADIENTS, 4, 2, 1), strip)
+    _pieces(lanes, outputs, sorted({FITTING.gradients, 4, 2, 1}, reverse=True), strip)
 
 
 class _Windows:
@@ -259,9 +318,17 @@ def pool(_typing: Any, out: Any, out_layout: Any, X: Any, X_layout: Any, shape: 
 
 
 def _emit_pool(
-    lanes: Lanes, out: Value, out_layout: Value, X: Value, X_layout: Value, shape: Value
+    lanes: Lanes,
+    part: Value,
+    out: Value,
+    out_layout: Value,
+    X: Value,
+    X_layout: Value,
+    shape: Value,
 ) -> None:
-    into, of = _Pictures(lanes, out, out_layout), _Pictures(lanes, X, X_layout)
+    into, of = (
+        _Pictures(lanes, one, layout, part) for one, layout in ((out, out_layout), (X, X_layout))
+    )
     windows = _Windows(lanes, shape)
     share = windows.share
     total = lanes.variable(lanes.constant(0.0))
@@ -309,6 +376,7 @@ def gate(
 
 def _emit_gate(
     lanes: Lanes,
+    part: Value,
     delta: Value,
     delta_layout: Value,
     sums: Value,

@@ -109,12 +109,19 @@ FORMATS = {
 
 
 class Lanes:
-    """Writes LLVM code on vectors of one dtype; each method returns the value it computes."""
+    """Writes LLVM code on vectors of one dtype; each method returns the value it computes.
 
-    def __init__(self, builder: Any, dtype: types.Float) -> None:
+    Args:
+        builder: LLVM's.
+        dtype: of the lanes.
+        parts: divides the lanes, for code whose block of vectors should fit narrow registers.
+
+    """
+
+    def __init__(self, builder: Any, dtype: types.Float, parts: int = 1) -> None:
         self.builder = builder
         self.name = str(dtype)
-        self.lanes = LANES[self.name]
+        self.lanes = LANES[self.name] // parts
         self.format = FORMATS[self.name]
         self.scalar = ir.FloatType() if self.name == "float32" else ir.DoubleType()
         self.vector = ir.VectorType(self.scalar, self.lanes)
