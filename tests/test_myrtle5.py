@@ -1,14 +1,10 @@
 """Myrtle5 against plain NumPy, its parameters and their files."""
 
-import os
-import subprocess
-import sys
-
-import llvmlite.binding
 import numpy as np
 import pytest
 
 import tiltcli
+from helpers import same_on_narrower_machines
 from tiltcli.initial import initial_parameters
 from tiltcli.records import UserError
 from tiltcli.spec import parse_sweep
@@ -132,7 +128,7 @@ BLOCKED = """
 import sys
 import numpy as np
 import torch
-from tiltcli.engines.convolution import FITTING
+from tiltcli.engines.lanes import REGISTERS
 from tiltcli.engines.myrtle5 import BlockedMyrtle5
 from tiltcli.models import Myrtle5
 given = dict(np.load(sys.argv[1]))
@@ -140,36 +136,15 @@ network = Myrtle5({k: v for k, v in given.items() if k != "X"}, torch.float32)
 logits = BlockedMyrtle5(network, given["X"].shape[1:])(torch.from_numpy(given["X"]))
 logits.square().sum().backward()
 found = {name: p.grad.numpy() for name, p in network.named_parameters()}
-np.savez(sys.argv[2], logits=logits.detach().numpy(), parts=FITTING.parts, **found)
+np.savez(sys.argv[2], logits=logits.detach().numpy(), parts=REGISTERS.parts, **found)
 """
 
 
 def test_any_registers_give_the_same_numbers(tmp_path):
-    """Compiled for vectors of 64, 32 and 16 bytes, so far as this machine has them."""
-    try:
-        has = llvmlite.binding.get_host_cpu_features()
-    except RuntimeError:
-        has = {}
-    if not has.get("fma"):
-        pytest.skip("not a machine that narrower ones of its kind can be played on")
     parameters = initial_parameters(myrtle_job(7), (2, 9, 13), 10)
     X = np.random.default_rng(0).normal(size=(21, 2, 9, 13)).astype(np.float32)
     np.savez(tmp_path / "given.npz", X=X, **parameters)
-    found = []
-    for number, features in enumerate((None, "+fma,+avx,+avx2", "+fma,+avx")):
-        cpu = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": features} if features else {}
-        out = tmp_path / f"{number}.npz"
-        subprocess.run(
-            [sys.executable, "-c", BLOCKED, tmp_path / "given.npz", out],
-            env={**os.environ, **cpu, "NUMBA_CACHE_DIR": str(tmp_path / f"cache{number}")},
-            check=True,
-        )
-        found.append(dict(np.load(out)))
-    assert [int(one.pop("parts")) for one in found][1:] == [2, 4]
-    for name, value in found[0].items():
-        assert np.abs(value).max() > 0
-        for other in found[1:]:
-            np.testing.assert_array_equal(other[name], value)
+    same_on_narrower_machines(BLOCKED, tmp_path / "given.npz")
 
 
 def test_blocks_let_a_nan_through_and_go_back_once():

@@ -10,54 +10,26 @@ what a convolution reads has a border of zeros around each picture, so that no l
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import llvmlite.binding
 from numba import types
-from numba.core import config
 
-from tiltcli.engines.lanes import LANES, Lanes, Value, Vector, addresses, intrinsic
+from tiltcli.engines.lanes import (
+    LANES,
+    REGISTERS,
+    Lanes,
+    Value,
+    Vector,
+    addresses,
+    intrinsic,
+)
 
+CHANNELS, COLUMNS = 4, 4 if REGISTERS.total == 32 else 2
+"""Block of a convolution's result held in registers: channels, and neighbours in a row."""
 
-class Registers(NamedTuple):
-    """What is held in vector registers at once. It makes no difference to the numbers.
-
-    Attributes:
-        parts: the lanes are gone through in so many parts.
-        channels: block of a convolution's result: channels,
-        columns: and neighbours in a row.
-        gradients: channels whose three weights of a row are summed up together.
-
-    """
-
-    parts: int
-    channels: int
-    columns: int
-    gradients: int
-
-
-def registers() -> Registers:
-    """Sizes that fit the registers of this machine, or of the one Numba is told to compile for."""
-    known: Any = config
-    if known.CPU_FEATURES is not None:
-        features = {name[1:] for name in known.CPU_FEATURES.split(",") if name.startswith("+")}
-    else:
-        try:
-            host = dict(llvmlite.binding.get_host_cpu_features())
-        except RuntimeError:  # LLVM does not know this kind of machine
-            host = {}
-        features = {name for name, there in host.items() if there}
-    if "avx512f" in features:  # 32 of 64 bytes
-        return Registers(1, 4, 4, 8)
-    if platform.machine().lower() in ("arm64", "aarch64"):  # 32 of 16 bytes
-        return Registers(4, 4, 4, 8)
-    # 16, of 32 or 16 bytes
-    return Registers(2 if "avx2" in features else 4, 4, 2, 4)
-
-
-FITTING = registers()
+GRADIENTS = 8 if REGISTERS.total == 32 else 4
+"""Channels whose three weights of a row are summed up in registers together."""
 
 
 class _Pictures:
@@ -145,7 +117,7 @@ def convolve(
 
     """
     return types.none(out, out_layout, X, X_layout, weights, bias, least, shape), _emitted(
-        _emit_convolve, FITTING.parts
+        _emit_convolve, REGISTERS.parts
     )
 
 
@@ -196,13 +168,13 @@ def _emit_convolve(
             _pieces(
                 lanes,
                 columns,
-                sorted({FITTING.columns, 2, 1}, reverse=True),
+                sorted({COLUMNS, 2, 1}, reverse=True),
                 lambda x, t: block(channel, m, y, x, t),
             )
 
         lanes.repeat(rows, line)
 
-    _pieces(lanes, outputs, (FITTING.channels, 3, 2, 1), strip)
+    _pieces(lanes, outputs, (CHANNELS, 3, 2, 1), strip)
 
 
 @intrinsic
@@ -221,7 +193,7 @@ def correlate(
 
     """
     return types.none(sums, X, X_layout, delta, delta_layout, shape), _emitted(
-        _emit_correlate, FITTING.parts
+        _emit_correlate, REGISTERS.parts
     )
 
 
@@ -268,7 +240,7 @@ def _emit_correlate(
 
         lanes.repeat(inputs, channel_in)
 
-    _pieces(lanes, outputs, sorted({FITTING.gradients, 4, 2, 1}, reverse=True), strip)
+    _pieces(lanes, outputs, sorted({GRADIENTS, 4, 2, 1}, reverse=True), strip)
 
 
 class _Windows:

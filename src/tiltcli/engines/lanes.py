@@ -2,19 +2,21 @@
 
 Numba's own loops leave to the compiler whether and how wide they become vectors, and with that the
 order of summation. Here the width is fixed (16 float32 or 8 float64 lanes) and every fused
-multiply-add is explicit, so the same sums come out on every machine; narrower hardware splits the
-vectors. No fast-math flag is set: a NaN stays a NaN, which is how divergence is noticed.
+multiply-add is explicit, so the same sums come out on every machine; narrower hardware goes through
+a vector in parts. No fast-math flag is set: a NaN stays a NaN, which is how divergence is noticed.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import llvmlite.binding
 from llvmlite import ir
 from numba import extending, types
-from numba.core import cgutils
+from numba.core import cgutils, config
 
 Value = Any  # an LLVM value; neither llvmlite nor numba.core has types for checkers
 Vector = Value
@@ -28,6 +30,41 @@ def intrinsic(function: Callable[..., Any]) -> Any:
 
 LANES = {"float32": 16, "float64": 8}
 """Lanes of a vector by dtype: 64 bytes either way."""
+
+
+class Registers(NamedTuple):
+    """Vector registers of a machine.
+
+    Attributes:
+        parts: how many of them a vector of 64 bytes takes.
+        total: how many there are.
+
+    """
+
+    parts: int
+    total: int
+
+
+def registers() -> Registers:
+    """Registers of this machine, or of the one that Numba is told to compile for."""
+    known: Any = config
+    if known.CPU_FEATURES is not None:
+        features = {name[1:] for name in known.CPU_FEATURES.split(",") if name.startswith("+")}
+    else:
+        try:
+            host = dict(llvmlite.binding.get_host_cpu_features())
+        except RuntimeError:  # LLVM does not know this kind of machine
+            host = {}
+        features = {name for name, there in host.items() if there}
+    if "avx512f" in features:
+        return Registers(1, 32)
+    if "avx2" in features:
+        return Registers(2, 16)
+    return Registers(4, 32 if platform.machine().lower() in ("arm64", "aarch64") else 16)
+
+
+REGISTERS = registers()
+"""Blocks of vectors are sized by it; the numbers that come out do not depend on it."""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tiltcli.engines.convolution import FITTING
-from tiltcli.engines.lanes import LANES
+from tiltcli.engines.lanes import LANES, REGISTERS
 from tiltcli.engines.layers import LAYERS, allocate, backward, forward, layers_of
 from tiltcli.models import Myrtle5
 
-LARGEST = 64 if FITTING.parts == 1 else 16
+LARGEST = 64 if REGISTERS.parts == 1 else 16
 """Channels up to which this way is taken, as measured with vectors of 64 and of 32 bytes."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import types
 
-from tiltcli.engines.lanes import Lanes, Value, Vector, addresses, intrinsic
+from tiltcli.engines.lanes import REGISTERS, Lanes, Value, Vector, addresses, intrinsic
 from tiltcli.engines.softmax import measure, measure_and_differentiate
 
 LARGEST = 12
@@ -58,7 +58,7 @@ def forward(
     inputs, classes = _lengths(dims)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = Lanes(builder, signature.args[1].dtype)
+        lanes = Lanes(builder, signature.args[1].dtype, REGISTERS.parts)
         _, *rest = addresses(context, builder, signature, args)
         _emit_forward(lanes, rest, inputs, classes)
         return context.get_dummy_value()
@@ -69,7 +69,8 @@ def forward(
 def _emit_forward(lanes: Lanes, args: list[Value], inputs: int, classes: int) -> None:
     X, W1, b1, W2, b2, logits, width, stride, padded = args
     # Four vectors of points share each weight that is read, if the registers hold them.
-    group = next(g for g in (4, 2, 1) if g * (inputs + classes) <= 24 or g == 1)
+    most = REGISTERS.total * 3 // 4
+    group = next(g for g in (4, 2, 1) if g * (inputs + classes) <= most or g == 1)
 
     def block(i: Value) -> None:
         begins = [lanes.offset((i, group * lanes.lanes), g * lanes.lanes) for g in range(group)]
@@ -140,7 +141,7 @@ def backward(
     inputs, classes = _lengths(dims)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = Lanes(builder, signature.args[1].dtype)
+        lanes = Lanes(builder, signature.args[1].dtype, REGISTERS.parts)
         _, *rest = addresses(context, builder, signature, args)
         _emit_backward(lanes, rest, inputs, classes)
         return context.get_dummy_value()
@@ -190,7 +191,7 @@ def _emit_backward(lanes: Lanes, args: list[Value], inputs: int, classes: int) -
             for place, weight, total in zip(places[v], weights[v], sums[v], strict=True):
                 lanes.store(lanes.fma(step, lanes.get(total), weight), *place)
 
-    together = 2 if inputs + classes <= 5 else 1
+    together = 2 if inputs + classes <= 5 and REGISTERS.total == 32 else 1
     count = build.sdiv(stride, lanes.at(lanes.lanes))
     pairs = build.sdiv(count, lanes.at(together))
     lanes.repeat(pairs, lambda i: units(lanes.offset((i, together * lanes.lanes)), together))

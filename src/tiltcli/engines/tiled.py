@@ -11,13 +11,13 @@ from typing import Any
 
 from numba import types
 
-from tiltcli.engines.lanes import Lanes, Value, addresses, intrinsic
+from tiltcli.engines.lanes import REGISTERS, Lanes, Value, addresses, intrinsic
 from tiltcli.engines.softmax import measure, measure_and_differentiate
 
 TILE = 128
 """Points gone through together; a multiple of GROUP vectors of either dtype."""
 
-ROWS, VECTORS = 6, 4
+ROWS, VECTORS = 6, 4 if REGISTERS.total == 32 else 2
 """Block of a product held in registers: rows, and vectors of columns."""
 
 
@@ -61,7 +61,7 @@ def _product(start: str, *, relu: bool = False) -> Any:
         signature = types.none(out, A, B, bias, m, n, k, a_row, a_column, b_row, out_row)
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, signature.args[0].dtype)
+            lanes = Lanes(builder, signature.args[0].dtype, REGISTERS.parts)
             _emit_product(lanes, addresses(context, builder, signature, args), start, relu)
             return context.get_dummy_value()
 
