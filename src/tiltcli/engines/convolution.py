@@ -134,9 +134,7 @@ def _emit_convolve(
     shape: Value,
 ) -> None:
     inputs, outputs, rows, columns = _values(lanes, shape, 4)
-    into, of = (
-        _Pictures(lanes, one, layout, part) for one, layout in ((out, out_layout), (X, X_layout))
-    )
+    into, of = _Pictures(lanes, out, out_layout, part), _Pictures(lanes, X, X_layout, part)
     floor = lanes.splat(least)
 
     def block(channel: Value, m: int, y: Value, x: Value, t: int) -> None:
@@ -208,10 +206,7 @@ def _emit_correlate(
     shape: Value,
 ) -> None:
     inputs, outputs, rows, columns = _values(lanes, shape, 4)
-    of, back = (
-        _Pictures(lanes, one, layout, part)
-        for one, layout in ((X, X_layout), (delta, delta_layout))
-    )
+    of, back = _Pictures(lanes, X, X_layout, part), _Pictures(lanes, delta, delta_layout, part)
 
     def block(channel: Value, m: int, c: Value, ky: Value) -> None:
         taps = [lanes.offset((lanes.offset(channel, i), inputs), c) for i in range(m)]
@@ -298,9 +293,7 @@ def _emit_pool(
     X_layout: Value,
     shape: Value,
 ) -> None:
-    into, of = (
-        _Pictures(lanes, one, layout, part) for one, layout in ((out, out_layout), (X, X_layout))
-    )
+    into, of = _Pictures(lanes, out, out_layout, part), _Pictures(lanes, X, X_layout, part)
     windows = _Windows(lanes, shape)
     share = windows.share
     total = lanes.variable(lanes.constant(0.0))

@@ -5,9 +5,7 @@ The kernel is given Γ and the learning rate of each step as arrays: it has no s
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,16 +60,6 @@ def _pick(name: str) -> Any:
 _look, _move, _score = _pick("look"), _pick("move"), _pick("score")
 
 
-def _sources() -> str:
-    """Digest of the code that compiled functions are made of.
-
-    Numba keeps compiled code on disk by the file of the outermost function alone; without this a
-    change in another file would go unnoticed.
-    """
-    files = [Path(module.__file__ or "") for module in (lanes, narrow, softmax, tiled)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
 def _compiled(sources: str) -> tuple[Any, Any]:
     """Make the compiled functions; a variable from outside, as `sources`, is part of their key."""
     compiled = njit(cache=True, nogil=True, error_model="numpy")
@@ -121,7 +109,7 @@ def _compiled(sources: str) -> tuple[Any, Any]:
     return descend, evaluate
 
 
-_descend, _evaluate = _compiled(_sources())
+_descend, _evaluate = _compiled(lanes.digest(lanes, narrow, softmax, tiled))
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,12 @@ a vector in parts. No fast-math flag is set: a NaN stays a NaN, which is how div
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import llvmlite.binding
@@ -359,3 +362,13 @@ def addresses(context: Any, builder: Any, signature: Any, args: Sequence[Value])
         else value
         for kind, value in zip(signature.args, args, strict=True)
     ]
+
+
+def digest(*modules: ModuleType) -> str:
+    """Digest of the code that compiled functions are made of.
+
+    Numba keeps compiled code on disk by the file of the outermost function alone; without this a
+    change in another file would go unnoticed.
+    """
+    files = [Path(module.__file__ or "") for module in modules]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -6,9 +6,7 @@ lane, block after block, so that the same numbers come out every time.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,12 +126,6 @@ def allocate(layer: Layer, last: bool, blocks: int, dtype: np.dtype[Any]) -> Arr
         zeros(outputs, inputs, 9, size),
         zeros(outputs, size),
     )
-
-
-def _sources() -> str:
-    """Digest of the code that compiled functions are made of; see `kernel._sources`."""
-    files = [Path(module.__file__ or "") for module in (convolution, lanes)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 _part = njit(nogil=True, error_model="numpy")
@@ -260,4 +252,4 @@ def _compiled(sources: str) -> tuple[Any, Any]:
     return forward, backward
 
 
-forward, backward = _compiled(_sources())
+forward, backward = _compiled(lanes.digest(convolution, lanes))
