@@ -62,7 +62,7 @@ lint: .venv/installed-dev
 
 # What `tiltcli new` writes: the shipped sweeps, as they are.
 templates:
-	cp sweeps/*.toml src/tiltcli/templates/
+	cp sweeps/*.toml src/tiltcli/grid/templates/
 
 # The section of README.md that says what every command's --help says.
 docs: .venv/installed

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tiltcli.data.fetch import Published
-from tiltcli.spec.files import CIFAR10_BATCHES, CIFAR10_FOLDER, CIFAR10_LABELS
+from tiltcli.grid.paths import CIFAR10_BATCHES, CIFAR10_FOLDER, CIFAR10_LABELS
 
 NAMES = b"ant\nbee\ncow\ndog\nelk\nfox\ngnu\nhen\nibis\njay\n"
 

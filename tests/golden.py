@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tiltcli.analysis.loss_lines import line
 from tiltcli.analysis.slices import Slice
-from tiltcli.analysis.valley import line
-from tiltcli.comparison import compare
+from tiltcli.analysis.traces import Trace
+from tiltcli.evaluation.comparison import compare
+from tiltcli.grid import Job
 from tiltcli.plots.curvature import curvature
 from tiltcli.plots.curves import curves
 from tiltcli.plots.forest import forest
@@ -21,8 +23,6 @@ from tiltcli.plots.style import Look
 from tiltcli.plots.trace import trace
 from tiltcli.plots.valley import Valleys, valley
 from tiltcli.schedule import Schedule
-from tiltcli.spec import Job
-from tiltcli.traces import Trace
 
 FOLDER = Path(__file__).parent / "data" / "golden"
 DPI = 86

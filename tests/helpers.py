@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiltcli.engines.kernel import FusedNetwork, Points
+from tiltcli.engines.mlp.kernel import FusedNetwork, Points
 from tiltcli.schedule import Schedule
 
 GRID = """

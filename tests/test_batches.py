@@ -3,8 +3,8 @@
 from collections import Counter
 
 import executor_tasks
-from tiltcli.batches import BATCH_SECONDS, Batches
-from tiltcli.executors import run_processes
+from tiltcli.execution.batching import BATCH_SECONDS, Batches
+from tiltcli.execution.executors import run_processes
 
 
 def test_sized_to_about_a_second():

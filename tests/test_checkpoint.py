@@ -13,10 +13,11 @@ import pytest
 import tiltcli
 from helpers import same_tables, tilt, write_grid
 from tiltcli.data import dataset_of
-from tiltcli.engines import Context, Ending, Interrupted, torch_loop
-from tiltcli.records import METRIC_COLUMNS, UserError
-from tiltcli.spec import parse_sweep
-from tiltcli.training import Task, train_job
+from tiltcli.engines import Context, Ending, Interrupted
+from tiltcli.engines.torch import loop as torch_loop
+from tiltcli.errors import METRIC_COLUMNS, UserError
+from tiltcli.execution.train_job import Task, train_job
+from tiltcli.grid import parse_sweep
 
 PICTURES = """
 [data]
@@ -162,7 +163,7 @@ def test_a_damaged_or_foreign_checkpoint_is_set_aside(tmp_path, harm):
 
 def test_a_save_that_fails_is_told_and_costs_no_job(tmp_path, monkeypatch):
     """A file stands where the folder of the checkpoints should be."""
-    from tiltcli.engines import checkpoint
+    from tiltcli.engines.torch import checkpoint
 
     job = job_of(PICTURES)
     (tmp_path / "in_the_way").write_text("")
@@ -218,7 +219,7 @@ def uninterrupted(tmp_path_factory):
 
 SCRIPT = """
 import functools, sys
-from tiltcli import runner
+from tiltcli.execution import runner
 runner.run_sweep = functools.partial(runner.run_sweep, checkpoint_seconds=0.0)
 from tiltcli.cli import main
 main()

@@ -18,8 +18,8 @@ from helpers import tilt, write_grid
 from tiltcli.data import fetch, load_dataset
 from tiltcli.data.cifar10 import PUBLISHED, cifar10_dataset, read_cifar10
 from tiltcli.data.fetch import fetched
-from tiltcli.records import UserError
-from tiltcli.spec.files import cifar10_digest
+from tiltcli.errors import UserError
+from tiltcli.grid.paths import cifar10_digest
 
 RECORDS = 100
 

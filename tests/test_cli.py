@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from helpers import GRID, tilt, write_grid
-from tiltcli.cli.app import app, load_commands
-from tiltcli.spec import parse_sweep
+from tiltcli.cli.app import app
+from tiltcli.cli.main import load_commands
+from tiltcli.grid import parse_sweep
 
 load_commands()
 COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands)

@@ -20,14 +20,14 @@ from safetensors.torch import save_file
 import tiltcli
 from dask_cluster import DaskCluster
 from helpers import GRID, command, same_tables, tilt, write_grid
-from tiltcli.engines.checkpoint import _digest
-from tiltcli.executors.connection import Connection, check_address
-from tiltcli.records import UserError
-from tiltcli.remote import ClusterTrainer, client
-from tiltcli.remote.wire import blocks_of, pack_jobs, table_bytes, unpack_jobs
-from tiltcli.runner import run_sweep
-from tiltcli.spec import load_sweep
-from tiltcli.store.checkpoints import checkpoint_path
+from tiltcli.engines.torch.checkpoint import _digest
+from tiltcli.errors import UserError
+from tiltcli.execution.dask import ClusterTrainer, client
+from tiltcli.execution.dask.connection import Connection, check_address
+from tiltcli.execution.dask.wire import blocks_of, pack_jobs, table_bytes, unpack_jobs
+from tiltcli.execution.runner import run_sweep
+from tiltcli.grid import load_sweep
+from tiltcli.store.checkpoint_files import checkpoint_path
 from tiltcli.store.spool import metrics_table
 
 PROBE = '[probe]\nevery = 10000\nquantities = ["hessian"]\n'

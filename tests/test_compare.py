@@ -8,12 +8,12 @@ import pytest
 
 import tiltcli
 from helpers import tilt, write_grid
-from tiltcli.claims import Verdict, verdict_of
-from tiltcli.claims.accuracy import accuracy_claims
-from tiltcli.comparison import compare
-from tiltcli.records import UserError
+from tiltcli.errors import UserError
+from tiltcli.evaluation.claims import Verdict, verdict_of
+from tiltcli.evaluation.claims.accuracy_claims import accuracy_claims
+from tiltcli.evaluation.comparison import compare
+from tiltcli.evaluation.rendering import to_csv, to_json, to_markdown
 from tiltcli.statistics import Estimate
-from tiltcli.tables import to_csv, to_json, to_markdown
 
 
 def job(kind, width, seed, train, test=0.5, amplitude=None, outcome="completed", **more):

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from dense import dense
-from tiltcli.analysis.autograd import SIGNS, AutogradCurvature
-from tiltcli.analysis.compiled import CompiledCurvature
-from tiltcli.analysis.lanczos import extreme_eigenvalues
-from tiltcli.analysis.points import kernel_points
+from tiltcli.curvature.autograd import SIGNS, AutogradCurvature
+from tiltcli.curvature.compiled import CompiledCurvature
+from tiltcli.curvature.lanczos import extreme_eigenvalues
+from tiltcli.curvature.points import kernel_points
 from tiltcli.data import Dataset, Part
-from tiltcli.initial import MYRTLE5_POOLS, Weights
-from tiltcli.models import Myrtle5, OneHiddenLayer
+from tiltcli.networks.initial import MYRTLE5_POOLS, Weights
+from tiltcli.networks.models import Myrtle5, OneHiddenLayer
 
 HESSIAN = ["hessian_max", "hessian_second", "hessian_third", "hessian_min", "hessian_trace"]
 
@@ -94,7 +94,7 @@ def test_weights_of_the_reference():
 
 @pytest.mark.parametrize("base", ["cross_entropy", "mse"])
 def test_a_convolutional_network_in_pieces(base, monkeypatch):
-    from tiltcli.analysis import autograd
+    from tiltcli.curvature import autograd
 
     monkeypatch.setattr(autograd, "PIECE", 5)
     rng = np.random.default_rng(3)
@@ -122,7 +122,7 @@ def test_repeated_eigenvalues_are_all_found():
 
 
 def test_what_does_not_converge_is_missing(monkeypatch):
-    from tiltcli.analysis import lanczos
+    from tiltcli.curvature import lanczos
 
     monkeypatch.setattr(lanczos, "MOST", 8)
     spread = np.linspace(0, 1, 400)

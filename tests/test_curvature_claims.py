@@ -6,18 +6,18 @@ import pytest
 
 import tiltcli
 from helpers import tilt, write_grid
-from tiltcli.claims import Verdict, verdict_of
-from tiltcli.claims.curvature import (
+from tiltcli.analysis.traces import Trace, jobs_of, trace_of
+from tiltcli.evaluation.claims import Verdict, verdict_of
+from tiltcli.evaluation.claims.curvature_claims import (
     instability_claims,
     lambda_claims,
     onset_distances,
     pulse_means,
 )
-from tiltcli.claims.valleys import pulse_shapes, valley_claims
+from tiltcli.evaluation.claims.valley_claims import pulse_shapes, valley_claims
+from tiltcli.grid import parse_sweep
 from tiltcli.schedule import Schedule
-from tiltcli.spec import parse_sweep
 from tiltcli.statistics import Estimate, proportion_interval
-from tiltcli.traces import Trace, jobs_of, trace_of
 
 GRID = """
 [data]

@@ -6,12 +6,12 @@ import pytest
 
 import tiltcli
 from helpers import tilt, write_grid
+from tiltcli.analysis.traces import jobs_of, trace_of
+from tiltcli.errors import UserError
 from tiltcli.plots.curvature import curvature, seed_table
 from tiltcli.plots.trace import trace
 from tiltcli.plots.valley import valley, valleys_of
-from tiltcli.records import UserError
 from tiltcli.statistics import mean_interval
-from tiltcli.traces import jobs_of, trace_of
 
 GRID = """
 [data]

@@ -7,7 +7,7 @@ import pytest
 
 from tiltcli.data import load_dataset
 from tiltcli.data.spiral import spiral
-from tiltcli.records import UserError
+from tiltcli.errors import UserError
 
 
 def settings(path, **more):

@@ -6,7 +6,7 @@ import pytest
 import tiltcli
 from helpers import save_case
 from oracle import descend
-from tiltcli.records import UserError
+from tiltcli.errors import UserError
 from tiltcli.schedule import Schedule
 
 ENGINES = ["fused", "torch"]

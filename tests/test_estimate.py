@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tiltcli import estimate
-from tiltcli.analysis import trial as probe_trial
-from tiltcli.analysis.autograd import SIGNS
-from tiltcli.engines import trial
-from tiltcli.spec import ProbeSettings, parse_sweep
+from tiltcli.curvature import probe_cost as probe_trial
+from tiltcli.curvature.autograd import SIGNS
+from tiltcli.engines.torch import update_cost as trial
+from tiltcli.execution import estimates as estimate
+from tiltcli.grid import ProbeSettings, parse_sweep
 
 PICTURES = """
 [data]

@@ -9,14 +9,14 @@ import pytest
 import executor_tasks
 import tiltcli
 from helpers import tilt, write_grid
-from tiltcli.executors import (
+from tiltcli.errors import UserError
+from tiltcli.execution.executors import (
     WorkerError,
     WorkerLost,
     processes,
     run_processes,
     run_threads,
 )
-from tiltcli.records import UserError
 
 
 def never():

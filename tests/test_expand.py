@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tiltcli.spec import SETTINGS, job_id, parse_sweep
-from tiltcli.spec.settings import REQUIRED, finish
-from tiltcli.spec.shards import Shard
+from tiltcli.grid import SETTINGS, job_id, parse_sweep
+from tiltcli.grid.settings import REQUIRED, finish
+from tiltcli.grid.shards import Shard
 
 HEAD = """
 [data]

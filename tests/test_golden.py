@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from golden import FIGURES, FOLDER, grey, picture
-from tiltcli.cli.kinds import KINDS
+from tiltcli.cli.plot_kinds import KINDS
 from tiltcli.plots.gamma import gamma_figure
 from tiltcli.plots.style import STYLES, Look, save
 from tiltcli.schedule import Schedule

@@ -8,11 +8,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from helpers import tilt
-from tiltcli.cli.new import templates
-from tiltcli.records import UserError
-from tiltcli.spec import SETTINGS, parse_sweep
-from tiltcli.spec.json_schema import json_schema
-from tiltcli.spec.meanings import MEANINGS
+from tiltcli.cli.templates import templates
+from tiltcli.errors import UserError
+from tiltcli.grid import SETTINGS, parse_sweep
+from tiltcli.grid.json_schema import json_schema
+from tiltcli.grid.meanings import MEANINGS
 
 SCHEMA = json_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)

@@ -98,8 +98,10 @@ def test_pieces_add_up(tmp_path, monkeypatch):
     import torch
 
     from tiltcli.data import dataset_of
-    from tiltcli.engines import Context, torch_loop, training
-    from tiltcli.spec import parse_sweep
+    from tiltcli.engines import Context
+    from tiltcli.engines.torch import loop as torch_loop
+    from tiltcli.engines.torch import state as training
+    from tiltcli.grid import parse_sweep
 
     text = """
     [data]

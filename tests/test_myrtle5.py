@@ -5,9 +5,9 @@ import pytest
 
 import tiltcli
 from helpers import same_on_narrower_machines
-from tiltcli.initial import initial_parameters
-from tiltcli.records import UserError
-from tiltcli.spec import parse_sweep
+from tiltcli.errors import UserError
+from tiltcli.grid import parse_sweep
+from tiltcli.networks.initial import initial_parameters
 
 
 def convolve(X, weight, bias):
@@ -61,7 +61,7 @@ def myrtle_job(width=4, **train):
 def test_forward(sample):
     import torch
 
-    from tiltcli.models import Myrtle5
+    from tiltcli.networks.models import Myrtle5
 
     rng = np.random.default_rng(0)
     parameters = initial_parameters(myrtle_job(), sample, 10)
@@ -100,8 +100,8 @@ def test_blocks_of_samples_are_the_network(sample, width, count, dtype):
     """Values and gradients, with parts of blocks empty, and after a larger and a smaller call."""
     import torch
 
-    from tiltcli.engines.myrtle5 import BlockedMyrtle5
-    from tiltcli.models import Myrtle5
+    from tiltcli.engines.conv.myrtle5 import BlockedMyrtle5
+    from tiltcli.networks.models import Myrtle5
 
     kind = getattr(torch, dtype)
     rng = np.random.default_rng(width)
@@ -129,8 +129,8 @@ import sys
 import numpy as np
 import torch
 from tiltcli.engines.lanes import REGISTERS
-from tiltcli.engines.myrtle5 import BlockedMyrtle5
-from tiltcli.models import Myrtle5
+from tiltcli.engines.conv.myrtle5 import BlockedMyrtle5
+from tiltcli.networks.models import Myrtle5
 given = dict(np.load(sys.argv[1]))
 network = Myrtle5({k: v for k, v in given.items() if k != "X"}, torch.float32)
 logits = BlockedMyrtle5(network, given["X"].shape[1:])(torch.from_numpy(given["X"]))
@@ -150,8 +150,8 @@ def test_any_registers_give_the_same_numbers(tmp_path):
 def test_blocks_let_a_nan_through_and_go_back_once():
     import torch
 
-    from tiltcli.engines.myrtle5 import BlockedMyrtle5
-    from tiltcli.models import Myrtle5
+    from tiltcli.engines.conv.myrtle5 import BlockedMyrtle5
+    from tiltcli.networks.models import Myrtle5
 
     network = Myrtle5(initial_parameters(myrtle_job(), (1, 8, 8), 10), torch.float32)
     blocked = BlockedMyrtle5(network, (1, 8, 8))
@@ -168,8 +168,8 @@ def test_wide_networks_are_left_to_torch():
     import torch
 
     from tiltcli.data import dataset_of
-    from tiltcli.engines.myrtle5 import LARGEST, BlockedMyrtle5
-    from tiltcli.engines.training import Training
+    from tiltcli.engines.conv.myrtle5 import LARGEST, BlockedMyrtle5
+    from tiltcli.engines.torch.state import Training
 
     for width in (LARGEST, LARGEST + 1):
         job = myrtle_job(width, batch_size=16)

@@ -18,9 +18,9 @@ import tiltcli
 from browser import chromium
 from helpers import GRID, tilt, write_grid
 from tiltcli.report.aggregate import best_of, gather, regime_of
-from tiltcli.report.load import CURVES, load_run
+from tiltcli.report.curve_series import curves
+from tiltcli.report.loaded_runs import CURVES, load_run
 from tiltcli.report.pack import json_text
-from tiltcli.report.series import curves
 from tiltcli.statistics import mean_interval
 from tiltcli.store.read import read
 

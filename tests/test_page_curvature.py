@@ -14,15 +14,15 @@ from selenium.webdriver.support.ui import Select
 import tiltcli
 from browser import chromium
 from helpers import tilt, write_grid
+from tiltcli.analysis.traces import jobs_of, trace_of
 from tiltcli.plots.curvature import seed_table
 from tiltcli.plots.valley import valleys_of
-from tiltcli.report import valley as valley_part
-from tiltcli.report.data import run_data
-from tiltcli.report.instabilities import HEADER, enlarged, listed, summed_up, watch
-from tiltcli.report.load import load_run
-from tiltcli.report.single import _gammas, single
+from tiltcli.report import valley_panel as valley_part
+from tiltcli.report.instability_tables import HEADER, enlarged, listed, summed_up, watch
+from tiltcli.report.loaded_runs import load_run
+from tiltcli.report.one_training import _gammas, single
+from tiltcli.report.page_data import run_data
 from tiltcli.schedule import Schedule
-from tiltcli.traces import jobs_of, trace_of
 
 PROBED = """
 [data]

@@ -7,7 +7,7 @@ import torch
 import tiltcli
 from dense import dense
 from helpers import save_case, tilt, write_grid
-from tiltcli.models import OneHiddenLayer
+from tiltcli.networks.models import OneHiddenLayer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

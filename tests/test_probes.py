@@ -9,7 +9,7 @@ import pytest
 import tiltcli
 from helpers import GRID as GRID_TEXT
 from helpers import save_case, tilt, write_grid
-from tiltcli.records import PROBE_COLUMNS, UserError
+from tiltcli.errors import PROBE_COLUMNS, UserError
 
 REFERENCE = "tests/data/curvature_a.npz"
 GRID = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tiltcli.progress import Progress
+from tiltcli.execution.progress import Progress
 
 
 def row(kind, value, amplitude=None, period=None, outcome="completed", width=10):

@@ -11,10 +11,10 @@ import pytest
 import tiltcli
 from helpers import GRID, fig4_losses, fig4_network, tilt, write_grid
 from tiltcli.analysis.pulses import Curvature, crossings, hessian_near, instabilities
-from tiltcli.records import UserError
+from tiltcli.analysis.traces import Trace
+from tiltcli.errors import UserError
+from tiltcli.grid import load_sweep
 from tiltcli.schedule import Schedule
-from tiltcli.spec import load_sweep
-from tiltcli.traces import Trace
 
 SMALL = """
 [data]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tiltcli.cli.app import app, load_commands
+from tiltcli.cli.app import app
+from tiltcli.cli.main import load_commands
 from tiltcli.cli.reference import BEGIN, END, main, with_reference
 
 

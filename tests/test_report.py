@@ -7,11 +7,11 @@ import pytest
 
 import tiltcli
 from helpers import GRID, tilt, write_grid
-from tiltcli.confirm import choose
-from tiltcli.records import UserError
-from tiltcli.report.load import load_run
-from tiltcli.report.verdicts import UNJUDGED, UNPROBED, judge, notes
-from tiltcli.spec import load_sweep
+from tiltcli.errors import UserError
+from tiltcli.evaluation.confirmation import choose
+from tiltcli.grid import load_sweep
+from tiltcli.report.loaded_runs import load_run
+from tiltcli.report.verdict_list import UNJUDGED, UNPROBED, judge, notes
 
 
 @pytest.fixture(scope="module")

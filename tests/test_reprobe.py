@@ -7,10 +7,10 @@ import pytest
 
 import tiltcli
 from helpers import tilt
-from tiltcli import reprobe
-from tiltcli.analysis import memory
-from tiltcli.records import UserError
-from tiltcli.spec import ProbeSettings
+from tiltcli.curvature import memory
+from tiltcli.errors import UserError
+from tiltcli.execution import reprobing as reprobe
+from tiltcli.grid import ProbeSettings
 from tiltcli.store import parts
 
 GRID = {

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from tiltcli.records import UserError
-from tiltcli.selection import parse_selection, select
+from tiltcli.errors import UserError
+from tiltcli.evaluation.selection import parse_selection, select
 
 FRAME = pd.DataFrame(
     {

@@ -12,11 +12,11 @@ import pytest
 
 import tiltcli
 from helpers import GRID, command, same_tables, tilt, write_grid
-from tiltcli.records import UserError
-from tiltcli.spec import load_sweep
-from tiltcli.spec.shards import Shard
+from tiltcli.errors import UserError
+from tiltcli.execution.train_job import Task, train_job
+from tiltcli.grid import load_sweep
+from tiltcli.grid.shards import Shard
 from tiltcli.store import PartWriter, RunWriter, locks, parts, writer_name
-from tiltcli.training import Task, train_job
 
 LONGER = (
     GRID.replace("seeds = 3", "seeds = 40")

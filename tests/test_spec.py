@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiltcli.records import UserError
-from tiltcli.spec import job_id, parse_sweep
-from tiltcli.spec.lines import key_lines
+from tiltcli.errors import UserError
+from tiltcli.grid import job_id, parse_sweep
+from tiltcli.grid.line_numbers import key_lines
 
 BASE = """
 [data]

@@ -18,8 +18,8 @@ import pytest
 import tiltcli
 from helpers import GRID, command, same_tables, tilt, write_grid
 from tiltcli.engines.base import Block
-from tiltcli.records import UserError
-from tiltcli.spec import load_sweep
+from tiltcli.errors import UserError
+from tiltcli.grid import load_sweep
 from tiltcli.store import Finished, MetricsSpool, RunWriter, part_writer, parts, spool
 
 MANY = (
@@ -337,7 +337,7 @@ def test_full_disk_is_said_and_survived(tmp_path, monkeypatch):
 
 
 def test_failed_jobs_are_kept_named_and_retried(tmp_path, monkeypatch):
-    from tiltcli import training
+    from tiltcli.execution import train_job as training
 
     grid = write_grid(tmp_path)
     original = training.load_engine
@@ -368,7 +368,7 @@ def test_failed_jobs_are_kept_named_and_retried(tmp_path, monkeypatch):
 
 
 def test_fail_fast(tmp_path, monkeypatch):
-    from tiltcli import training
+    from tiltcli.execution import train_job as training
 
     def broken(name):
         raise RuntimeError("no engine")

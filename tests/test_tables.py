@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiltcli.data import load_dataset
-from tiltcli.data.files import read_file
-from tiltcli.records import UserError
+from tiltcli.data.array_files import read_file
+from tiltcli.errors import UserError
 
 
 def settings(path, **more):

@@ -12,12 +12,12 @@ import pytest
 
 import oracle
 from helpers import fig4_network
+from tiltcli.analysis.loss_lines import line, losses_along, shape_of
+from tiltcli.analysis.retraining import weights_at
 from tiltcli.analysis.slices import Slicer, phase_steps
-from tiltcli.analysis.valley import line, losses_along, shape_of
-from tiltcli.analysis.weights import weights_at
 from tiltcli.data import Part, dataset_of
-from tiltcli.records import UserError
-from tiltcli.spec import parse_sweep
+from tiltcli.errors import UserError
+from tiltcli.grid import parse_sweep
 
 FIG4 = """
 [data]

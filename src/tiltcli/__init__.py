@@ -11,9 +11,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tiltcli.api import compare, sweep
-    from tiltcli.comparison import Comparison
+    from tiltcli.errors import UserError
+    from tiltcli.evaluation.comparison import Comparison
     from tiltcli.losses import DynamicalCrossEntropy, DynamicalMSE
-    from tiltcli.records import UserError
     from tiltcli.schedule import Schedule, gamma
     from tiltcli.store.read import Tables, read
 
@@ -31,12 +31,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Comparison": "tiltcli.comparison",
+    "Comparison": "tiltcli.evaluation.comparison",
     "DynamicalCrossEntropy": "tiltcli.losses",
     "DynamicalMSE": "tiltcli.losses",
     "Schedule": "tiltcli.schedule",
     "Tables": "tiltcli.store.read",
-    "UserError": "tiltcli.records",
+    "UserError": "tiltcli.errors",
     "compare": "tiltcli.api",
     "gamma": "tiltcli.schedule",
     "read": "tiltcli.store.read",

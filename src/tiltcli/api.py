@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiltcli.records import UserError, each
+from tiltcli.errors import UserError, each
 
 if TYPE_CHECKING:
-    from tiltcli.comparison import Comparison
-    from tiltcli.runner import Summary
+    from tiltcli.evaluation.comparison import Comparison
+    from tiltcli.execution.runner import Summary
 
 
 def sweep(
@@ -58,9 +58,9 @@ def sweep(
         1
 
     """
-    from tiltcli.runner import run_sweep
-    from tiltcli.spec import load_sweep, parse_sweep
-    from tiltcli.spec.shards import Shard
+    from tiltcli.execution.runner import run_sweep
+    from tiltcli.grid import load_sweep, parse_sweep
+    from tiltcli.grid.shards import Shard
 
     if isinstance(spec, Mapping):
         import tomli_w
@@ -75,7 +75,7 @@ def sweep(
     with ExitStack() as stack:
         trainer = None
         if cluster is not None:
-            from tiltcli.remote import ClusterTrainer
+            from tiltcli.execution.dask import ClusterTrainer
 
             trainer = stack.enter_context(ClusterTrainer(cluster))
         return run_sweep(
@@ -124,8 +124,8 @@ def compare(
     """
     import pandas as pd
 
-    from tiltcli import comparison
-    from tiltcli.selection import parse_selection, select
+    from tiltcli.evaluation import comparison
+    from tiltcli.evaluation.selection import parse_selection, select
     from tiltcli.store.read import find_run, read_jobs
 
     conditions = [condition for text in where for condition in parse_selection(text)]

@@ -21,8 +21,8 @@ import numpy as np
 
 from bench import cluster, curvature, overhead, peers, pictures
 from bench.crew import Crew
-from tiltcli.engines import tiled
-from tiltcli.executors import cores
+from tiltcli.engines.mlp import tiled
+from tiltcli.execution.executors import cores
 from tiltcli.store.provenance import machine
 
 WIDTHS = [10, 30, 100, 300, 1000]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bench.overhead import TINY, parse
 from dask_cluster import DaskCluster
-from tiltcli import runner
-from tiltcli.executors import cores
+from tiltcli.execution import runner
+from tiltcli.execution.executors import cores
 
 SEEDS = 2
 
@@ -20,7 +20,7 @@ def report():
     if importlib.util.find_spec("distributed") is None:
         print("on a Dask cluster: NOT MEASURED, distributed is not installed")
         return None
-    from tiltcli.remote import ClusterTrainer
+    from tiltcli.execution.dask import ClusterTrainer
 
     sweep = parse(TINY, "tiny", f"train.seeds={SEEDS}")
     count = len(sweep.jobs)

@@ -18,7 +18,7 @@ POINTS, CLASSES, GAMMA = 300, 3, (2.5, 0.25, 0.25)
 
 def trained(width):
     """Points, labels, and weights after 3000 steps of a dynamical training."""
-    from tiltcli.engines.kernel import FusedNetwork, Points
+    from tiltcli.engines.mlp.kernel import FusedNetwork, Points
     from tiltcli.schedule import Schedule
 
     data, weights = peers.Case(width, "float64", 0).arrays()
@@ -32,8 +32,8 @@ def trained(width):
 
 def ours(width):
     """The project's compiled products and Lanczos."""
-    from tiltcli.analysis.compiled import CompiledCurvature
-    from tiltcli.analysis.lanczos import extreme_eigenvalues
+    from tiltcli.curvature.compiled import CompiledCurvature
+    from tiltcli.curvature.lanczos import extreme_eigenvalues
 
     data, theta = trained(width)
     curvature = CompiledCurvature(data, width, "cross_entropy", np.arange(POINTS))

@@ -11,10 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tiltcli import runner
-from tiltcli.engines import kernel
-from tiltcli.executors import cores
-from tiltcli.spec import parse_sweep
+from tiltcli.engines.mlp import kernel
+from tiltcli.execution import runner
+from tiltcli.execution.executors import cores
+from tiltcli.grid import parse_sweep
 
 SMALL = """
 [data]

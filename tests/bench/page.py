@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from tiltcli.engines.base import Block
+from tiltcli.grid import parse_sweep
 from tiltcli.report import write_report
-from tiltcli.spec import parse_sweep
 from tiltcli.store import Finished, RunWriter
 from tiltcli.store.spool import setting_columns
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tiltcli.data import load_dataset
-from tiltcli.initial import Weights
+from tiltcli.networks.initial import Weights
 from tiltcli.schedule import Schedule
 
 SPIRAL = {
@@ -65,7 +65,7 @@ def one_core():
 
 def fused(case, steps):
     """The project's kernel, metrics every 100 steps as a sweep has them."""
-    from tiltcli.engines.kernel import FusedNetwork, Points
+    from tiltcli.engines.mlp.kernel import FusedNetwork, Points
 
     data, weights = case.arrays()
     points = Points.prepare(data.train.X, data.train.y, 3, case.dtype)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tiltcli.executors import cores
+from tiltcli.execution.executors import cores
 
 CASES = [(side, width) for side in (8, 32) for width in (4, 16, 64)]
 GOALS = {(8, 4): 4, (8, 16): 2, (8, 64): 1.3, (32, 4): 4, (32, 16): 2, (32, 64): 2}
@@ -52,8 +52,8 @@ def tool(side, width):
     import torch
 
     from tiltcli.data import Dataset, Part
-    from tiltcli.engines.training import Training
-    from tiltcli.spec import parse_sweep
+    from tiltcli.engines.torch.state import Training
+    from tiltcli.grid import parse_sweep
 
     torch.set_num_threads(1)
     job = parse_sweep(JOB.format(width=width), name="bench", folder=Path()).jobs[0]

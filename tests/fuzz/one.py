@@ -14,7 +14,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from tiltcli.records import UserError
+from tiltcli.errors import UserError
 
 SECONDS = 20  # of computing: what else the machine does decides nothing
 MEMORY = 1 << 30  # that a range of inputs may add to what the process had
@@ -37,7 +37,7 @@ def fuzz(target, first, count, template):
     """Return the counts and the faults; the number of the input in hand goes to stderr."""
     from fuzz.targets import TARGETS
     from tiltcli.data import limits
-    from tiltcli.spec import sweep as grids
+    from tiltcli.grid import sweep as grids
 
     # Within the bounds a user may really ask for a million jobs, and wait for them.
     for name in ("MOST_JOBS", "LONGEST"):

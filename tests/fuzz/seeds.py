@@ -10,7 +10,8 @@ import pandas as pd
 
 ROOT = Path(__file__).parents[2]
 GRIDS = [path.read_bytes() for path in sorted((ROOT / "sweeps").glob("*.toml"))]
-GRIDS += [path.read_bytes() for path in sorted((ROOT / "src/tiltcli/templates").glob("*.toml"))]
+TEMPLATES = ROOT / "src/tiltcli/grid/templates"
+GRIDS += [path.read_bytes() for path in sorted(TEMPLATES.glob("*.toml"))]
 assert GRIDS
 SMALL = b"""name = "run"
 [data]

@@ -9,15 +9,15 @@ import cifar
 from fuzz import runs, seeds
 from fuzz.mutate import mutated
 from fuzz.runs import generator
-from tiltcli.records import UserError
-from tiltcli.spec import files as spec_files
+from tiltcli.errors import UserError
+from tiltcli.grid import paths as spec_files
 
 RECORDS = 20
 
 
 def grid(number, folder, _):
     """The grid reader, with overrides now and then."""
-    from tiltcli.spec import load_sweep
+    from tiltcli.grid import load_sweep
 
     rng = generator("grid", number)
     others = [*seeds.GRIDS, seeds.SMALL]
@@ -109,8 +109,9 @@ def run(number, folder, template):
     from typer.testing import CliRunner
 
     import tiltcli
-    from tiltcli.cli import app, compare, plot, report
-    from tiltcli.cli import runs as listing
+    from tiltcli.cli import app
+    from tiltcli.cli.commands import compare, plot, report
+    from tiltcli.cli.commands import runs as listing
 
     assert compare and plot and report and listing  # imported, they are commands of the app
     rng = generator("run", number)

@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.analysis.compiled import CompiledCurvature
-from tiltcli.analysis.valley import Valley, line, losses_along, shape_of
+from tiltcli.analysis.loss_lines import Valley, line, losses_along, shape_of
+from tiltcli.curvature.compiled import CompiledCurvature
 from tiltcli.data import Dataset
 from tiltcli.engines import Snapshot
-from tiltcli.records import UserError, nearest
-from tiltcli.spec import Job
+from tiltcli.errors import UserError, nearest
+from tiltcli.grid import Job
 
 Array = npt.NDArray[np.float64]
 
@@ -92,7 +92,7 @@ class Slicer:
 
         Args:
             step: optimiser updates made.
-            theta: parameters flat, see `tiltcli.initial.Weights.theta`.
+            theta: parameters flat, see `tiltcli.networks.initial.Weights.theta`.
             gamma: shape (C,).
 
         """

@@ -1,5 +1,5 @@
 """The command line: parse, call, render. Nothing heavy loads before a command needs it."""
 
-from tiltcli.cli.app import main
+from tiltcli.cli.main import main
 
 __all__ = ["main"]

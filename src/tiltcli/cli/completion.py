@@ -20,13 +20,13 @@ def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def template_names(incomplete: str) -> list[str]:
     """Templates of `tiltcli new` that begin so."""
-    from tiltcli.cli.new import templates
+    from tiltcli.cli.templates import templates
 
     return [name for name in templates() if name.startswith(incomplete)]
 
 
 def kind_names(incomplete: str) -> list[tuple[str, str]]:
     """Kinds of `tiltcli plot` that begin so, with what they show."""
-    from tiltcli.cli.kinds import KINDS
+    from tiltcli.cli.plot_kinds import KINDS
 
     return [(kind.name, kind.says) for kind in KINDS.values() if kind.name.startswith(incomplete)]

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from tiltcli.streams import plain, unadorned
+from tiltcli.terminal import plain, unadorned
 
 if TYPE_CHECKING:
     from rich.console import Console

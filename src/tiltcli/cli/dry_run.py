@@ -6,13 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tiltcli.cli.progress import clock
+from tiltcli.cli.live import clock
 from tiltcli.data import download_of
-from tiltcli.estimate import Estimate, estimate
-from tiltcli.executors import cores
-from tiltcli.records import listing
-from tiltcli.runner import check
-from tiltcli.spec import Job, ProbeSettings, Sweep
+from tiltcli.engines.machine import cores
+from tiltcli.errors import listing
+from tiltcli.execution.estimates import Estimate, estimate
+from tiltcli.execution.runner import check
+from tiltcli.grid import Job, ProbeSettings, Sweep
 from tiltcli.store.read import read_jobs
 
 SHOWN = 20

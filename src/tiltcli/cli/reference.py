@@ -17,7 +17,8 @@ WIDTH = 100
 
 def reference() -> str:
     """All commands, alphabetically: a heading and the help page of each, as Markdown."""
-    from tiltcli.cli.app import app, load_commands
+    from tiltcli.cli.app import app
+    from tiltcli.cli.main import load_commands
 
     load_commands()
     names = sorted(

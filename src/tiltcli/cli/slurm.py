@@ -8,7 +8,7 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from tiltcli.records import Fault, UserError
+from tiltcli.errors import Fault, UserError
 
 TEMPLATE = "slurm"
 ABOUT = "A batch script that runs a grid as an array job of Slurm (--grid, --shards …)."
@@ -46,8 +46,8 @@ def slurm_script(
         UserError: with every fault of the grid or the options.
 
     """
-    from tiltcli.spec import load_sweep
-    from tiltcli.spec.shards import MOST_SHARDS
+    from tiltcli.grid import load_sweep
+    from tiltcli.grid.shards import MOST_SHARDS
 
     faults: list[Fault] = []
     for key, value, pattern, allowed in (
@@ -87,7 +87,9 @@ def slurm_script(
         "GRID": shlex.quote(str(grid)),
         "RESULTS": shlex.quote(str(results)),
     }
-    text = (resources.files("tiltcli") / "templates" / "slurm.sh").read_text(encoding="utf-8")
+    text = (resources.files("tiltcli") / "grid" / "templates" / "slurm.sh").read_text(
+        encoding="utf-8"
+    )
     return re.sub(r"@([A-Z]+)@", lambda found: values[found[1]], text)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.data.limits import check_bytes
-from tiltcli.records import UserError
+from tiltcli.errors import UserError
 
 
 def load_arrays(path: Path, wanted: Collection[str] | None = None) -> dict[str, npt.NDArray[Any]]:

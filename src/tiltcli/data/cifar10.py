@@ -17,8 +17,8 @@ import numpy as np
 from tiltcli.data.arrays import Dataset, Labels, Part
 from tiltcli.data.fetch import Published, cache_folder, fetched, problem_with
 from tiltcli.data.splitting import split
-from tiltcli.records import UserError, listing
-from tiltcli.spec.files import CIFAR10_BATCHES, CIFAR10_FOLDER, CIFAR10_LABELS, cifar10_place
+from tiltcli.errors import UserError, listing
+from tiltcli.grid.paths import CIFAR10_BATCHES, CIFAR10_FOLDER, CIFAR10_LABELS, cifar10_place
 
 PUBLISHED = Published(
     "CIFAR-10",

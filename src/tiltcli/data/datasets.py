@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from tiltcli.data.array_files import read_file
 from tiltcli.data.arrays import Dataset, Part
 from tiltcli.data.cifar10 import cifar10_dataset
-from tiltcli.data.files import read_file
 from tiltcli.data.scaling import prepared
 from tiltcli.data.spiral import spiral_dataset
 from tiltcli.data.splitting import split
-from tiltcli.records import UserError
+from tiltcli.errors import UserError
 
 
 def load_dataset(settings: Mapping[str, Any], path: Path | None = None) -> Dataset:

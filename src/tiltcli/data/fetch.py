@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tiltcli.records import UserError
-from tiltcli.streams import plain
+from tiltcli.errors import UserError
+from tiltcli.terminal import plain
 
 WAIT_SECONDS = 3600.0  # for another process that is fetching the same file
 TIMEOUT_SECONDS = 30.0  # without a byte from the server

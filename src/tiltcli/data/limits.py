@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from tiltcli.records import UserError
+from tiltcli.errors import UserError
 
 UNKNOWN_MEMORY = 16 << 30  # where the system does not say
 _CONTROL_GROUP = Path("/sys/fs/cgroup/memory.max")

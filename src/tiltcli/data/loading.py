@@ -11,8 +11,8 @@ from tiltcli.data.arrays import Dataset
 from tiltcli.data.cifar10 import PUBLISHED
 from tiltcli.data.datasets import load_dataset
 from tiltcli.data.fetch import Published, cache_folder, fetched
-from tiltcli.spec.jobs import Job
-from tiltcli.spec.settings import PATHS, SETTINGS
+from tiltcli.grid.jobs import Job
+from tiltcli.grid.settings import PATHS, SETTINGS
 
 MOST_BYTES = 1 << 30
 """Memory that kept data sets may take together; the last one used is kept whatever its size."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.data.arrays import Dataset, Inputs, Part
-from tiltcli.records import UserError
+from tiltcli.errors import UserError
 
 PIECE_BYTES = 64 << 20  # of float64, at a time
 Scale = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.data.arrays import Inputs, Labels, Part
-from tiltcli.records import UserError
+from tiltcli.errors import UserError
 
 Rows = npt.NDArray[np.intp]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tiltcli.engines.base import Block, Context, Ending, Engine, Interrupted, Snapshot
-from tiltcli.records import UserError
-from tiltcli.spec import Job
+from tiltcli.errors import UserError
+from tiltcli.grid import Job
 
 NAMES = ("auto", "fused", "torch")
 
@@ -33,12 +33,12 @@ def choose_engine(name: str, job: Job) -> str:
 def load_engine(name: str) -> Engine:
     """Load the engine's train function."""
     if name == "fused":
-        from tiltcli.engines import fused
+        from tiltcli.engines.mlp import fused
 
         return fused.train
-    from tiltcli.engines import torch_loop
+    from tiltcli.engines.torch import loop
 
-    return torch_loop.train
+    return loop.train
 
 
 __all__ = [

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.data import Dataset
-from tiltcli.records import Outcome
+from tiltcli.errors import Outcome
+from tiltcli.grid import Job
 from tiltcli.schedule import Schedule
-from tiltcli.spec import Job
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -80,7 +80,7 @@ class Snapshot:
         lr: learning rate of the update that comes next.
         gamma: class weights Γ of that update, float64, shape (C,).
         theta: all parameters flat, float64, in the order of the network's parameters; for a
-            one-hidden-layer network that of `tiltcli.initial.Weights.theta`.
+            one-hidden-layer network that of `tiltcli.networks.initial.Weights.theta`.
 
     """
 
@@ -132,6 +132,11 @@ def steps_per_epoch(job: Job, samples: int) -> int:
     """Optimiser updates in one pass over the training set."""
     size = job["train.batch_size"]
     return 1 if size == "full" else -(-samples // min(int(size), samples))
+
+
+def total_steps(job: Job, samples: int) -> int:
+    """Optimiser updates a job makes."""
+    return int(job["train.epochs"]) * steps_per_epoch(job, samples)
 
 
 def schedule_of(job: Job, classes: int, total_steps: int) -> Schedule | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tiltcli.spec import Job
+from tiltcli.grid import Job
 
 
 def uncovered(job: Job) -> str | None:

@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.comparison import REPLICATES
+from tiltcli.errors import UserError
+from tiltcli.evaluation.comparison import REPLICATES
+from tiltcli.grid.settings import PATHS
 from tiltcli.plots.scales import log_scale
 from tiltcli.plots.style import PAPER, Look, new_figure, style
-from tiltcli.records import UserError
-from tiltcli.spec.settings import PATHS
 from tiltcli.statistics import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from tiltcli.traces import Trace
+    from tiltcli.analysis.traces import Trace
 
 Array = npt.NDArray[np.float64]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from tiltcli.cells import best_cell, judge
+from tiltcli.errors import METRIC_COLUMNS, UserError, listing, nearest
+from tiltcli.evaluation.cells import best_cell, judge
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style
-from tiltcli.records import METRIC_COLUMNS, UserError, listing, nearest
 from tiltcli.statistics import mean_interval
 
 if TYPE_CHECKING:

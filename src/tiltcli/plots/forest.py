@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from tiltcli.comparison import OVER, UNDER, UNKNOWN, Comparison
+from tiltcli.evaluation.comparison import OVER, UNDER, UNKNOWN, Comparison
+from tiltcli.evaluation.rendering import plain
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style
-from tiltcli.tables import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

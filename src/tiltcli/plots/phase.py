@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiltcli.plots.maps import Map, phase_maps
+from tiltcli.evaluation.phase_map import Map, phase_maps
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiltcli.records import UserError, listing
+from tiltcli.errors import UserError, listing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

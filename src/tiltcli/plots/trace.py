@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tiltcli.errors import UserError
 from tiltcli.plots.gamma import class_name
 from tiltcli.plots.scales import log_scale
 from tiltcli.plots.style import PAPER, Look, new_figure, style, thin
-from tiltcli.records import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from tiltcli.analysis.pulses import Instability
-    from tiltcli.traces import Trace
+    from tiltcli.analysis.traces import Trace
 
 
 Window = tuple[int, int]

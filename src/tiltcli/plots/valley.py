@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiltcli.analysis.retraining import weights_at
 from tiltcli.analysis.slices import Slicer, phase_steps
-from tiltcli.analysis.weights import weights_at
 from tiltcli.data import dataset_of
+from tiltcli.errors import UserError
 from tiltcli.plots.scales import log_scale
 from tiltcli.plots.style import PAPER, Look, new_figure, style
-from tiltcli.records import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from tiltcli.analysis.slices import Slice
-    from tiltcli.traces import Trace
+    from tiltcli.analysis.traces import Trace
 
 PHASES = 21
 """Steps of each pulse at which the valley is looked at."""

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiltcli.comparison import FITTED, OVER, REPLICATES, UNDER, UNKNOWN
-from tiltcli.records import Outcome
-from tiltcli.spec.settings import PATHS
+from tiltcli.analysis.traces import bound_of
+from tiltcli.errors import Outcome
+from tiltcli.evaluation.comparison import FITTED, OVER, REPLICATES, UNDER, UNKNOWN
+from tiltcli.evaluation.rendering import plain
+from tiltcli.grid.settings import PATHS
 from tiltcli.statistics import half_width
-from tiltcli.tables import plain
-from tiltcli.traces import bound_of
 
 CELL = ("model.width", "loss.amplitude", "loss.period")
 _APART = {*CELL, *REPLICATES, *PATHS, "loss.kind"}

@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tiltcli.records import UserError
-from tiltcli.report.curvature import probed_traces
-from tiltcli.report.load import Run
+from tiltcli.errors import UserError
+from tiltcli.evaluation.rendering import interval, number, p_value, to_markdown
+from tiltcli.report.curvature_verdicts import probed_traces
+from tiltcli.report.loaded_runs import Run
 from tiltcli.report.origin import about, invocations, where_chosen
-from tiltcli.report.verdicts import Judged, judge, notes
-from tiltcli.tables import interval, number, p_value, to_markdown
+from tiltcli.report.verdict_list import Judged, judge, notes
 
 
 def to_text(runs: Sequence[Run], figures: Path, base: Path) -> str:
@@ -97,10 +97,10 @@ def _judged_section(run: Run, runs: Sequence[Run], figures: Path, base: Path) ->
 
 
 def _trace_section(run: Run, figures: Path, base: Path) -> list[str]:
+    from tiltcli.analysis.traces import pick, trace_of
     from tiltcli.plots.gamma import gamma_figure
     from tiltcli.plots.style import save
     from tiltcli.plots.trace import trace
-    from tiltcli.traces import pick, trace_of
 
     one = trace_of(run.tables, pick(run.folder, run.tables, dynamical=False))
     lines = []

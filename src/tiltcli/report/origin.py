@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from tiltcli.confirm import choose
-from tiltcli.records import UserError
-from tiltcli.report.load import Run
-from tiltcli.spec import load_sweep
+from tiltcli.errors import UserError
+from tiltcli.evaluation.confirmation import choose
+from tiltcli.grid import load_sweep
+from tiltcli.report.loaded_runs import Run
 from tiltcli.store import provenance
 
 

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from tiltcli.comparison import Comparison
-from tiltcli.records import UserError
-from tiltcli.report import parts
+from tiltcli.errors import UserError
+from tiltcli.evaluation.comparison import Comparison
+from tiltcli.report import sections
 from tiltcli.report.citing import citations
-from tiltcli.report.data import run_data
-from tiltcli.report.instabilities import HEADER, MOST_ROWS, Watched, listed, summed_up, watch
-from tiltcli.report.load import Run
+from tiltcli.report.instability_tables import HEADER, MOST_ROWS, Watched, listed, summed_up, watch
+from tiltcli.report.loaded_runs import Run
+from tiltcli.report.one_training import single
 from tiltcli.report.origin import about, where_chosen
 from tiltcli.report.pack import json_text
-from tiltcli.report.parts import signed, text
-from tiltcli.report.single import single
-from tiltcli.report.valley import valley
-from tiltcli.report.verdicts import judge
+from tiltcli.report.page_data import run_data
+from tiltcli.report.sections import signed, text
+from tiltcli.report.valley_panel import valley
+from tiltcli.report.verdict_list import judge
 
 SCRIPTS = ("base", "plots", "phase", "widths", "explorer", "trace", "valley", "jobs", "main")
 
@@ -38,11 +38,11 @@ def to_page(runs: Sequence[Run]) -> str:
 
     library = get_plotlyjs().replace("</script", "<\\/script")
     script = "(() => {\n'use strict';\n" + "\n".join(_asset(f"{n}.js") for n in SCRIPTS) + "})();"
-    sections = [_section(run, f"run-{i}", runs) for i, run in enumerate(runs)]
+    shown = [_section(run, f"run-{i}", runs) for i, run in enumerate(runs)]
     links = [("verdicts", "Verdicts"), *((f"run-{i}", run.name) for i, run in enumerate(runs))]
     links += [("made", "How this was made"), ("cite", "How to cite")]
     contents = "".join(f'<li><a href="#{key}">{text(name)}</a></li>' for key, name in links)
-    made = "".join(parts.provenance(run) for run in runs)
+    made = "".join(sections.provenance(run) for run in runs)
     # Only these two scripts may run, and nothing may be fetched: whatever a run's texts hold.
     policy = (
         f"default-src 'none'; script-src {_digest(library)} {_digest(script)}; "
@@ -59,10 +59,11 @@ def to_page(runs: Sequence[Run]) -> str:
         f'<header><div class="top"><h1>{TITLE}</h1>'
         '<button type="button" class="theme" hidden>Dark colours</button></div>'
         f'<nav aria-label="Contents"><ul>{contents}</ul></nav></header>\n<main>\n'
-        f'<section id="verdicts"><h2>Verdicts</h2>{parts.verdicts(judge(runs), runs)}</section>\n'
+        '<section id="verdicts"><h2>Verdicts</h2>'
+        f"{sections.verdicts(judge(runs), runs)}</section>\n"
         "<noscript><p>The figures and the tables of jobs need JavaScript; the verdicts, the "
         "comparisons and the provenance do not.</p></noscript>\n"
-        + "\n".join(sections)
+        + "\n".join(shown)
         + f'\n<section id="made"><h2>How this was made</h2>{made}</section>\n'
         f'<section id="cite"><h2>How to cite</h2>{citations()}</section>\n</main>\n'
         f'<footer class="muted">Written by tiltcli.</footer>\n<script>{library}</script>\n'
@@ -148,7 +149,7 @@ def _instabilities(run: Run, watched: Sequence[Watched]) -> str:
     if rows:
         lines.append('<div data-part="zooms"></div>')
         cells = [[signed(cell) if i else text(cell) for i, cell in enumerate(r)] for r in rows]
-        table = parts.table("Instabilities", [text(h) for h in HEADER], cells[:MOST_ROWS])
+        table = sections.table("Instabilities", [text(h) for h in HEADER], cells[:MOST_ROWS])
         more = ""
         if len(rows) > MOST_ROWS:
             more = (
@@ -177,5 +178,5 @@ def _comparison(run: Run, judge: str) -> str:
         return f'<p class="warning">{text(error)}</p>'
     return (
         "<details><summary>Static and dynamical, pair by pair: tables with p-values</summary>"
-        f"{parts.comparison_tables(found)}</details>"
+        f"{sections.comparison_tables(found)}</details>"
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tiltcli.records import UserError, each, listing
-from tiltcli.report.load import load_run
+from tiltcli.errors import UserError, each, listing
+from tiltcli.report.loaded_runs import load_run
 from tiltcli.report.markdown import to_text
 from tiltcli.report.page import to_page
 from tiltcli.store.parts import write_whole

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import filelock
 
-from tiltcli.records import UserError, listing
+from tiltcli.errors import UserError, listing
 
 GATE_SECONDS = 120.0
 _ABSENT = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiltcli.store import parts
-from tiltcli.store.counted import Mask, counted, rows_of
+from tiltcli.store.columns import JOBS, METRICS, PROBES
+from tiltcli.store.deduplicate import Mask, counted, rows_of
 from tiltcli.store.parts import Part, Unwritable
-from tiltcli.store.probes import in_order, merged_probes, probes_table
-from tiltcli.store.schema import JOBS, METRICS, PROBES
+from tiltcli.store.probe_rows import in_order, merged_probes, probes_table
 from tiltcli.store.spool import Finished, MetricsSpool, metrics_table, metrics_writer
 
 COMMIT_SECONDS = 1.0

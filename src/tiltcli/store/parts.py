@@ -8,7 +8,7 @@ own parts, so that no two writers ever write the same file.
 Small parts of one writer are merged into one named by the whole range, which then stands for those
 inside its range. So whatever moment a writer is killed at, the live parts hold every counted job,
 and anything else is litter. A job may stand in several parts, because two shards did it or
-a gathering of parts was cut short: `tiltcli.store.counted` says which of its rows counts.
+a gathering of parts was cut short: `tiltcli.store.deduplicate` says which of its rows counts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiltcli.records import UserError
+from tiltcli.errors import UserError
 
 _NAME = re.compile(r"(?:([A-Za-z][A-Za-z0-9_-]*)\.)?(\d{6,})-(\d{6,})\.parquet")
 

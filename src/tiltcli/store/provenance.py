@@ -17,11 +17,11 @@ from typing import Any
 import tomli_w
 
 import tiltcli
-from tiltcli.records import UserError
-from tiltcli.spec import SETTINGS, Sweep
-from tiltcli.spec.files import located
-from tiltcli.spec.settings import PATHS
-from tiltcli.spec.shards import Shard
+from tiltcli.errors import UserError
+from tiltcli.grid import SETTINGS, Sweep
+from tiltcli.grid.paths import located
+from tiltcli.grid.settings import PATHS
+from tiltcli.grid.shards import Shard
 from tiltcli.store.parts import write_whole
 
 _LIBRARIES = ("numpy", "numba", "torch", "pandas", "pyarrow", "scipy", "scikit-learn")

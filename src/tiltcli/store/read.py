@@ -12,12 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiltcli.records import Outcome, UserError, listing, nearest
+from tiltcli.errors import Outcome, UserError, listing, nearest
 from tiltcli.store import parts
-from tiltcli.store.counted import Mask, counted, rows_of
+from tiltcli.store.columns import JOBS, METRICS, PROBES
+from tiltcli.store.deduplicate import Mask, counted, rows_of
 from tiltcli.store.parts import Part
-from tiltcli.store.probes import in_order, merged_probes, sorted_frame
-from tiltcli.store.schema import JOBS, METRICS, PROBES
+from tiltcli.store.probe_rows import in_order, merged_probes, sorted_frame
 
 Found = TypeVar("Found")
 TRIES = 20

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiltcli.engines.base import Block
-from tiltcli.records import METRIC_COLUMNS
-from tiltcli.spec import Job
-from tiltcli.spec.settings import LISTS
+from tiltcli.errors import METRIC_COLUMNS
+from tiltcli.grid import Job
+from tiltcli.grid.settings import LISTS
+from tiltcli.store.columns import METRICS, METRICS_REPEATING
 from tiltcli.store.parts import unwritable
-from tiltcli.store.schema import METRICS, METRICS_REPEATING
 
 SPILL_ROWS = 1 << 18
 """Rows of metrics a running job keeps in memory; beyond, they go to a file of its own."""

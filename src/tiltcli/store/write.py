@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import pyarrow.parquet as pq
 
-from tiltcli.records import UserError
-from tiltcli.spec import Sweep
-from tiltcli.spec.shards import Shard
-from tiltcli.store import mend, parts, provenance
-from tiltcli.store.counted import counted
+from tiltcli.errors import UserError
+from tiltcli.grid import Sweep
+from tiltcli.grid.shards import Shard
+from tiltcli.store import parts, provenance, quarantine
+from tiltcli.store.deduplicate import counted
 from tiltcli.store.locks import RunLock
 from tiltcli.store.part_writer import PARTS_AT_CLOSE, SMALL_BYTES, PartWriter, size_of
 from tiltcli.store.parts import writer_name
@@ -96,11 +96,11 @@ class RunWriter:
                 f"the file system of {self.folder} has no locks: nothing keeps two clients from "
                 "doing the same jobs (the results would still be right)"
             )
-        self.notes += mend.set_aside_damaged(self.folder, whole=self._shard is None)
+        self.notes += quarantine.set_aside_damaged(self.folder, whole=self._shard is None)
         if not self._lock.works:
             return
         owner = f"{self._shard.name}-" if self._shard else None
-        if removed := mend.remove_litter(self.folder, owner):
+        if removed := quarantine.remove_litter(self.folder, owner):
             self.notes.append(f"removed what a killed run left: {', '.join(removed)}")
         if self._shard:
             # What this shard's earlier processes left in small files becomes its own.

@@ -1,0 +1,57 @@
+"""Weights of a job at chosen epochs, by training it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from tiltcli.data import Dataset
+from tiltcli.engines import Context, Snapshot, load_engine
+from tiltcli.engines.base import Ending
+from tiltcli.errors import UserError
+from tiltcli.grid import Job
+
+
+def weights_at(
+    job: Job,
+    data: Dataset,
+    epochs: Sequence[int],
+    engine: str,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Snapshot]:
+    """Train a job again up to the last of `epochs` and return its weights on the way.
+
+    Trainings are deterministic: with the same engine on the same machine these are the weights
+    that the run had.
+
+    Args:
+        job: the job.
+        data: its data.
+        epochs: rising, from 0 to the job's last.
+        engine: name of the engine that trained it, "fused" or "torch".
+        stop: when it returns true, the training ends with `Interrupted`.
+
+    Returns:
+        a snapshot per epoch.
+
+    Raises:
+        UserError: if the training diverges before the last of `epochs`.
+        Interrupted: when `stop()` became true.
+
+    """
+    found: list[Snapshot] = []
+    if not epochs:
+        return found
+    # What is measured on the way does not change a training, and here nobody reads it.
+    seldom = replace(job, settings={**job.settings, "train.log_every": int(job["train.epochs"])})
+    for event in load_engine(engine)(seldom, data, Context(stop, tuple(epochs))):
+        if isinstance(event, Snapshot):
+            found.append(event)
+            if event.epoch == epochs[-1]:
+                break
+        elif isinstance(event, Ending):
+            raise UserError(
+                f"job {job.id} has no weights at epoch {epochs[len(found)]}: "
+                f"{event.note or f'it ended at epoch {event.epoch}'}"
+            )
+    return found

@@ -1,0 +1,184 @@
+"""One job of a run with what is needed to look at it step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiltcli.analysis.instability import Thresholds
+from tiltcli.analysis.pulses import Curvature, Instability, instabilities
+from tiltcli.data import dataset_of
+from tiltcli.engines.base import schedule_of, steps_per_epoch, total_steps
+from tiltcli.errors import UserError
+from tiltcli.grid import Job, load_sweep
+from tiltcli.schedule import Schedule
+from tiltcli.store.read import Tables
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What is known of one job, step by step.
+
+    Attributes:
+        job: the job.
+        metrics: its rows of the metrics table, by epoch.
+        probes: its rows of the probes table; may be empty.
+        schedule: its class weights; None for a static job.
+        classes: number of classes.
+        samples: number of training samples.
+        title: what to say about it.
+        labels: names of the classes.
+
+    """
+
+    job: Job
+    metrics: pd.DataFrame
+    probes: pd.DataFrame
+    schedule: Schedule | None
+    classes: int
+    samples: int
+    title: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def lr(self) -> float:
+        """Learning rate η, before its schedule."""
+        return float(self.job["train.lr"])
+
+    @property
+    def bound(self) -> float | None:
+        """Curvature above which gradient descent is unstable; see `bound_of`."""
+        return bound_of(self.job.settings)
+
+    @property
+    def curvature(self) -> Curvature | None:
+        """λ_max along the way; None if it was not probed or there is no bound to compare with."""
+        if "hessian_max" not in self.probes or self.bound is None:
+            return None
+        if self.probes["hessian_max"].isna().all():
+            return None
+        return Curvature(
+            self.probes["step"].to_numpy(np.int64),
+            self.probes["hessian_max"].to_numpy(np.float64),
+            self.bound,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        return steps_per_epoch(self.job, self.samples)
+
+    def why_not_single_steps(self) -> str | None:
+        """Why there is no loss of every single step; None if there is."""
+        if self.steps_per_epoch > 1:
+            return (
+                f"an epoch is several steps (train.batch_size = {self.job['train.batch_size']}), "
+                "and losses are measured once an epoch; "
+                'only train.batch_size = "full" has one for every step'
+            )
+        every = int(self.job["train.log_every"])
+        if every > 1:
+            return (
+                f"only every {every}th was kept (train.log_every = {every}); "
+                "train.log_every = 1 keeps them all, as in "
+                "tiltcli sweep GRID --set name=NAME --set train.log_every=1"
+            )
+        return None
+
+    def step_losses(self) -> npt.NDArray[np.float64]:
+        """F at steps 0, 1, 2, …, float64.
+
+        Raises:
+            UserError: if not every step's loss was kept.
+
+        """
+        reason = self.why_not_single_steps()
+        if reason is not None:
+            raise UserError(f"job {self.job.id}: the losses of single steps are needed; {reason}")
+        return self.metrics["dynamical_loss"].to_numpy(np.float64)
+
+    def instabilities(self, thresholds: Thresholds | None = None) -> list[Instability]:
+        """Instabilities of the training; see `tiltcli.analysis.pulses.instabilities`.
+
+        Raises:
+            UserError: if not every step's loss was kept.
+
+        """
+        return instabilities(self.step_losses(), self.schedule, self.curvature, thresholds)
+
+
+def bound_of(settings: Mapping[str, Any]) -> float | None:
+    """Curvature above which gradient descent is unstable; None where theory has no number.
+
+    2/η for plain gradient descent, 2 (1 + β)/η with momentum β (heavy ball, Polyak 1964).
+
+    Args:
+        settings: of a job; what does not apply may be missing or None.
+
+    """
+    if settings["train.optimizer"] != "sgd" or settings.get("train.nesterov"):
+        return None
+    if settings.get("train.lr_schedule") or settings["train.weight_decay"]:
+        return None
+    return 2 * (1 + float(settings["train.momentum"])) / float(settings["train.lr"])
+
+
+def pick(folder: Path, tables: Tables, *, dynamical: bool) -> Job:
+    """Choose the first job of the tables, by the order of the jobs table.
+
+    Args:
+        folder: of the run.
+        tables: its tables, perhaps narrowed to the jobs that were asked for.
+        dynamical: whether only a dynamical job will do; else one is preferred.
+
+    Raises:
+        UserError: if there is no such job, or the run's grid no longer has it.
+
+    """
+    jobs = tables.jobs
+    chosen = jobs[jobs["loss.kind"] == "dynamical"]
+    if chosen.empty:
+        if dynamical:
+            raise UserError(f"{tables.name}: the class weights of a static job do not change")
+        chosen = jobs
+    return jobs_of(folder, [str(chosen["job"].iloc[0])])[0]
+
+
+def jobs_of(folder: Path, wanted: list[str]) -> list[Job]:
+    """Jobs of a run by their ids, in that order.
+
+    Raises:
+        UserError: if the run's grid no longer has one of them.
+
+    """
+    known = {job.id: job for job in load_sweep(folder / "sweep.toml").jobs}
+    for one in wanted:
+        if one not in known:
+            raise UserError(
+                f"{folder}/sweep.toml does not lead to job {one}: were files that it names changed?"
+            )
+    return [known[one] for one in wanted]
+
+
+def trace_of(tables: Tables, job: Job) -> Trace:
+    """Metrics, probes and schedule of a job."""
+    data = dataset_of(job)
+    metrics = tables.metrics[tables.metrics["job"] == job.id].reset_index(drop=True)
+    probes = tables.probes[tables.probes["job"] == job.id].reset_index(drop=True)
+    if len(probes) and "step" not in probes:
+        probes = probes.merge(metrics[["epoch", "step"]], on="epoch")
+    schedule = schedule_of(job, data.classes, total_steps(job, len(data.train)))
+    what = "static"
+    if schedule is not None:
+        what = f"A = {schedule.amplitude:g}, T = {schedule.period}"
+    title = (
+        f"{tables.name}: width {job['model.width']}, {what}, η = {job['train.lr']:g}, "
+        f"seed {job['train.seed']}"
+    )
+    return Trace(job, metrics, probes, schedule, data.classes, len(data.train), title, data.labels)

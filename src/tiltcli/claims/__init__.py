@@ -1,5 +1,0 @@
-"""The paper's claims, each put to the test on runs, with a verdict."""
-
-from tiltcli.claims.verdicts import Finding, Verdict, verdict_of
-
-__all__ = ["Finding", "Verdict", "verdict_of"]

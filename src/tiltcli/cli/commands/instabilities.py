@@ -1,0 +1,191 @@
+"""`tiltcli instabilities`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tiltcli.cli.app import app, say
+from tiltcli.cli.commands.sweep import Results
+from tiltcli.cli.completion import run_names
+from tiltcli.errors import Outcome, UserError, listing, nearest
+
+if TYPE_CHECKING:
+    from tiltcli.analysis.instability import Thresholds
+    from tiltcli.analysis.traces import Trace
+
+FORMATS = ("table", "json", "csv")
+
+Row = dict[str, Any]
+
+
+@app.command()
+def instabilities(
+    run: Annotated[
+        str,
+        typer.Argument(
+            show_default=False, help="A run, by name or path.", autocompletion=run_names
+        ),
+    ],
+    job: Annotated[
+        str | None, typer.Option("--job", help="Id of the job to look at, or its beginning.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="CONDITION", help="Keep jobs such as 'train.seed == 0'."),
+    ] = None,
+    swing: Annotated[
+        float, typer.Option("--swing", help="Least swing of the loss that counts.")
+    ] = 2e-5,
+    relative: Annotated[
+        bool, typer.Option("--relative", help="Count --swing in shares of the loss.")
+    ] = False,
+    output_format: Annotated[
+        str, typer.Option("--format", metavar="|".join(FORMATS), help="Form of the output.")
+    ] = "table",
+    results: Results = Path("results"),
+) -> None:
+    """Find the instabilities of trainings: when they begin and end, and what cascade they run.
+
+    Example: [bold]tiltcli instabilities spiral-fig4[/bold]
+
+    An instability begins where the loss goes up and down at every step. Needs a run with
+    train.log_every = 1; λ_max at the onset is shown where it was probed, over its bound 2/η.
+    Steps of the table: onset, t since its pulse began, crossing (λ_max climbs through 2/η), end.
+    """
+    if output_format not in FORMATS:
+        close = nearest(output_format, FORMATS)
+        hint = f"; did you mean {close}?" if close else ""
+        raise UserError(f"--format: got {output_format}; allowed: {', '.join(FORMATS)}{hint}")
+    if not 0 < swing < math.inf:
+        raise UserError(f"--swing: got {swing}; allowed: a number > 0")
+    from tiltcli.analysis.instability import Thresholds
+    from tiltcli.cli.narrowing import narrowed
+    from tiltcli.store.read import find_run, read
+
+    name, _, selection = run.partition("@")
+    folder = find_run(name, results)
+    tables = narrowed(read(folder), [selection, *(where or [])], job)
+    from tiltcli.analysis.traces import jobs_of, trace_of
+
+    done = tables.jobs[tables.jobs["outcome"] != Outcome.FAILED]
+    if done.empty:
+        raise UserError(f"{tables.name}: all of these jobs failed; tiltcli runs shows why")
+    # Of jobs without single steps one is enough to say why.
+    dense = done[done["train.log_every"] == 1]
+    looked_at = list((dense if len(dense) else done.iloc[:1])["job"])
+    traces = [trace_of(tables, one) for one in jobs_of(folder, looked_at)]
+    traces = _with_single_steps(traces, len(done), tables.name)
+    rules = Thresholds(swing, relative)
+    rows = [row for trace in traces for row in _rows(trace, rules)]
+    if output_format == "json":
+        page = {"format": 1, "run": tables.name, "jobs": len(traces), "instabilities": rows}
+        sys.stdout.write(json.dumps(page, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    elif output_format == "csv":
+        writer = csv.DictWriter(sys.stdout, list(HEADER), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        _show(rows, several=len(traces) > 1)
+    _notes(traces, rows)
+
+
+HEADER = {
+    "job": "job",
+    "pulse": "pulse",
+    "class": "class",
+    "onset": "onset",
+    "t": "t",
+    "gamma": "Γ",
+    "crossing": "crossing",
+    "hessian_max": "λ_max",
+    "hessian_share": "λ_max/(2/η)",
+    "end": "end",
+    "longest_period": "longest",
+    "cascade": "cascade",
+}
+"""Keys of a row, and what the table calls them."""
+
+
+def _with_single_steps(traces: list[Trace], jobs: int, name: str) -> list[Trace]:
+    kept = [trace for trace in traces if trace.why_not_single_steps() is None]
+    if not kept:
+        raise UserError(
+            f"{name}: the losses of single steps are needed; {traces[0].why_not_single_steps()}"
+        )
+    if len(kept) < jobs:
+        say(f"note: {jobs - len(kept)} jobs are left out: they kept no single steps")
+    return kept
+
+
+def _rows(trace: Trace, rules: Thresholds) -> list[Row]:
+    return [
+        {
+            "job": trace.job.id,
+            "pulse": one.pulse,
+            "class": one.label,
+            "onset": one.onset,
+            "t": one.t,
+            "gamma": one.gamma,
+            "crossing": one.crossing,
+            "hessian_max": None if math.isnan(one.hessian_max) else one.hessian_max,
+            "hessian_share": None if math.isnan(one.share) else one.share,
+            "end": one.end,
+            "longest_period": one.cascade.longest,
+            "cascade": str(one.cascade),
+        }
+        for one in trace.instabilities(rules)
+    ]
+
+
+def _show(rows: list[Row], *, several: bool) -> None:
+    from rich.table import Table
+
+    from tiltcli.cli.console import output
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    shown = {key: title for key, title in HEADER.items() if several or key != "job"}
+    for key, title in shown.items():
+        left = key in ("job", "cascade")
+        table.add_column(title, justify="left" if left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_text(key, row[key]) for key in shown))
+    if rows:
+        output().print(table, highlight=False)
+
+
+def _text(key: str, value: Any) -> str:
+    if value is None:
+        # An instability without an end lasts to the end of the training.
+        return "(lasts)" if key == "end" else "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _notes(traces: list[Trace], rows: list[Row]) -> None:
+    if not rows:
+        say("no instability was found")
+    if all(trace.curvature is None for trace in traces):
+        reason = (
+            "was not probed: a [probe] table in the grid file has it measured, or tiltcli probe"
+            if traces[0].bound is not None
+            else "has the bound 2/η only in plain gradient descent at a constant rate"
+        )
+        say(f"note: the columns of λ_max are empty: it {reason}")
+    for trace in traces:
+        if trace.schedule is None:
+            continue
+        last = int(trace.metrics["step"].max())
+        settled = trace.schedule.settled_from
+        active = last if settled is None else min(settled, last)
+        pulses = -(-active // trace.schedule.pulse)
+        own = {row["pulse"] for row in rows if row["job"] == trace.job.id}
+        without = [pulse for pulse in range(1, pulses + 1) if pulse not in own]
+        if without:
+            which = f" of {trace.job.id}" if len(traces) > 1 else ""
+            say(f"{len(without)} of {pulses} pulses{which} without an onset: {listing(without)}")

@@ -1,0 +1,109 @@
+"""`tiltcli probe`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiltcli.cli.app import INTERRUPTED, app, say
+from tiltcli.cli.commands.sweep import Results
+from tiltcli.cli.completion import run_names
+from tiltcli.errors import UserError
+
+
+@app.command()
+def probe(
+    run: Annotated[
+        str,
+        typer.Argument(
+            show_default=False, help="A run, by name or path.", autocompletion=run_names
+        ),
+    ],
+    every: Annotated[
+        int | None, typer.Option("--every", help="Epochs between probes, from epoch 0.")
+    ] = None,
+    epochs: Annotated[
+        str | None, typer.Option("--epochs", metavar="A,B,C", help="These epochs instead.")
+    ] = None,
+    quantities: Annotated[
+        str | None,
+        typer.Option("--quantities", metavar="hessian,ntk", help="What to measure; default: both."),
+    ] = None,
+    ntk_points: Annotated[
+        int | None,
+        typer.Option("--ntk-points", help="Tangent kernel on the first so many training points."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="CONDITION", help="Jobs such as 'model.width == 30'."),
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option("--job", help="Id of the job to probe, or its beginning.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Jobs trained at once; default: one per core."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Add curvature to a run that is finished: train its jobs again and measure on the way.
+
+    Example: [bold]tiltcli probe spiral-fig4 --every 25[/bold]
+
+    Without options the probe table of the run's grid counts. A job whose training does not end as
+    the run holds it, to the last bit, gets no probes. What is there already is not made again.
+    """
+    from tiltcli.cli.live import display
+    from tiltcli.cli.signals import Stop
+    from tiltcli.execution.progress import Progress
+    from tiltcli.execution.reprobing import probe_run
+    from tiltcli.grid import load_sweep
+    from tiltcli.grid.probe_settings import asked_probe
+    from tiltcli.store.read import find_run
+
+    folder = find_run(run, results)
+    settings = asked_probe(
+        every,
+        None if epochs is None else _numbers(epochs),
+        None if quantities is None else [word.strip() for word in quantities.split(",")],
+        ntk_points,
+        load_sweep(folder / "sweep.toml").probe,
+    )
+    progress, stop = Progress(), Stop()
+    stop.listen()
+    with display(progress, folder.resolve().name, stop, quiet):
+        found = probe_run(
+            folder,
+            settings,
+            where=where or (),
+            job=job,
+            workers=workers,
+            command=sys.argv,
+            progress=progress,
+            stop=stop.event,
+        )
+    for note in found.notes:
+        say(f"note: {note}")
+    if not quiet:
+        before = f"; {found.before} jobs had them before" if found.before else ""
+        say(f"{found.folder}: {found.probes} probes of {found.jobs} jobs added{before}")
+    for name, reason in list(found.refused.items())[:10]:
+        say(f"  {name}: {reason}")
+    if len(found.refused) > 10:
+        say(f"  … {len(found.refused)} in all")
+    if found.interrupted:
+        say("interrupted: what was added is kept; run the same command again to resume")
+    raise typer.Exit(INTERRUPTED if found.interrupted else 1 if found.refused else 0)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise UserError(
+            f"--epochs: got {text}; allowed: whole numbers ≥ 0, as 0,500,1000"
+        ) from None

@@ -1,0 +1,42 @@
+"""`tiltcli report`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiltcli.cli.app import app
+from tiltcli.cli.commands.sweep import Results
+from tiltcli.cli.completion import run_names
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN…", show_default=False, help="Runs.", autocompletion=run_names),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write, .html or .md; default: report.html under results.",
+        ),
+    ] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Write a report of runs: verdicts on the claims, figures to explore, tables, provenance.
+
+    Example: [bold]tiltcli report spiral-phase spiral-confirm -o report.html[/bold]
+
+    The page needs no network: send it to anybody. With -o REPORT.md the report is Markdown.
+    """
+    from tiltcli.report import write_report
+
+    output = output or results / "report.html"
+    write_report(runs, output, results)
+    sys.stdout.write(f"{output}\n")

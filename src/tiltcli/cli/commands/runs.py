@@ -1,0 +1,202 @@
+"""`tiltcli runs`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tiltcli.cli.app import app
+from tiltcli.cli.commands.sweep import Results
+from tiltcli.cli.completion import run_names
+from tiltcli.errors import UserError, listing
+
+SHOWN = 5  # missing jobs
+
+
+@app.command()
+def runs(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run, by name or path.", show_default=False, autocompletion=run_names
+        ),
+    ] = None,
+    results: Results = Path("results"),
+    output_format: Annotated[
+        str, typer.Option("--format", metavar="table|json", help="Form of the output.")
+    ] = "table",
+) -> None:
+    """List the runs, or show one run's axes, progress and failures.
+
+    Example: [bold]tiltcli runs spiral-phase[/bold]
+    """
+    from tiltcli.store.read import find_run, list_runs
+
+    if output_format not in ("table", "json"):
+        raise UserError(f"--format: got {output_format}; allowed: table, json")
+    if run is not None:
+        folder = find_run(run, results)
+        _show_one(_facts(folder, whole=True), output_format)
+        if output_format == "table":
+            _show_learning(folder)
+        return
+    whole = output_format == "json"
+    facts = [_facts(results / name, whole=whole) for name in list_runs(results)]
+    if output_format == "json":
+        print(json.dumps({"format": 1, "runs": facts}, indent=1))  # noqa: T201
+        return
+    if not facts:
+        raise UserError(f"no runs under {results}/; tiltcli sweep makes one")
+    from rich.table import Table
+
+    from tiltcli.cli.console import output
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "jobs", "done", "diverged", "failed"):
+        table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
+    for fact in facts:
+        table.add_row(fact["name"], *(str(fact[k]) for k in ("jobs", "done", "diverged", "failed")))
+    output().print(table)
+
+
+def _facts(folder: Path, *, whole: bool = False) -> dict[str, Any]:
+    """What is known of a run; with `whole` also its axes and which jobs are missing."""
+    from tiltcli.errors import Outcome
+    from tiltcli.store.provenance import jobs_noted
+    from tiltcli.store.read import read_jobs
+
+    jobs = read_jobs(folder, ["seconds", "error", "labels"])
+    counts = jobs["outcome"].value_counts()
+    total = jobs_noted(folder)
+    failed = jobs[jobs["outcome"] == Outcome.FAILED]
+    labels = [_labels(text) for text in jobs["labels"].dropna().unique()]
+    facts = {
+        "name": folder.resolve().name,
+        "folder": str(folder),
+        "jobs": total,
+        "done": len(jobs),
+        "missing": None if total is None else max(total - len(jobs), 0),
+        "completed": int(counts.get(Outcome.COMPLETED, 0)),
+        "diverged": int(counts.get(Outcome.DIVERGED, 0)),
+        "failed": len(failed),
+        "seconds": float(jobs["seconds"].sum()),
+        "axes": {},
+        "labels": labels,
+        "failures": dict(zip(failed["job"], failed["error"], strict=True)),
+    }
+    return {**facts, **_missing(folder, set(jobs["job"]))} if whole else facts
+
+
+def _labels(text: Any) -> list[Any]:
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, list) else [str(text)]  # of a damaged table
+
+
+def _missing(folder: Path, done: set[str]) -> dict[str, Any]:
+    """Axes of a run's grid, and what of it is not done yet: how many jobs, of which shards."""
+    from tiltcli.grid import load_sweep
+    from tiltcli.grid.shards import Shard
+    from tiltcli.store.provenance import shards_of
+
+    try:
+        sweep = load_sweep(folder / "sweep.toml")
+    except UserError:
+        return {}  # its data files have moved; the tables still stand
+    missing = [job for job in sweep.jobs if job.id not in done]
+    found: dict[str, Any] = {
+        "axes": {key: list(values) for key, values in sweep.axes.items()},
+        "jobs": len(sweep.jobs),
+        "missing": len(missing),
+        "missing_jobs": [
+            {"job": job.id, **{key: job.get(key) for key in sweep.axes if key in job.settings}}
+            for job in missing[:SHOWN]
+        ],
+    }
+    if count := shards_of(folder):
+        shards = [Shard(index, count) for index in range(1, count + 1)]
+        left = {str(s): sum(job.id not in done for job in s.of(sweep.jobs)) for s in shards}
+        found["missing_by_shard"] = {name: number for name, number in left.items() if number}
+    return found
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _show_one(fact: dict[str, Any], output_format: str) -> None:
+    if output_format == "json":
+        print(json.dumps({"format": 1, **fact}, indent=1))  # noqa: T201
+        return
+    lines = [
+        f"{fact['name']} ({fact['folder']})",
+        f"  {fact['done']} of {fact['jobs']} jobs done: {fact['completed']} completed, "
+        f"{fact['diverged']} diverged, {fact['failed']} failed; {fact['missing']} missing",
+        f"  {fact['seconds']:.1f} core-seconds of training",
+    ]
+    for key, values in fact["axes"].items():
+        lines.append(f"  {key}: {listing([_text(value) for value in values])}")
+    lines += [f"  classes: {listing(names)}" for names in fact["labels"]]
+    for job in fact.get("missing_jobs", []):
+        said = "  ".join(f"{key}={_text(job[key])}" for key in job if key != "job")
+        lines.append(f"  missing {job['job']}  {said}")
+    if fact["missing"] and fact["missing"] > len(fact.get("missing_jobs", [])) > 0:
+        lines.append(f"  … and {fact['missing'] - len(fact['missing_jobs'])} more are missing")
+    if left := fact.get("missing_by_shard"):
+        shown = listing([f"{shard}: {number}" for shard, number in left.items()], 16)
+        lines.append(f"  missing by shard  {shown}")
+    for job, error in fact["failures"].items():
+        lines += [f"  failed {job}:", *(f"    {line}" for line in str(error).splitlines())]
+    print("\n".join(lines))  # noqa: T201
+
+
+def _show_learning(folder: Path) -> None:
+    """Accuracy by epoch, static and the best cell of each width."""
+    from tiltcli.cli.console import output
+    from tiltcli.cli.sparks import key, mean_curve, spark
+    from tiltcli.evaluation.cells import best_cell, judge
+    from tiltcli.evaluation.rendering import spread
+    from tiltcli.statistics import mean_interval
+    from tiltcli.store.read import read
+
+    tables = read(folder)
+    jobs = tables.jobs[tables.jobs["outcome"] != "failed"]
+    if jobs.empty:
+        return
+    metrics = ["train_accuracy", "val_accuracy"]
+    metrics = [name for name in metrics if jobs[name].notna().any()]
+    console = output()
+    length = max(8, min(40, (console.width - 21 - 21 * len(metrics)) // len(metrics)))
+    rows = []
+    for width in sorted(jobs["model.width"].unique()):
+        own = jobs[jobs["model.width"] == width]
+        static, best = own[own["loss.kind"] == "static"], best_cell(own, judge(jobs))
+        sides = [("static", static)] if len(static) else []
+        sides += [(best.label, best.jobs)] if best else []
+        for number, (label, side) in enumerate(sides):
+            ids = set(side["job"])
+            curves = [mean_curve(tables.metrics, ids, name, length) for name in metrics]
+            ends = [spread(mean_interval(side[name])) for name in metrics]
+            rows.append(("" if number else str(width), label, curves, ends))
+    known = [v for _, _, curves, _ in rows for curve in curves for v in curve if v == v]
+    if not known:
+        return
+    low, high = min(known), max(known)
+    last = int(tables.metrics["epoch"].max())
+    lines = [
+        "accuracy of static and the best cell: mean by epoch; at the end ± 95% interval",
+        f"({key(low, high, last)}; in brackets the number of seeds)",
+        "width  loss          " + "".join(f"{n.partition('_')[0]:<{length + 21}}" for n in metrics),
+    ]
+    for width, label, curves, ends in rows:
+        cells = (
+            f"{spark(curve, low, high)} {end:<18}  "
+            for curve, end in zip(curves, ends, strict=True)
+        )
+        lines.append(f"{width:>5}  {label:<12}  {''.join(cells)}".rstrip())
+    print("\n" + "\n".join(line.rstrip() for line in lines))  # noqa: T201

@@ -1,0 +1,201 @@
+"""`tiltcli sweep`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiltcli.cli.app import INTERRUPTED, app, say
+from tiltcli.errors import UserError
+
+if TYPE_CHECKING:
+    from tiltcli.execution.progress import Progress
+    from tiltcli.execution.runner import Summary
+    from tiltcli.grid import Sweep
+
+Results = Annotated[Path, typer.Option("--results", help="Folder that runs are kept under.")]
+
+
+@app.command()
+def sweep(
+    grid: Annotated[Path, typer.Argument(help="The grid file (TOML).", show_default=False)],
+    results: Results = Path("results"),
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Jobs trained at once; default: one per core."),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="auto|fused|torch", help="What trains the jobs.")
+    ] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where torch trains.")
+    ] = "auto",
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Every N-th job from the I-th on; see above."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", metavar="ADDRESS", help="Dask scheduler, tcp://host:8786."),
+    ] = None,
+    send_tables: Annotated[
+        bool,
+        typer.Option(
+            "--send-tables", help="With --cluster: workers send their tables back, in any case."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the jobs and the time they take; run nothing.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed jobs again too.")
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first failed job.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Remove an earlier run of this name first.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+) -> None:
+    """Train every job of a grid that is not done yet.
+
+    Example: [bold]tiltcli sweep grid.toml --set train.seeds=5[/bold]
+
+    Results go to results/NAME/ as Parquet tables. Run it again to resume: what is done stays done.
+
+    Shards of one grid may run at the same time, on any machines that share the results folder:
+    --shard 1/3, --shard 2/3, --shard 3/3. Without --shard the rest is done, by one client alone.
+
+    With --cluster the jobs are trained by a Dask cluster's workers. Those that see the results
+    folder write there; the others send their tables back.
+    """
+    from tiltcli.engines.torch.devices import check_device
+    from tiltcli.grid import load_sweep
+    from tiltcli.grid.shards import Shard
+
+    share = Shard.parse(shard) if shard is not None else None
+    if cluster is not None and workers is not None:
+        raise UserError("--workers is for this machine; with --cluster its workers are used")
+    if send_tables and cluster is None:
+        raise UserError("--send-tables: only with --cluster ADDRESS")
+
+    if cluster is not None and device != "auto":
+        raise UserError("--device is for this machine; with --cluster every worker has its own")
+    check_device(device)
+    spec = load_sweep(grid, overrides or [])
+    if not quiet:
+        for key in spec.unused:
+            say(f"note: {key} has no effect: no job of this grid uses it")
+    if dry_run:
+        from tiltcli.cli.dry_run import show
+
+        show(spec, results, engine, workers, device)
+        return
+    from tiltcli.cli.live import display
+    from tiltcli.cli.signals import Stop
+    from tiltcli.data import fetch_for
+    from tiltcli.execution.progress import Progress
+    from tiltcli.execution.runner import run_sweep
+
+    fetch_for(spec.jobs)  # before the display, which its own bar would disturb
+    progress, stop = Progress(), Stop()
+    stop.listen()
+    if not fresh:
+        _see_earlier(progress, spec, results)
+    with ExitStack() as stack:
+        trainer = None
+        if cluster is not None:
+            from tiltcli.execution.dask import ClusterTrainer
+
+            trainer = stack.enter_context(ClusterTrainer(cluster, send_tables))
+        stack.enter_context(display(progress, spec.name, stop, quiet))
+        summary = run_sweep(
+            spec,
+            results,
+            engine=engine,
+            workers=workers,
+            retry_failed=retry_failed,
+            fail_fast=fail_fast,
+            fresh=fresh,
+            device=device,
+            shard=share,
+            trainer=trainer,
+            command=sys.argv,
+            progress=progress,
+            stop=stop.event,
+        )
+    _tell(summary, progress, quiet)
+    failed = bool(summary.failures)
+    stopped = summary.interrupted and not (fail_fast and failed)
+    raise typer.Exit(INTERRUPTED if stopped else 1 if failed else 0)
+
+
+_OF_MEANS = (
+    "job",
+    "outcome",
+    "model.width",
+    "loss.kind",
+    "loss.amplitude",
+    "loss.period",
+    "val_accuracy",
+    "train_accuracy",
+)
+
+
+def _see_earlier(progress: Progress, spec: Sweep, results: Path) -> None:
+    """Take into the means what earlier runs of the grid have done."""
+    from tiltcli.store.read import read_jobs
+
+    folder = results / spec.name
+    if not (folder / "jobs").is_dir():
+        return
+    try:
+        jobs = read_jobs(folder, _OF_MEANS)
+    except UserError:  # damaged: the sweep sets that aside, and the means begin with its own jobs
+        return
+    jobs = jobs[jobs["job"].isin({job.id for job in spec.jobs})]
+    for row in jobs.to_dict("records"):
+        progress.see({str(key): value for key, value in row.items()})
+
+
+def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
+    from tiltcli.cli.live import standings
+
+    for note in summary.notes:
+        say(f"note: {note}")
+    if not quiet:
+        said = [
+            f"{summary.ended[o]} {o}"
+            for o in ("completed", "diverged", "failed")
+            if summary.ended[o]
+        ]
+        before = f"; {summary.before} were done before" if summary.before else ""
+        rate = summary.steps / summary.seconds if summary.seconds else 0.0
+        say(
+            f"{summary.folder}: {', '.join(said) or 'nothing to do'}{before} "
+            f"({progress.done} of {summary.total} jobs, {summary.seconds:.1f} s, "
+            f"{rate:,.0f} steps/s)"
+        )
+        for line in standings(progress):
+            say(f"  {line}")
+    if summary.failures:
+        say(
+            f"{len(summary.failures)} jobs failed; their tracebacks are in the jobs table "
+            f"(tiltcli runs {summary.folder.name}); --retry-failed runs them again:"
+        )
+        for job, error in list(summary.failures.items())[:5]:
+            say(f"  {job}: {error[:160]}")
+    if summary.interrupted:
+        say(
+            f"interrupted: {progress.done} of {summary.total} jobs are done and kept; "
+            "the same command resumes"
+        )

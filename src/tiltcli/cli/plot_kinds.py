@@ -1,0 +1,192 @@
+"""The kinds of figures that `tiltcli plot` draws: one line of a table and one function for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiltcli.cli.app import say
+from tiltcli.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tiltcli.analysis.traces import Trace
+    from tiltcli.plots.style import Look
+    from tiltcli.store.read import Tables
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, read and narrowed; the functions below take what they need of it.
+
+    Attributes:
+        folder: of the run.
+        results: folder that runs are kept under.
+        tables: the run's tables; `jobs` holds only the jobs that were selected.
+        runs: the runs as they were named, with their selections; one, or two for `compare`.
+        where: conditions of --where.
+        metric: of --metric.
+        zoom: first and last step of --zoom.
+        look: style and width.
+
+    """
+
+    folder: Path
+    results: Path
+    tables: Tables
+    runs: tuple[str, ...]
+    where: tuple[str, ...]
+    metric: str | None
+    zoom: tuple[int, int] | None
+    look: Look
+
+    def one(self, *, dynamical: bool = False) -> Trace:
+        """One training of the selected: the first; a dynamical one if there is any.
+
+        Raises:
+            UserError: if `dynamical` is asked for and there is none.
+
+        """
+        from tiltcli.analysis.traces import pick, trace_of
+
+        job = pick(self.folder, self.tables, dynamical=dynamical)
+        if len(self.tables.jobs) > 1:
+            many = len(self.tables.jobs)
+            say(f"note: {many} jobs; drawn: {job.id} (choose with --job or --where)")
+        return trace_of(self.tables, job)
+
+    def all(self) -> list[Trace]:
+        """All trainings that were selected."""
+        from tiltcli.analysis.traces import jobs_of, trace_of
+
+        jobs = jobs_of(self.folder, list(self.tables.jobs["job"]))
+        return [trace_of(self.tables, job) for job in jobs]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure.
+
+    Attributes:
+        name: as typed.
+        says: what it shows, a few words for the help.
+        draw: makes the figure; imports matplotlib and the like only when it is called.
+        options: options of `plot` that it understands, beyond those every kind has.
+        probes: whether it needs rows in the probes table.
+        most_runs: runs it takes.
+
+    """
+
+    name: str
+    says: str
+    draw: Callable[[Request], Figure]
+    options: tuple[str, ...] = ()
+    probes: bool = False
+    most_runs: int = 1
+
+    def check(self, given: dict[str, object], tables: Tables) -> None:
+        """Refuse what this kind cannot use or do without.
+
+        Raises:
+            UserError: with every fault.
+
+        """
+        wrong = [
+            f"{self.name} has no use for --{name}"
+            for name, value in given.items()
+            if value is not None and name not in self.options
+        ]
+        if self.probes and not tables.probes["job"].isin(tables.jobs["job"]).any():
+            wrong.append(
+                f"{tables.name}: {self.name} needs curvature along the way, which was not probed; "
+                'a [probe] table with quantities = ["hessian"] in the grid file has it measured'
+            )
+        if wrong:
+            raise UserError(*wrong)
+
+
+def _note_mixed(request: Request) -> None:
+    from tiltcli.evaluation.cells import mixed
+
+    if keys := mixed(request.tables.jobs):
+        say(f"note: means are over all of {', '.join(keys)}; --where keeps one value of each")
+
+
+def _phase(request: Request) -> Figure:
+    from tiltcli.evaluation.cells import judge
+    from tiltcli.plots.phase import phase
+
+    _note_mixed(request)
+    jobs, name = request.tables.jobs, request.tables.name
+    return phase(jobs, request.metric or judge(jobs), name, request.look)
+
+
+def _curves(request: Request) -> Figure:
+    from tiltcli.plots.curves import curves
+
+    _note_mixed(request)
+    tables = request.tables
+    metric = request.metric or "train_accuracy"
+    return curves(tables.jobs, tables.metrics, metric, tables.name, request.look)
+
+
+def _gamma(request: Request) -> Figure:
+    from tiltcli.plots.gamma import gamma_figure
+
+    one = request.one(dynamical=True)
+    assert one.schedule is not None
+    return gamma_figure(one.schedule, request.tables.name, request.look, one.labels)
+
+
+def _trace(request: Request) -> Figure:
+    from tiltcli.plots.trace import trace
+
+    return trace(request.one(), request.zoom, request.look)
+
+
+def _curvature(request: Request) -> Figure:
+    from tiltcli.plots.curvature import curvature
+
+    return curvature(request.all(), request.tables.name, request.look)
+
+
+def _valley(request: Request) -> Figure:
+    from tiltcli.plots.valley import valley, valleys_of
+
+    one = request.one(dynamical=True)
+    jobs = request.tables.jobs.set_index("job")
+    say("the first pulses are trained again, to see the weights on the way")
+    return valley(one, valleys_of(one, str(jobs.loc[one.job.id, "engine"])), request.look)
+
+
+def _compare(request: Request) -> Figure:
+    from tiltcli.api import compare
+    from tiltcli.evaluation.cells import judge
+    from tiltcli.plots.forest import forest
+
+    runs, best = request.runs, None
+    if len(runs) == 1:
+        join = "," if "@" in runs[0] else "@"
+        runs = tuple(f"{runs[0]}{join}loss.kind={kind}" for kind in ("static", "dynamical"))
+        best = judge(request.tables.jobs)
+    found = compare(*runs, results=request.results, where=request.where, best=best)
+    for note in found.notes:
+        say(f"note: {note}")
+    return forest(found, request.look)
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("phase", "means over amplitude × period, a map per width", _phase, ("metric",)),
+        Kind("curves", "learning curves, static against the best cells", _curves, ("metric",)),
+        Kind("gamma", "the class weights Γ(t)", _gamma, ("job",)),
+        Kind("trace", "one training step by step", _trace, ("job", "zoom")),
+        Kind("curvature", "λ_max of Hessian and NTK along trainings", _curvature, ("job",), True),
+        Kind("valley", "the loss along its steepest line, through a pulse", _valley, ("job",)),
+        Kind("compare", "differences with intervals", _compare, most_runs=2),
+    )
+}

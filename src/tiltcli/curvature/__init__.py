@@ -1,0 +1,1 @@
+"""Hessian and Neural Tangent Kernel of a training, measured at its probed epochs."""

@@ -1,0 +1,207 @@
+"""Curvature of any torch network, by products that automatic differentiation makes.
+
+A product with the Hessian is the derivative of the gradient in a direction (Pearlmutter 1994), one
+with the tangent kernel J Jᵀ a backward pass and its own derivative, all in reverse mode, which any
+layer has. Points are gone through in pieces whose parts are added in float64, so that memory grows
+neither with their number nor with the kernel's size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vjp
+
+from tiltcli.curvature.lanczos import Product, extreme_eigenvalues
+from tiltcli.curvature.memory import PIECE
+from tiltcli.data import Dataset
+from tiltcli.grid import Job
+from tiltcli.losses import sample_losses
+from tiltcli.networks.initial import initial_parameters
+from tiltcli.networks.models import NETWORKS
+
+Array = npt.NDArray[np.float64]
+
+Map: TypeAlias = Callable[..., Any]
+Made = TypeVar("Made")
+
+KEPT = 4 * PIECE
+"""Points up to which what a derivative needs is kept from one product to the next."""
+
+SIGNS = 32
+"""Vectors of random signs that estimate a trace."""
+
+
+class AutogradCurvature:
+    """See `tiltcli.curvature.prober.Curvature`.
+
+    Args:
+        network: any module from (n, …) to logits (n, C); its parameters are replaced.
+        base: loss, "cross_entropy" or "mse".
+        X: training points, shape (P, …).
+        y: class of each, int64, shape (P,).
+        points: training points of the tangent kernel, indices.
+        classes: number of classes C.
+
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        base: str,
+        X: npt.NDArray[np.floating],
+        y: npt.NDArray[np.int64],
+        points: npt.NDArray[np.int64],
+        classes: int,
+    ) -> None:
+        self._network = network.double()
+        self._shapes = {name: p.shape for name, p in network.named_parameters()}
+        self._sizes = [shape.numel() for shape in self._shapes.values()]
+        self._base, self._classes = base, classes
+        self._X, self._y, self._points = X, y, points
+
+    @staticmethod
+    def of(job: Job, data: Dataset, points: npt.NDArray[np.int64]) -> AutogradCurvature:
+        """Curvature of a job's network."""
+        start = initial_parameters(job, data.train.X.shape[1:], data.classes)
+        network = NETWORKS[job["model.kind"]](start, torch.float64)
+        base = str(job["loss.base"])
+        return AutogradCurvature(network, base, data.train.X, data.train.y, points, data.classes)
+
+    def hessian(self, theta: Array, gamma: Array) -> dict[str, float]:
+        """Columns of the Hessian of F but `hessian_max_static`.
+
+        The trace is Hutchinson's estimate (1990), the mean of s·Hs over SIGNS seeded vectors s of
+        random signs, with its standard error.
+
+        Args:
+            theta: parameters flat, in the order of the network's.
+            gamma: class weights, shape (C,).
+
+        """
+        product = self.hessian_product(theta, gamma)
+        found = extreme_eigenvalues(product, theta.size, 3, 1)
+        generator = np.random.default_rng(1)
+        signs = (generator.choice([-1.0, 1.0], theta.size) for _ in range(SIGNS))
+        traces = [float(s @ product(s)) for s in signs]
+        return {
+            "hessian_max": float(found[0]),
+            "hessian_second": float(found[1]),
+            "hessian_third": float(found[2]),
+            "hessian_min": float(found[3]),
+            "hessian_trace": float(np.mean(traces)),
+            "hessian_trace_error": float(np.std(traces, ddof=1) / math.sqrt(SIGNS)),
+        }
+
+    def hessian_max(self, theta: Array, gamma: Array) -> float:
+        """Largest eigenvalue alone; arguments as of `hessian`."""
+        return float(extreme_eigenvalues(self.hessian_product(theta, gamma), theta.size, 1)[0])
+
+    def hessian_product(self, theta: Array, gamma: Array) -> Product:
+        """V ↦ H v; arguments as of `hessian`."""
+        parameters = self._unflatten(torch.from_numpy(theta))
+        weights = torch.from_numpy(gamma / len(self._y))
+        every = np.arange(len(self._y), dtype=np.int64)
+
+        def slopes() -> Iterator[Map]:
+            for X, y, _ in self._pieces(every):
+                yield vjp(grad(self._loss(X, y, weights)), parameters)[1]
+
+        maps = _repeatable(slopes, len(every))
+
+        def product(v: Array) -> Array:
+            direction = self._unflatten(torch.from_numpy(np.ascontiguousarray(v)))
+            total = torch.zeros(theta.size, dtype=torch.float64)
+            for back in maps():
+                total += _flat(back(direction)[0])  # vᵀH = Hv: it is symmetric
+            return total.numpy()
+
+        return product
+
+    def ntk(self, theta: Array) -> dict[str, float]:
+        """Largest eigenvalues of the traced and of the full tangent kernel."""
+        parameters = self._unflatten(torch.from_numpy(theta))
+        rows, classes = len(self._points), self._classes
+        jacobians = _repeatable(lambda: self._jacobians(parameters), rows)
+
+        def product(weights: Tensor) -> Tensor:
+            """J Jᵀ w of weights w (n, C) on the kernel points' logits."""
+            total = torch.zeros(theta.size, dtype=torch.float64)
+            for place, back, _ in jacobians():
+                total += _flat(back(weights[place])[0])
+            direction = self._unflatten(total)
+            return torch.cat([across(direction)[0] for _, _, across in jacobians()])
+
+        def full(v: Array) -> Array:
+            return product(torch.from_numpy(v).reshape(rows, classes)).numpy().ravel()
+
+        def traced(v: Array) -> Array:
+            total = np.zeros(rows)
+            for k in range(classes):
+                weights = torch.zeros(rows, classes, dtype=torch.float64)
+                weights[:, k] = torch.from_numpy(v)
+                total += product(weights)[:, k].numpy()
+            return total / classes
+
+        return {
+            "ntk_max": float(extreme_eigenvalues(traced, rows, 1)[0]),
+            "ntk_max_full": float(extreme_eigenvalues(full, rows * classes, 1)[0]),
+        }
+
+    def _pieces(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor, slice]]:
+        """Points in float64 with their labels and their places among `rows`."""
+        for begin in range(0, len(rows), PIECE):
+            some = rows[begin : begin + PIECE]
+            X = torch.from_numpy(np.asarray(self._X[some], dtype=np.float64))
+            yield X, torch.from_numpy(self._y[some]), slice(begin, begin + len(some))
+
+    def _unflatten(self, flat: Tensor) -> dict[str, Tensor]:
+        parts = torch.split(flat, self._sizes)
+        return {
+            name: part.reshape(shape)
+            for part, (name, shape) in zip(parts, self._shapes.items(), strict=True)
+        }
+
+    def _logits(self, X: Tensor) -> Callable[[dict[str, Tensor]], Tensor]:
+        def logits(parameters: dict[str, Tensor]) -> Tensor:
+            found: Tensor = functional_call(self._network, parameters, (X,))
+            return found
+
+        return logits
+
+    def _loss(self, X: Tensor, y: Tensor, weights: Tensor) -> Callable[[dict[str, Tensor]], Tensor]:
+        logits = self._logits(X)
+
+        def loss(parameters: dict[str, Tensor]) -> Tensor:
+            return (weights[y] * sample_losses(self._base, logits(parameters), y)).sum()
+
+        return loss
+
+    def _jacobians(self, parameters: dict[str, Tensor]) -> Iterator[tuple[slice, Map, Map]]:
+        """Place of each piece of the kernel points, w ↦ Jᵀ w and u ↦ J u of its logits."""
+        for X, _, place in self._pieces(self._points):
+            logits, back = vjp(self._logits(X), parameters)[:2]
+            # Jᵀ w is linear in w; its derivative towards u is J u.
+            yield place, back, vjp(_first(back), torch.zeros_like(logits))[1]
+
+
+def _repeatable(make: Callable[[], Iterator[Made]], rows: int) -> Callable[[], Iterable[Made]]:
+    """Keep what is made where the points are few, else make it anew each time."""
+    if rows > KEPT:
+        return make
+    kept = list(make())
+    return lambda: kept
+
+
+def _first(function: Map) -> Map:
+    return lambda argument: function(argument)[0]
+
+
+def _flat(parameters: dict[str, Tensor]) -> Tensor:
+    return torch.cat([part.detach().reshape(-1) for part in parameters.values()])

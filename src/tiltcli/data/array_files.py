@@ -1,0 +1,152 @@
+"""The user's own data: .npz, .parquet and .csv, checked before anything is trained."""
+
+from __future__ import annotations
+
+import math
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tiltcli.data.archives import load_arrays
+from tiltcli.data.arrays import Inputs, Labels
+from tiltcli.data.labels import MOST_CLASSES, Label, class_names, plain_labels
+from tiltcli.data.table_files import read_table
+from tiltcli.errors import UserError, listing
+
+Arrays = dict[str, tuple[Inputs, Labels]]
+_PARTS = {"train": ("X", "y"), "val": ("X_val", "y_val"), "test": ("X_test", "y_test")}
+_WANTED = frozenset(name for pair in _PARTS.values() for name in pair)
+READABLE = (".npz", ".parquet", ".csv")
+
+
+def read_file(path: Path, target: str | None) -> tuple[Arrays, tuple[str, ...]]:
+    """Read a data file.
+
+    Args:
+        path: .npz with X, y and optionally X_val, y_val, X_test, y_test; or a .parquet or .csv
+            table of numbers with a label column.
+        target: name of the label column (tables only).
+
+    Returns:
+        the parts as X, (samples, inputs) or (samples, channels, height, width) in the file's own
+        dtype, and y, int64 (samples,); and the names of the classes in order.
+
+    Raises:
+        UserError: with all that is wrong with the file.
+
+    """
+    suffix = path.suffix.lower()
+    if suffix not in READABLE:
+        raise UserError(f"{path}: data.path must end in {', '.join(READABLE)}")
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: not a plain file")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if suffix == ".npz":
+        raw, labels = _archive(path)
+    else:
+        X, y = read_table(path, target)
+        raw, labels = {"train": X}, {"train": y}
+    return _numbered(path, raw, labels)
+
+
+def _archive(path: Path) -> tuple[dict[str, Inputs], dict[str, list[Label]]]:
+    arrays = load_arrays(path, _WANTED)
+    faults = [
+        f"{path}: has no array {name}; it has {listing(list(arrays)) or 'none'}"
+        for name in ("X", "y")
+        if name not in arrays
+    ]
+    pairs = {}
+    for part, (X_name, y_name) in _PARTS.items():
+        if X_name in arrays and y_name in arrays:
+            pairs[part] = arrays[X_name], arrays[y_name]
+        elif part != "train" and (X_name in arrays or y_name in arrays):
+            faults.append(f"{path}: has only one of {X_name} and {y_name}")
+    for part, (X, y) in pairs.items():
+        names = _PARTS[part]
+        faults += [f"{path}: {fault}" for fault in _array_faults(*names, X, y)]
+    shapes = {_PARTS[part][0]: X.shape[1:] for part, (X, _) in pairs.items()}
+    if len(set(shapes.values())) > 1:
+        shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        faults.append(f"{path}: parts differ in the shape of a sample: {shown}")
+    if faults:
+        raise UserError(*faults)
+    return (
+        {part: X for part, (X, _) in pairs.items()},
+        {part: plain_labels(y) for part, (_, y) in pairs.items()},
+    )
+
+
+def _array_faults(X_name: str, y_name: str, X: Inputs, y: npt.NDArray[Any]) -> list[str]:
+    faults = []
+    if X.ndim not in (2, 4) or 0 in X.shape:
+        faults.append(
+            f"{X_name} has shape {X.shape}; allowed: (samples, inputs), or pictures "
+            "as (samples, channels, height, width)"
+        )
+    elif X.dtype.kind not in "fiub":
+        faults.append(f"{X_name} holds {X.dtype}; allowed: numbers")
+    elif X.dtype.kind == "f" and (place := _first_bad(X)) is not None:
+        row, *within = place
+        where = f"column {within[0] + 1}" if X.ndim == 2 else f"at {tuple(within)}"
+        faults.append(
+            f"{X_name} holds {X[place]} (first in row {row + 1}, {where}); allowed: finite numbers"
+        )
+    if y.ndim != 1:
+        faults.append(f"{y_name} has shape {y.shape}; allowed: (samples,)")
+    elif X.ndim and len(X) != len(y):
+        faults.append(f"{X_name} has {len(X)} samples and {y_name} {len(y)}")
+    elif y.dtype.kind == "f":
+        bad = ~np.isfinite(y) | (y != np.round(y))
+        if bad.any():
+            row = int(bad.argmax())
+            faults.append(
+                f"{y_name} holds {y[row]} (first in row {row + 1}); allowed: class labels, whole "
+                "numbers or texts"
+            )
+    elif y.dtype.kind not in "iubUS":
+        faults.append(f"{y_name} holds {y.dtype}; allowed: class labels")
+    return faults
+
+
+def _first_bad(X: Inputs) -> tuple[int, ...] | None:
+    """Place of the first value that is not finite, found in pieces to save memory."""
+    rows = max(1, (1 << 24) // max(1, math.prod(X.shape[1:])))
+    for begin in range(0, len(X), rows):
+        bad = ~np.isfinite(X[begin : begin + rows])
+        if bad.any():
+            row, *within = np.unravel_index(int(bad.argmax()), bad.shape)
+            return (begin + int(row), *map(int, within))
+    return None
+
+
+def _numbered(
+    path: Path, raw: dict[str, Inputs], labels: dict[str, list[Label]]
+) -> tuple[Arrays, tuple[str, ...]]:
+    """Number the classes from 0, as training has them."""
+    names = class_names(labels["train"])
+    if not 2 <= len(names) <= MOST_CLASSES:
+        what = (
+            f"all labels are {names[0]}; at least two classes are needed"
+            if len(names) == 1
+            else f"the labels make {len(names):,} classes; at most {MOST_CLASSES:,} are allowed"
+        )
+        raise UserError(f"{path}: {what}")
+    index = {name: i for i, name in enumerate(names)}
+    faults, made = [], {}
+    for part, X in raw.items():
+        strange = sorted(set(labels[part]) - set(index), key=str)
+        if strange:
+            faults.append(
+                f"{path}: {_PARTS[part][1]} has labels that training lacks: {listing(strange)}"
+            )
+            continue
+        made[part] = (X, np.array([index[label] for label in labels[part]], dtype=np.int64))
+    if faults:
+        raise UserError(*faults)
+    return made, tuple(str(name) for name in names)

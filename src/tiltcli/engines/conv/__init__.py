@@ -1,0 +1,1 @@
+"""Myrtle5 trained by compiled convolutions."""

@@ -1,0 +1,1 @@
+"""The torch engine: any network, minibatches, checkpoints, CUDA."""

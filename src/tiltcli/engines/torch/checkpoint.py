@@ -1,0 +1,224 @@
+"""Checkpoints of long jobs: all that a training needs to go on as if it had never stopped.
+
+One safetensors file per job, only the last, written whole. It holds the parameters, the optimiser's
+own tensors, the metrics so far and how far the training was. The order of the samples needs no
+generator's state: it depends on the seed and the epoch alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiltcli.engines.base import Block
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tiltcli.engines.torch.state import Training
+
+FORMAT = "tiltcli checkpoint 1"
+_ROW = tuple(field.name for field in fields(Block) if field.name != "updates")
+_WHOLE = ("epoch", "step")
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a checkpoint tells besides the state of the training.
+
+    Attributes:
+        metrics: rows so far, as one block; its updates are those made so far.
+        seconds: time that they took.
+
+    """
+
+    metrics: Block
+    seconds: float
+
+
+class Checkpoint:
+    """The checkpoint file of one job.
+
+    Args:
+        path: of the file; None keeps no checkpoints.
+        job: id of the job.
+        every: seconds between two saves.
+
+    Attributes:
+        unsaved: why the last save failed, else empty.
+
+    """
+
+    def __init__(self, path: Path | None, job: str, every: float) -> None:
+        self.path = path
+        self.job = job
+        self.every = every
+        self.unsaved = ""
+        self._started = self._saved = time.monotonic()
+        self._seconds_before = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return self.path is not None and time.monotonic() - self._saved >= self.every
+
+    def save(self, training: Training, metrics: Sequence[Block]) -> None:
+        """Save a training between two updates; only metrics of states that are left behind count.
+
+        A save that fails for want of room or permission is left out, and `unsaved` says why: the
+        training goes on, and the checkpoint before it stays.
+        """
+        if self.path is None:
+            return
+        import safetensors
+        from safetensors.torch import save
+
+        tensors = {
+            name: value.detach().cpu().contiguous() for name, value in _state(training).items()
+        }
+        tensors["metrics"] = _rows(metrics, training.step)
+        facts = {
+            "format": FORMAT,
+            "job": self.job,
+            "epoch": str(training.epoch),
+            "batch": str(training.batch),
+            "seconds": repr(self._seconds_before + time.monotonic() - self._started),
+        }
+        facts["digest"] = _digest(tensors, facts)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(save(tensors, facts))
+            os.replace(temporary, self.path)
+            self.unsaved = ""
+        except (OSError, safetensors.SafetensorError) as error:
+            self.unsaved = str(getattr(error, "strerror", None) or error)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        self._saved = time.monotonic()
+
+    def restore(self, training: Training) -> Resumed | None:
+        """Bring a new training to where the checkpoint is; None if there is none that fits.
+
+        A file that is damaged, or is another job's, is set aside as `<job>.damaged`.
+        """
+        if self.path is None:
+            return None
+        for stray in self.path.parent.glob(f".{self.path.name}.*.tmp"):
+            with contextlib.suppress(OSError):
+                stray.unlink()  # of a save that was killed
+        if not self.path.exists():
+            return None
+        try:
+            resumed = self._read(self.path, training)
+        except _Unfit:
+            with contextlib.suppress(OSError):
+                os.replace(self.path, self.path.with_suffix(".damaged"))
+            return None
+        self._seconds_before = resumed.seconds
+        return resumed
+
+    def _read(self, path: Path, training: Training) -> Resumed:
+        import safetensors
+
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                facts: dict[str, str] = dict(file.metadata() or {})
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            digest = facts.pop("digest")
+            if facts["format"] != FORMAT or facts["job"] != self.job:
+                raise _Unfit("another job's")
+            if digest != _digest(tensors, facts):
+                raise _Unfit("changed since it was written")
+            epoch, batch = int(facts["epoch"]), int(facts["batch"])
+            seconds, rows = float(facts["seconds"]), tensors.pop("metrics").numpy()
+            if not (0 <= epoch <= training.epochs and 0 <= batch < training.per_epoch):
+                raise _Unfit("beyond the end of the training")
+            _check(tensors, training)
+        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+            raise _Unfit(str(error)) from error
+        _put(tensors, training)
+        training.epoch, training.batch = epoch, batch
+        columns = {
+            name: rows[:, i].astype(np.int64 if name in _WHOLE else np.float64)
+            for i, name in enumerate(_ROW)
+        }
+        return Resumed(Block(**columns, updates=training.step), seconds)
+
+
+class _Unfit(Exception):
+    """A checkpoint that cannot be gone on from."""
+
+
+def _state(training: Training) -> dict[str, Tensor]:
+    """Tensors of the network, `network.NAME`, and of its optimiser, `optimizer.NUMBER.NAME`."""
+    found = {f"network.{name}": value for name, value in training.network.state_dict().items()}
+    for number, own in training.optimizer.state_dict()["state"].items():
+        for name, value in own.items():
+            if value is not None:
+                found[f"optimizer.{number}.{name}"] = value
+    return found
+
+
+def _check(tensors: Mapping[str, Tensor], training: Training) -> None:
+    parameters = list(training.network.state_dict().items())
+    wanted = {f"network.{name}" for name, _ in parameters}
+    if {name for name in tensors if name.startswith("network.")} != wanted:
+        raise _Unfit("of another network")
+    for name, value in parameters:
+        other = tensors[f"network.{name}"]
+        if other.shape != value.shape or other.dtype != value.dtype:
+            raise _Unfit("of another network")
+    for name in tensors.keys() - wanted:
+        kind, number, _ = name.split(".")
+        if kind != "optimizer" or not 0 <= int(number) < len(parameters):
+            raise _Unfit("of another optimiser")
+
+
+def _put(tensors: Mapping[str, Tensor], training: Training) -> None:
+    import torch
+
+    parameters = list(training.network.parameters())
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".")
+            like = parameters[int(number)]
+            if value.shape == like.shape:
+                # In the parameter's own order of memory, as the optimiser would have made it.
+                value = torch.empty_like(like).copy_(value)
+            state.setdefault(int(number), {})[key] = value
+    groups: Any = training.optimizer.state_dict()["param_groups"]
+    training.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    network = {name[8:]: value for name, value in tensors.items() if name.startswith("network.")}
+    training.network.load_state_dict(network)
+
+
+def _rows(metrics: Sequence[Block], step: int) -> Tensor:
+    """Rows of the states before `step`, float64 (rows, columns); the present one comes again."""
+    import torch
+
+    columns = [
+        np.concatenate([getattr(block, name) for block in metrics] or [np.empty(0)])
+        for name in _ROW
+    ]
+    rows = np.stack([column.astype(np.float64) for column in columns], axis=1)
+    return torch.from_numpy(np.ascontiguousarray(rows[rows[:, _ROW.index("step")] < step]))
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
+    """SHA-256 of everything in the file."""
+    digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(np.ascontiguousarray(value.numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,320 @@
+"""One job in torch: its network, optimiser and data, and how far its training is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiltcli.data import Dataset, Part
+from tiltcli.engines.base import (
+    EXPLODED,
+    Array,
+    Interrupted,
+    Snapshot,
+    class_weights,
+    learning_rates,
+    schedule_of,
+    steps_per_epoch,
+)
+from tiltcli.grid import Job
+from tiltcli.losses import sample_losses
+from tiltcli.networks.initial import initial_parameters
+from tiltcli.networks.models import NETWORKS, Myrtle5
+
+PIECE_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30}
+"""Size of one layer's output for which a batch goes through the network as a whole; larger ones go
+in pieces whose gradients are added up. On a processor a layer's output then stays in the cache."""
+
+PLAN_STEPS = 1024
+"""Steps whose class weights and learning rates are made at once."""
+
+
+class Row(NamedTuple):
+    """Metrics of one state; columns as in the metrics table."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    dynamical_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    lr: float
+
+
+class Samples(NamedTuple):
+    """Inputs with samples along the first axis (pictures with channels last), and labels."""
+
+    X: Tensor
+    y: Tensor
+
+
+class Sums(NamedTuple):
+    """Sums over samples: static loss, weighted loss, number classified right."""
+
+    loss: float
+    weighted: float
+    right: int
+
+
+class Training:
+    """A job under way. All that changes in it are `network`, `optimizer`, `epoch` and `batch`.
+
+    `Interrupted` is raised only between updates, so that these four belong together whenever it
+    comes.
+
+    Args:
+        job: what to train.
+        data: what to train on.
+        device: where.
+        stop: asked before every piece of work; true ends it with `Interrupted`.
+
+    """
+
+    def __init__(
+        self, job: Job, data: Dataset, device: torch.device, stop: Callable[[], bool]
+    ) -> None:
+        self.job = job
+        self.device = device
+        self.stop = stop
+        self.dtype: torch.dtype = getattr(torch, job["train.dtype"])
+        self.base = str(job["loss.base"])
+        self.classes = data.classes
+        self.train = _tensors(data.train, self.dtype, device)
+        self.val, self.test = (
+            None if part is None else _tensors(part, self.dtype, device)
+            for part in (data.val, data.test)
+        )
+        self.epochs = int(job["train.epochs"])
+        self.full = job["train.batch_size"] == "full"
+        self.batch_size = (
+            len(data.train) if self.full else min(int(job["train.batch_size"]), len(data.train))
+        )
+        self.per_epoch = steps_per_epoch(job, len(data.train))
+        self.total_steps = self.per_epoch * self.epochs
+        self.schedule = schedule_of(job, data.classes, self.total_steps)
+        sample = data.sample_shape
+        parameters = initial_parameters(job, sample, data.classes)
+        self.network: torch.nn.Module = NETWORKS[job["model.kind"]](parameters, self.dtype)
+        self.logits, self.grain = _ready(self.network, sample, device)
+        self.parameters = sum(p.numel() for p in self.network.parameters())
+        self.optimizer = _optimizer(job, self.network)
+        places = math.prod(sample[1:]) if len(sample) == 3 else 1
+        per_sample = places * int(job["model.width"]) * self.dtype.itemsize
+        self.piece = max(self.grain, PIECE_BYTES[device.type] // per_sample)
+        self.epoch, self.batch = 0, 0
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        self._plan: tuple[int, Tensor, Array] = (-1, torch.empty(0), np.empty(0))
+
+    @property
+    def step(self) -> int:
+        """Updates made so far."""
+        return self.epoch * self.per_epoch + self.batch
+
+    @property
+    def done(self) -> bool:
+        """Whether all updates are made."""
+        return self.epoch >= self.epochs
+
+    def advance(self, logged: bool) -> tuple[Row | None, float]:
+        """Measure the state if it is logged, then make the next update, if there is one.
+
+        No update is made from a state whose loss is not finite or has exploded.
+
+        Returns:
+            the metrics, and the largest static loss seen: of the batch, or of the training set.
+
+        """
+        if self.full:
+            return self._full(logged)
+        row = self.measure() if logged else None
+        loss = row.train_loss if row else 0.0
+        if not self.done and sound(loss):
+            size, rows = self.batch_size, self._epoch_order()
+            rows = rows[self.batch * size : (self.batch + 1) * size]
+            found = self._differentiate(rows).loss / len(rows)
+            if sound(found):
+                self._update()
+            loss = max(loss, found, key=lambda x: math.inf if math.isnan(x) else x)
+        return row, loss
+
+    def _full(self, logged: bool) -> tuple[Row | None, float]:
+        """One forward pass gives the metrics and the gradient."""
+        if self.done:
+            final = self.measure()
+            return final, final.train_loss
+        sums = self._differentiate(None)
+        loss = sums.loss / len(self.train.y)
+        row = self._row(sums) if logged else None
+        if sound(loss):
+            self._update()
+        return row, loss
+
+    def _differentiate(self, rows: Tensor | None) -> Sums:
+        """Leave the gradient of the weighted loss of a batch (None: of all samples) in the network.
+
+        F = (1/P) Σ_j Γ_{y_j}(t) L_j, summed up piece by piece.
+        """
+        gamma, _ = self._pace()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, weighted, right = 0.0, 0.0, 0
+        count = len(self.train.y) if rows is None else len(rows)
+        for X, y in self._pieces(self.train, rows):
+            logits = self.logits(X)
+            each = sample_losses(self.base, logits, y)
+            total = (each if gamma is None else each * gamma[y]).sum()
+            (total / count).backward()  # type: ignore[no-untyped-call]
+            loss += float(each.detach().sum(dtype=torch.float64))
+            if rows is None:
+                weighted += _total(each.detach(), gamma, y)
+                right += int((logits.detach().argmax(dim=1) == y).sum())
+        return Sums(loss, weighted, right)
+
+    def _update(self) -> None:
+        _, rate = self._pace()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.batch += 1
+        if self.batch == self.per_epoch:
+            self.epoch, self.batch = self.epoch + 1, 0
+
+    def _pieces(self, samples: Samples, rows: Tensor | None) -> Iterator[Samples]:
+        """Split all samples, or the chosen ones, into pieces of about equal size."""
+        count = len(samples.y) if rows is None else len(rows)
+        pieces = -(-count // self.piece)
+        size = -(-count // (pieces * self.grain)) * self.grain
+        for begin in range(0, count, size):
+            if self.stop():
+                raise Interrupted
+            if rows is None:
+                X, y = samples.X[begin : begin + size], samples.y[begin : begin + size]
+            else:
+                chosen = rows[begin : begin + size]
+                X, y = samples.X.index_select(0, chosen), samples.y.index_select(0, chosen)
+            # Channels lie last in memory; torch still counts them second.
+            yield Samples(X.permute(0, 3, 1, 2) if X.ndim == 4 else X, y)
+
+    def _epoch_order(self) -> Tensor:
+        """Order of the samples in this epoch; it depends on the seed and the epoch alone."""
+        if self._order[0] != self.epoch:
+            seed = [int(self.job["train.seed"]), self.epoch]
+            order = np.random.default_rng(seed).permutation(len(self.train.y))
+            self._order = self.epoch, torch.from_numpy(order).to(self.device)
+        return self._order[1]
+
+    def _pace(self) -> tuple[Tensor | None, float]:
+        """Γ of the next update, None where it is 1 for every class, and its learning rate."""
+        block, at = divmod(self.step, PLAN_STEPS)
+        if self._plan[0] != block:
+            begin = block * PLAN_STEPS
+            steps = np.arange(begin, begin + PLAN_STEPS, dtype=np.int64)
+            gamma = torch.from_numpy(class_weights(self.schedule, steps, self.classes))
+            rates = learning_rates(self.job, steps, self.total_steps)
+            self._plan = block, gamma.to(self.device, self.dtype), rates
+        _, gammas, rates = self._plan
+        return None if self.schedule is None else gammas[at], float(rates[at])
+
+    def _row(self, sums: Sums) -> Row:
+        count = len(self.train.y)
+        return Row(
+            self.epoch,
+            self.step,
+            sums.loss / count,
+            sums.weighted / count,
+            sums.right / count,
+            *self.evaluate(self.val),
+            self._pace()[1],
+        )
+
+    def measure(self) -> Row:
+        """Metrics of the present state."""
+        return self._row(self._sums(self.train, self._pace()[0]))
+
+    def evaluate(self, samples: Samples | None) -> tuple[float, float]:
+        """Static loss and accuracy on a part; NaN without one."""
+        if samples is None:
+            return float("nan"), float("nan")
+        sums = self._sums(samples, None)
+        return sums.loss / len(samples.y), sums.right / len(samples.y)
+
+    @torch.no_grad()
+    def _sums(self, samples: Samples, gamma: Tensor | None) -> Sums:
+        loss, weighted, right = 0.0, 0.0, 0
+        for X, y in self._pieces(samples, None):
+            logits = self.logits(X)
+            each = sample_losses(self.base, logits, y)
+            loss += float(each.sum(dtype=torch.float64))
+            weighted += _total(each, gamma, y)
+            right += int((logits.argmax(dim=1) == y).sum())
+        return Sums(loss, weighted, right)
+
+    def snapshot(self) -> Snapshot:
+        """Copy of the present weights."""
+        steps = np.array([self.step], dtype=np.int64)
+        gamma = class_weights(self.schedule, steps, self.classes)[0]
+        flat = torch.cat([p.detach().flatten() for p in self.network.parameters()])
+        theta = flat.to("cpu", torch.float64, copy=True).numpy()
+        return Snapshot(self.epoch, self.step, self._pace()[1], gamma, theta)
+
+
+def _ready(
+    network: torch.nn.Module, sample: Sequence[int], device: torch.device
+) -> tuple[Callable[[Tensor], Tensor], int]:
+    """Move a network to its device.
+
+    Returns:
+        what computes its logits there, and the number of samples that it likes multiples of.
+
+    """
+    if device.type == "cpu" and isinstance(network, Myrtle5):
+        from tiltcli.engines.conv.myrtle5 import LARGEST, BlockedMyrtle5
+
+        if len(network.get_parameter("conv1.weight")) <= LARGEST:
+            blocked = BlockedMyrtle5(network, sample)
+            return blocked, blocked.lanes
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network, 1
+
+
+def sound(loss: float) -> bool:
+    """Whether a loss is finite and has not exploded."""
+    return math.isfinite(loss) and loss <= EXPLODED
+
+
+def _total(each: Tensor, gamma: Tensor | None, y: Tensor) -> float:
+    return float((each if gamma is None else each * gamma[y]).sum(dtype=torch.float64))
+
+
+# Jobs of one sweep share their data: a worker keeps it for the next.
+@lru_cache(maxsize=6)
+def _tensors(part: Part, dtype: torch.dtype, device: torch.device) -> Samples:
+    X = torch.from_numpy(part.X)
+    if X.ndim == 4:
+        X = X.permute(0, 2, 3, 1)
+    X = X.to(device, dtype, memory_format=torch.contiguous_format)
+    return Samples(X, torch.from_numpy(part.y).to(device))
+
+
+def _optimizer(job: Job, network: torch.nn.Module) -> torch.optim.Optimizer:
+    """Optimiser by name; fused: one call for all parameters of a step."""
+    parameters, rate = list(network.parameters()), float(job["train.lr"])
+    decay = float(job["train.weight_decay"])
+    if job["train.optimizer"] == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
+    if job["train.optimizer"] == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.SGD(
+        parameters,
+        lr=rate,
+        momentum=float(job["train.momentum"]),
+        nesterov=bool(job.get("train.nesterov", False)),
+        weight_decay=decay,
+        fused=True,
+    )

@@ -1,0 +1,1 @@
+"""What a run says: cells, comparisons, the choice of the best and its confirmation."""

@@ -1,0 +1,225 @@
+"""The way to a Dask cluster: its address, its workers, functions run there by name.
+
+Only names and plain values go over it. A function is named by module and name and must be
+importable on the workers; nothing of the user's is pickled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import re
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self, TypeAlias
+
+from tiltcli.errors import UserError
+
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
+SILENCE_SECONDS = 30.0
+"""Time after which a scheduler that does not answer, though connected, counts as lost."""
+
+LOG_LINES = 6
+TOPIC = "tiltcli"
+
+Future: TypeAlias = Any
+"""A `distributed.Future`; the library is loaded only when a cluster is used."""
+
+_ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://(\[[0-9a-fA-F:]+\]|[\w.-]+):(\d{1,5})")
+
+
+def check_address(address: str) -> str:
+    """Return a scheduler's address.
+
+    Raises:
+        UserError: if it is not one, saying what is missing.
+
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match and 0 < int(match[3]) < 65536:
+        return address
+    hint = ""
+    if "://" not in address:
+        guess = f"tcp://{address}" if ":" in address else f"tcp://{address}:8786"
+        hint = f"; did you mean {guess}?" if _ADDRESS.fullmatch(guess) else ""
+    raise UserError(
+        f"--cluster: got {address!r}; allowed: the scheduler's address, such as "
+        f"tcp://host:8786, as dask scheduler prints it{hint}"
+    )
+
+
+class SchedulerLost(Exception):
+    """The scheduler does not answer any more."""
+
+
+class Connection:
+    """A connection to a Dask scheduler; use as a context manager.
+
+    Leaving it takes back what was submitted through it, and nothing else: the cluster stays up.
+
+    Raises:
+        UserError: on entry, if the library is not installed, the address is none, or nobody
+            answers there.
+
+    """
+
+    def __init__(self, address: str, timeout: float = CONNECT_SECONDS) -> None:
+        self.address = check_address(address)
+        self.token = uuid.uuid4().hex
+        self._timeout = timeout
+        self._client: Any
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        """Connect."""
+        if importlib.util.find_spec("distributed") is None:
+            raise UserError(
+                "--cluster needs Dask's distributed, which is not installed: "
+                "pip install 'tiltcli[cluster]'"
+            )
+        from distributed import Client
+
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(_silent())
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # versions are compared by our own greeting
+                self._client = Client(
+                    self.address, timeout=self._timeout, name="tiltcli", set_as_default=False
+                )
+        except (OSError, TimeoutError, ValueError, ImportError) as error:
+            self._quiet.close()
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
+            raise UserError(
+                f"--cluster {self.address}: no Dask scheduler answered within "
+                f"{self._timeout:g} s ({reason[:150]}); is dask scheduler running there?"
+            ) from None
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Take back what is left, and disconnect."""
+        with self._quiet, contextlib.suppress(Exception, asyncio.CancelledError):
+            self._client.close(timeout=ANSWER_SECONDS)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the scheduler is still there."""
+        return bool(self._client.status == "running")
+
+    def workers(self) -> dict[str, int]:
+        """Threads of each worker, by its address.
+
+        Raises:
+            SchedulerLost: if the scheduler does not answer.
+
+        """
+        if not self.alive:
+            raise SchedulerLost
+        try:
+            found: dict[str, int] = self._client.sync(
+                self._client.scheduler.ncores, workers=None, callback_timeout=SILENCE_SECONDS
+            )
+        except (Exception, asyncio.CancelledError) as error:
+            raise SchedulerLost from error
+        return found
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, worker: str) -> Future:
+        """Run a function on one worker, and on no other should it be lost.
+
+        Raises:
+            SchedulerLost: if the connection is closed.
+
+        """
+        self._number += 1
+        try:
+            return self._client.submit(
+                function,
+                *arguments,
+                key=f"tiltcli-{self.token}-{self._number}",
+                workers=[worker],
+                allow_other_workers=False,
+                pure=False,
+            )
+        except Exception as error:
+            if self.alive:
+                raise
+            raise SchedulerLost from error
+
+    def cancel(self, futures: list[Future]) -> None:
+        """Take back what was submitted."""
+        with contextlib.suppress(Exception):
+            self._client.cancel(futures)
+
+    def tell(self, function: Callable[..., Any], *arguments: Any, workers: list[str]) -> None:
+        """Run a function on workers at once, whatever they are busy with; nobody waits long."""
+
+        def call() -> None:
+            with contextlib.suppress(Exception):
+                self._client.run(function, *arguments, workers=workers, on_error="ignore")
+
+        thread = threading.Thread(target=call, daemon=True)
+        thread.start()
+        thread.join(ANSWER_SECONDS)
+
+    def listen(self, hear: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call `hear` with each message that workers log under `TOPIC` with our token.
+
+        Raises:
+            SchedulerLost: if the connection is closed.
+
+        """
+
+        def handle(event: tuple[float, Any]) -> None:
+            message = event[1]
+            if isinstance(message, dict) and message.get("token") == self.token:
+                hear(message)
+
+        try:
+            self._client.subscribe_topic(TOPIC, handle)
+        except Exception as error:
+            if self.alive:
+                raise
+            raise SchedulerLost from error
+
+    def log_of(self, nanny: str | None) -> list[str]:
+        """Last lines of a nanny's log, which outlives its worker; empty if there are none."""
+        if nanny is None:
+            return []
+        from distributed.core import rpc
+
+        async def ask() -> Any:
+            async with rpc(nanny, connection_args=self._client.connection_args) as there:
+                return await there.get_logs(n=LOG_LINES)
+
+        try:
+            lines = self._client.sync(ask, callback_timeout=ANSWER_SECONDS)
+        except (Exception, asyncio.CancelledError):
+            return []
+        return [str(line[-1]) for line in reversed(lines)]
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what the library logs off the terminal; what matters is said by our own messages.
+
+    Several of its loggers have levels of their own, so that of their parent is not enough.
+    """
+    names = [
+        name
+        for name in logging.root.manager.loggerDict
+        if name.partition(".")[0] in ("distributed", "tornado")
+    ]
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,404 @@
+"""Tasks on a Dask cluster, in batches, each bound to a worker; lost workers cost nothing but time.
+
+Dask would itself run a lost task again, blaming whatever else was on that worker. Here a batch is
+bound to one worker, so that it is known what was lost. Its tasks run again one by one; and the
+last attempt a task has, it has alone on its worker. So one that always crashes its worker fails,
+and never one that merely ran beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+from tiltcli.errors import UserError
+from tiltcli.execution.dask.connection import Connection, Future, SchedulerLost
+from tiltcli.execution.executors.protocol import RETRIES, Done, Stopped, Task, WorkerError, lost
+
+BATCH_SECONDS = 1.0
+"""Length that batches of short tasks are made to have."""
+
+MOST_TASKS = 500
+LOOK_SECONDS = 0.5
+WAIT_SECONDS = 60.0
+"""Time that a cluster may be without any worker."""
+
+GRACE_SECONDS = 30.0
+RESULT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Duty(Generic[Task]):
+    """What is done on the workers; the functions of texts are sent there by name.
+
+    Attributes:
+        greet: run on each worker first; returns a mapping with `misfit` (None, or why the worker
+            cannot be used), `process` (a name of the process, another one after a restart),
+            `host`, `pid` and `nanny` (its address, or None).
+        greeting: argument of `greet`.
+        work: does a batch; returns a mapping with the `process`, the `seconds` it took and the
+            `amounts` of progress of its tasks, one each.
+        pack: makes a batch into the argument of `work`, from its tasks, the worker's greeting and
+            the name under which progress is told.
+        halt: ends batches early; called with the connection's token.
+        cost: expected cost of a task, in any unit.
+        recover: which tasks of a lost batch were finished all the same, and a reply for them.
+
+    """
+
+    greet: Callable[[str], Mapping[str, Any]]
+    greeting: str
+    work: Callable[[str], Mapping[str, Any]]
+    pack: Callable[[Sequence[Task], Mapping[str, Any], str], str]
+    halt: Callable[[str], None]
+    cost: Callable[[Task], float]
+    recover: Callable[[Sequence[Task]], tuple[Sequence[Task], Mapping[str, Any]]]
+
+
+def answer(connection: Connection, future: Future) -> tuple[Mapping[str, Any], str | None]:
+    """Return a worker's greeting, and why it cannot be used, if so.
+
+    Raises:
+        SchedulerLost: if the scheduler is gone.
+
+    """
+    try:
+        greeting: Mapping[str, Any] = future.result(timeout=RESULT_SECONDS)
+    except Exception as error:
+        if not connection.alive:
+            raise SchedulerLost from error
+        said = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        return {}, (
+            "this version of tiltcli cannot be loaded there, or by the scheduler "
+            f"({said[:200]}); install the same one everywhere"
+        )
+    return greeting, greeting["misfit"]
+
+
+def check_workers(
+    connection: Connection, greet: Callable[[str], Mapping[str, Any]], greeting: str
+) -> None:
+    """Greet all workers that are there.
+
+    Raises:
+        UserError: naming each that cannot be used, and why; or if the scheduler is lost.
+
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    misfits: dict[str, str] = {}
+    try:
+        there = connection.workers()
+        asked = {who: connection.submit(greet, greeting, worker=who) for who in there}
+        while asked and time.monotonic() < deadline:
+            there = connection.workers()
+            for who, future in list(asked.items()):
+                if future.done() or who not in there:
+                    del asked[who]
+                if future.done() and (misfit := answer(connection, future)[1]):
+                    misfits[who] = misfit
+            time.sleep(0.05)
+    except SchedulerLost:
+        raise UserError(gone(connection)) from None
+    misfits |= dict.fromkeys(asked, f"no answer within {WAIT_SECONDS:.0f} s")
+    if misfits:
+        raise UserError(*(f"worker {who}: {why}" for who, why in misfits.items()))
+
+
+def gone(connection: Connection) -> str:
+    """Say that the scheduler is lost, and what to do."""
+    return (
+        f"{connection.address}: the Dask scheduler does not answer any more; finished jobs are "
+        "kept: run the same command again when it is back"
+    )
+
+
+@dataclass(eq=False)
+class _Batch(Generic[Task]):
+    name: str
+    tasks: Sequence[Task]
+    losses: int
+    worker: _Worker[Task]
+    future: Future
+    # Progress of each task by its number, to be taken back should the worker be lost.
+    reported: dict[int, list[int]] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Worker(Generic[Task]):
+    address: str
+    threads: int
+    greeting: Mapping[str, Any]
+    batches: dict[str, _Batch[Task]] = field(default_factory=dict)
+    # Kept for one task alone, from the time it is emptied for it.
+    reserved: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.address} (process {self.greeting['pid']} on {self.greeting['host']})"
+
+
+class ClusterRun(Generic[Task]):
+    """One run of tasks on a cluster.
+
+    Args:
+        connection: to the cluster.
+        duty: what is done there.
+        stopped: whether to stop.
+        report: called with a task and the progress made, as the worker counts it: some whole
+            numbers; negative ones when it was lost again.
+        note: called with what the user should know.
+        retries: times a task runs again after its worker was lost.
+
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        duty: Duty[Task],
+        stopped: Stopped,
+        report: Callable[[Task, Sequence[int]], None],
+        note: Callable[[str], None],
+        retries: int = RETRIES,
+    ) -> None:
+        self._connection = connection
+        self._duty = duty
+        self._stopped = stopped
+        self._report = report
+        self._note = note
+        self._retries = retries
+        self._crew: dict[str, _Worker[Task]] = {}
+        self._greeted: dict[str, tuple[int, Future]] = {}
+        self._misfits: dict[str, str] = {}
+        self._source: Iterator[Task] = iter(())
+        self._waiting: deque[Task] = deque()
+        self._again: deque[tuple[Task, int]] = deque()
+        self._alone: deque[tuple[Task, int]] = deque()
+        self._batches: dict[str, _Batch[Task]] = {}
+        self._heard: queue.SimpleQueue[str | Mapping[str, Any]] = queue.SimpleQueue()
+        self._numbers = itertools.count()
+        self._rate = 0.0
+        self._worker_seen = time.monotonic()
+        self._looked = 0.0
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+        """Run tasks; yield batches as they end, and tasks that failed.
+
+        Raises:
+            UserError: if workers do not fit, there are none, or the scheduler is lost.
+
+        """
+        self._source = iter(tasks)
+        deadline = float("inf")
+        try:
+            self._connection.listen(self._heard.put)
+            self._greet_everybody()
+            while True:
+                if not self._stopped():
+                    self._fill()
+                left = self._waiting or self._again or self._alone
+                if not self._batches and (self._stopped() or not left):
+                    return
+                if self._stopped() and deadline == float("inf"):
+                    deadline = time.monotonic() + GRACE_SECONDS
+                    self._connection.tell(
+                        self._duty.halt, self._connection.token, workers=list(self._crew)
+                    )
+                if time.monotonic() > deadline:
+                    return
+                yield from self._hear()
+                yield from self._look()
+        except SchedulerLost:
+            raise UserError(gone(self._connection)) from None
+        finally:
+            left_over = [batch.future for batch in self._batches.values()]
+            if left_over and self._connection.alive:
+                self._connection.cancel(left_over)
+
+    # Workers: greeted before they are used, looked after while they are.
+
+    def _greet_everybody(self) -> None:
+        """Greet the workers that are there, and wait for their answers."""
+        while not self._stopped():
+            list(self._look(at_once=True))
+            if self._misfits and not self._greeted:
+                raise UserError(*(f"worker {who}: {why}" for who, why in self._misfits.items()))
+            if self._crew and not self._greeted:
+                return
+            time.sleep(0.02)
+
+    def _look(self, at_once: bool = False) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+        """See which workers have come, gone, or answered."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS and not at_once:
+            return
+        self._looked = now
+        there = self._connection.workers()
+        for address, threads in there.items():
+            if address not in {*self._crew, *self._greeted, *self._misfits}:
+                future = self._connection.submit(
+                    self._duty.greet, self._duty.greeting, worker=address
+                )
+                self._greeted[address] = threads, future
+        for address, (threads, future) in list(self._greeted.items()):
+            if address not in there:
+                del self._greeted[address]
+            elif future.done():
+                del self._greeted[address]
+                self._welcome(address, threads, future)
+        for address in [address for address in self._crew if address not in there]:
+            yield from self._lose(self._crew.pop(address))
+        if self._crew or self._greeted:
+            self._worker_seen = now
+        elif now - self._worker_seen > WAIT_SECONDS:
+            raise UserError(
+                f"{self._connection.address}: no worker for {WAIT_SECONDS:.0f} s; start some "
+                f"(dask worker {self._connection.address}) and run the same command again: "
+                "finished jobs are kept"
+            )
+
+    def _welcome(self, address: str, threads: int, future: Future) -> None:
+        greeting, misfit = answer(self._connection, future)
+        if misfit is None:
+            self._crew[address] = _Worker(address, threads, greeting)
+            return
+        self._misfits[address] = misfit
+        if self._crew:
+            self._note(f"worker {address} is not used: {misfit}")
+
+    def _lose(self, worker: _Worker[Task]) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+        """A worker has gone; what it had runs again, up to the limit."""
+        log = "; ".join(self._connection.log_of(worker.greeting.get("nanny")))
+        how = f"{worker}, is gone" + (f"; its nanny's log: {log}" if log else "")
+        self._note(f"worker {worker} was lost; its jobs run again")
+        for batch in list(worker.batches.values()):
+            yield from self._lose_batch(batch, how)
+
+    def _lose_batch(
+        self, batch: _Batch[Task], how: str
+    ) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+        self._drop(batch)
+        self._connection.cancel([batch.future])
+        for number, amount in batch.reported.items():
+            self._report(batch.tasks[number], [-n for n in amount])
+        finished, reply = self._duty.recover(batch.tasks)
+        if finished:
+            yield Done(finished, reply, None)
+        losses = batch.losses + 1
+        for task in batch.tasks:
+            if task in finished:
+                continue
+            if losses > self._retries:
+                yield Done([task], None, lost(losses, how))
+            elif losses == self._retries:
+                self._alone.append((task, losses))
+            else:
+                self._again.append((task, losses))
+
+    def _drop(self, batch: _Batch[Task]) -> None:
+        del self._batches[batch.name]
+        batch.worker.batches.pop(batch.name, None)
+
+    # Batches: cut to length, given to workers, taken back.
+
+    def _fill(self) -> None:
+        """Give every worker something to do."""
+        missing = MOST_TASKS - len(self._waiting)
+        self._waiting.extend(itertools.islice(self._source, max(missing, 0)))
+        crew = sorted(self._crew.values(), key=lambda worker: len(worker.batches))
+        if self._alone and crew and not any(worker.reserved for worker in crew):
+            crew[0].reserved = True
+        for worker in crew:
+            if worker.reserved and not worker.batches:
+                worker.reserved = bool(self._alone)
+                if self._alone:
+                    task, losses = self._alone.popleft()
+                    self._give(worker, [task], losses)
+        # One batch more than threads: none is idle while its reply is on the way.
+        for depth in range(max((worker.threads for worker in crew), default=0) + 1):
+            for worker in crew:
+                if worker.reserved or len(worker.batches) > depth or depth > worker.threads:
+                    continue
+                tasks, losses = self._cut(ahead=depth == worker.threads)
+                if tasks:
+                    self._give(worker, tasks, losses)
+
+    def _cut(self, ahead: bool) -> tuple[list[Task], int]:
+        """Take tasks of about `BATCH_SECONDS`; ahead of time none that is long."""
+        if self._again and not ahead:
+            task, losses = self._again.popleft()
+            return [task], losses
+        lanes = sum(worker.threads for worker in self._crew.values())
+        most = -(-len(self._waiting) // max(lanes, 1))
+        tasks: list[Task] = []
+        seconds = 0.0
+        while self._waiting and len(tasks) < most:
+            cost = self._duty.cost(self._waiting[0])
+            expected = cost / self._rate if self._rate else float("inf")
+            if (tasks or ahead) and seconds + expected > BATCH_SECONDS:
+                break
+            tasks.append(self._waiting.popleft())
+            seconds += expected
+        return tasks, 0
+
+    def _give(self, worker: _Worker[Task], tasks: Sequence[Task], losses: int) -> None:
+        name = f"{next(self._numbers)}"
+        packed = self._duty.pack(tasks, worker.greeting, name)
+        future = self._connection.submit(self._duty.work, packed, worker=worker.address)
+        batch = _Batch(name, tasks, losses, worker, future)
+        self._batches[name] = worker.batches[name] = batch
+        future.add_done_callback(lambda _: self._heard.put(name))
+
+    def _hear(self) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+        """Take what workers have said since."""
+        with contextlib.suppress(queue.Empty):
+            said = self._heard.get(timeout=0.1)
+            while True:
+                if isinstance(said, str):
+                    if said in self._batches:
+                        yield from self._ended(self._batches[said])
+                elif batch := self._batches.get(said["batch"]):
+                    number, amount = said["task"], said["amount"]
+                    before = batch.reported.get(number, [0] * len(amount))
+                    batch.reported[number] = [n + m for n, m in zip(before, amount, strict=True)]
+                    self._report(batch.tasks[number], amount)
+                said = self._heard.get_nowait()
+
+    def _ended(self, batch: _Batch[Task]) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+        if not self._connection.alive:
+            raise SchedulerLost
+        status = batch.future.status
+        try:
+            if status == "error":
+                error = batch.future.exception(timeout=RESULT_SECONDS)
+                if isinstance(error, UserError):
+                    raise error
+                if type(error).__name__ != "KilledWorker":
+                    text = "".join(traceback.format_exception(error))
+                    self._drop(batch)
+                    yield Done(batch.tasks, None, WorkerError(text))
+                    return
+            reply = batch.future.result(timeout=RESULT_SECONDS) if status == "finished" else {}
+        except (OSError, TimeoutError, CancelledError):
+            if not self._connection.alive:
+                raise SchedulerLost from None
+            reply = {}
+        if reply.get("process") != batch.worker.greeting["process"]:
+            # It has been restarted, or died before its reply could be fetched.
+            yield from self._lose_batch(batch, f"{batch.worker}, is gone")
+            return
+        self._drop(batch)
+        cost = sum(self._duty.cost(task) for task in batch.tasks)
+        if reply["seconds"] > 0:
+            rate = cost / reply["seconds"]
+            self._rate = (self._rate + rate) / 2 if self._rate else rate
+        for number, amount in enumerate(reply["amounts"]):
+            before = batch.reported.get(number, [0] * len(amount))
+            self._report(batch.tasks[number], [n - m for n, m in zip(amount, before, strict=True)])
+        yield Done(batch.tasks, reply, None)

@@ -1,0 +1,270 @@
+"""What runs on the workers of a cluster; called by name, with JSON texts."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tiltcli.engines import load_engine
+from tiltcli.errors import Outcome
+from tiltcli.execution.dask.connection import TOPIC
+from tiltcli.execution.dask.wire import table_bytes, unpack_jobs, unpack_probe, versions
+from tiltcli.execution.progress import Made
+from tiltcli.execution.train_job import Task, train_job
+from tiltcli.grid.paths import digest_of
+from tiltcli.store import Finished, PartWriter, writer_name
+from tiltcli.store.checkpoint_files import checkpoint_path
+from tiltcli.store.columns import METRICS
+from tiltcli.store.parts import Unwritable
+from tiltcli.store.probe_rows import probes_table
+from tiltcli.store.spool import metrics_table
+
+PROCESS = uuid.uuid4().hex
+"""Name of this process: the same as long as it lives."""
+
+TELL_SECONDS = 0.5
+MOST_WRITERS = 64
+
+_halted: set[str] = set()
+_loading = threading.Lock()
+_writers: OrderedDict[tuple[str, str, int], PartWriter] = OrderedDict()
+_writers_lock = threading.Lock()
+
+
+def greet(request: str) -> dict[str, Any]:
+    """Say who this is, and why it could not work for the client, if so.
+
+    Args:
+        request: JSON of `versions`, `files` (path → digest), `engines`, and `probe`: a file in the
+            run's folder that is seen where the folder is shared; null if it does not matter.
+
+    """
+    from distributed import get_worker
+
+    asked = json.loads(request)
+    misfits = []
+    here = versions()
+    for name, version in asked["versions"].items():
+        if here[name] != version:
+            misfits.append(f"{name} is {here[name]} there and {version} here")
+    for path, digest in asked["files"].items():
+        try:
+            if digest_of(Path(path)) != digest:
+                misfits.append(f"{path} has another content there")
+        except OSError as error:
+            misfits.append(
+                f"{path} cannot be read there ({error.strerror}); put it where all workers see it"
+            )
+    worker = get_worker()
+    nanny = getattr(worker, "nanny", None)
+    if not misfits:
+        for name in asked["engines"]:
+            _load(name)
+    return {
+        "misfit": "; ".join(misfits) or None,
+        "process": PROCESS,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "nanny": str(nanny) if nanny else None,
+        "shared": asked["probe"] is not None and _writable(Path(asked["probe"])),
+    }
+
+
+def halt(token: str) -> None:
+    """End this client's batches as soon as may be."""
+    _halted.add(token)
+
+
+def train_batch(request: str) -> dict[str, Any]:
+    """Train jobs one after the other.
+
+    Args:
+        request: JSON of `token` and `batch` (names for progress), `process` (that it is meant for),
+            `jobs` (from `pack_jobs`), `engine`, `probe` (settings or null), `checkpoint_seconds`
+            (null for no checkpoints), and `folder`: of the run, to write to, checkpoints as well;
+            null to send the tables back.
+
+    Returns:
+        `process`; `seconds` of wall time; per job its `rows` (of the jobs table, without the
+        settings; None if it was interrupted), its `amounts` (updates and probes made) and why
+        it was `unsaved` (could not be checkpointed, else empty); and
+        `metrics` and `probes`, Arrow bytes where they are sent back.
+
+    Raises:
+        Unwritable: if a folder takes no more.
+
+    """
+    asked = json.loads(request)
+    reply: dict[str, Any] = {"process": PROCESS, "metrics": None, "probes": None}
+    if asked["process"] != PROCESS:
+        return reply  # meant for an earlier one at this address
+    started = time.perf_counter()
+    stopped, tell = _stopped(asked["token"]), _teller(asked["token"], asked["batch"])
+    jobs = unpack_jobs(asked["jobs"])
+    engine, probe = asked["engine"], unpack_probe(asked["probe"])
+    _load(engine)
+    executor = None if probe is None else _probers()
+    amounts = [[0, 0] for _ in jobs]
+    finished: list[Finished | None] = []
+    with tempfile.TemporaryDirectory(prefix="tiltcli-") as scratch:
+        writer = None if asked["folder"] is None else _writer(Path(asked["folder"]), asked["token"])
+        spool = Path(scratch) if writer is None else writer.folder / "metrics"
+
+        def report(number: int, made: Made) -> None:
+            amounts[number] = [n + m for n, m in zip(amounts[number], made, strict=True)]
+            tell(number, made)
+
+        for number, job in enumerate(jobs):
+            if stopped():
+                finished.append(None)
+                continue
+            keeping = asked["checkpoint_seconds"]
+            kept = None
+            if writer is not None and keeping is not None:
+                kept = checkpoint_path(writer.folder, job.id)
+            name = writer.name if writer else ""
+            task = Task(
+                *(job, engine, spool, name, probe),
+                checkpoint=kept,
+                checkpoint_seconds=keeping or 0.0,
+            )
+            one = train_job(task, stopped, functools.partial(report, number), executor)
+            if isinstance(one, Unwritable):
+                if writer is not None:
+                    with contextlib.suppress(Unwritable):
+                        writer.commit()
+                raise Unwritable(f"on {socket.gethostname()}: {one}")
+            if one is not None and one.row["outcome"] == Outcome.FAILED:
+                where = f"on {socket.gethostname()}, process {os.getpid()}"
+                one = replace(one, row={**one.row, "error": f"{where}:\n{one.row['error']}"})
+            if one is not None and writer is not None:
+                writer.add(one)
+            finished.append(one)
+        if writer is not None:
+            writer.commit()
+        else:
+            ended = [one for one in finished if one is not None]
+            reply["metrics"] = table_bytes(_metrics(ended))
+            reply["probes"] = table_bytes(
+                probes_table([row for one in ended for row in one.probes])
+            )
+    settings = {key for job in jobs for key in job.settings}
+    reply["rows"] = [
+        None if one is None else {k: v for k, v in one.row.items() if k not in settings}
+        for one in finished
+    ]
+    reply["unsaved"] = ["" if one is None else one.unsaved for one in finished]
+    reply["amounts"] = amounts
+    reply["seconds"] = time.perf_counter() - started
+    return reply
+
+
+def _load(engine: str) -> None:
+    """Load and compile an engine before threads race to it; jobs have one thread each."""
+    with _loading:
+        load_engine(engine)
+    if engine == "torch":
+        import torch
+
+        torch.set_num_threads(1)
+
+
+@functools.lru_cache(maxsize=1)
+def _probers() -> ThreadPoolExecutor:
+    """As many threads for probes as the worker has for training, whatever jobs run."""
+    from distributed import get_worker
+
+    return ThreadPoolExecutor(get_worker().state.nthreads, thread_name_prefix="probe")
+
+
+def _writable(probe: Path) -> bool:
+    """Whether the folder of a file that the client made is here, and can be written to."""
+    mine = probe.with_name(f".{PROCESS}.tmp")
+    try:
+        if not probe.is_file():
+            return False
+        mine.touch()
+        mine.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _writer(folder: Path, token: str) -> PartWriter:
+    """One for each client and thread, so that small parts of a thread are merged along the way."""
+    key = (str(folder), token, threading.get_ident())
+    with _writers_lock:
+        if key not in _writers:
+            host = socket.gethostname().partition(".")[0]
+            _writers[key] = PartWriter(folder, writer_name(f"w-{host}-{os.getpid()}"))
+            while len(_writers) > MOST_WRITERS:
+                _writers.popitem(last=False)
+        _writers.move_to_end(key)
+        return _writers[key]
+
+
+def _stopped(token: str) -> Callable[[], bool]:
+    """Whether the client wants its batches ended, or has gone."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def stopped() -> bool:
+        if token in _halted:
+            return True
+        # Released or taken back by its client, which may have been killed: nobody waits for it.
+        task = worker.state.tasks.get(key)
+        return task is None or task.state == "cancelled"
+
+    return stopped
+
+
+def _teller(token: str, batch: str) -> Callable[[int, Made], None]:
+    """Tell progress to the client, now and then; the rest comes with the reply."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    held: dict[int, Made] = {}
+    told = time.monotonic()
+
+    def tell(number: int, made: Made) -> None:
+        nonlocal told
+        before = held.get(number, Made(0))
+        held[number] = Made(before.updates + made.updates, before.probes + made.probes)
+        if time.monotonic() - told < TELL_SECONDS:
+            return
+        told = time.monotonic()
+        for which, amount in held.items():
+            message = {"token": token, "batch": batch, "task": which, "amount": list(amount)}
+            worker.log_event(TOPIC, message)
+        held.clear()
+
+    return tell
+
+
+def _metrics(finished: list[Finished]) -> pa.Table:
+    """Metrics of all jobs as one table, each job's rows together."""
+    tables = [METRICS.empty_table()]
+    for one in finished:
+        if isinstance(one.metrics, Path):
+            tables.append(pq.read_table(one.metrics, schema=METRICS))
+        else:
+            tables.append(metrics_table([(one.row["job"], one.metrics)]))
+    return pa.concat_tables(tables).combine_chunks()

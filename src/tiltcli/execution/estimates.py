@@ -1,0 +1,119 @@
+"""How long jobs will take, measured on this machine by training a moment of each kind."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiltcli.data import Dataset, dataset_of
+from tiltcli.engines import Block, Context, Interrupted, load_engine
+from tiltcli.engines.base import total_steps
+from tiltcli.grid import Job, ProbeSettings
+
+TRIAL_SECONDS = 0.15
+TRIALS = 3
+_MATTERS = (
+    "model.kind",
+    "model.width",
+    "train.dtype",
+    "train.optimizer",
+    "train.batch_size",
+    "train.log_every",
+    "loss.base",
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What jobs are expected to take.
+
+    Attributes:
+        seconds: wall time of all.
+        probes: how many probes are in it.
+        probe_seconds: processor time of all probes.
+
+    """
+
+    seconds: float
+    probes: int
+    probe_seconds: float
+
+
+def estimate(
+    jobs: Sequence[Job],
+    engines: Mapping[str, str],
+    workers: int,
+    device: str = "auto",
+    probe: ProbeSettings | None = None,
+) -> Estimate:
+    """Estimate what jobs will take.
+
+    Jobs that differ only in what costs nothing (amplitude, period, seed) share one trial.
+
+    Args:
+        jobs: what is to be trained.
+        engines: engine of each job, by id.
+        workers: jobs trained at once.
+        device: where torch trains.
+        probe: what is probed along the way.
+
+    """
+    costs: dict[tuple[Any, ...], tuple[float, float, float]] = {}
+    training = probing = longest = 0.0
+    probes = 0
+    for job in jobs:
+        names = (k for k in job.settings if k.startswith("data.") and k != "data.seed")
+        key = (engines[job.id], *map(job.get, _MATTERS), *(str(job[k]) for k in names))
+        data = dataset_of(job)
+        if key not in costs:
+            each = 0.0
+            if probe is not None:
+                from tiltcli.curvature.probe_cost import probe_seconds
+
+                each = probe_seconds(job, data, probe, engines[job.id])
+            costs[key] = *_costs(job, data, engines[job.id], device), each
+        update, row, each = costs[key]
+        epochs = int(job["train.epochs"])
+        rows = epochs // int(job["train.log_every"]) + 1
+        seconds = total_steps(job, len(data.train)) * update + rows * row
+        due = len(probe.due(epochs)) if probe is not None else 0
+        longest = max(longest, seconds)
+        training += seconds
+        probes += due
+        probing += due * each
+    # Probes are made by threads beside a training, so that one job too has all cores for them.
+    wall = training / max(1, min(workers, len(jobs)))
+    if probes:
+        wall = max(longest, (training + probing) / workers)
+    return Estimate(wall, probes, probing)
+
+
+def _costs(job: Job, data: Dataset, engine: str, device: str) -> tuple[float, float]:
+    """Seconds of an update, and those of a row of metrics that come on top."""
+    if engine == "torch":
+        from tiltcli.engines.torch.update_cost import torch_costs
+
+        return torch_costs(job, data, device)
+    # The first ones may be compiling, and be stopped at that.
+    return 1 / max(_trial(job, data, engine) for _ in range(TRIALS)), 0.0
+
+
+def _trial(job: Job, data: Dataset, engine: str) -> float:
+    """Steps per second of a job, from a moment of its training; a short job is trained again.
+
+    The best pass counts: whatever else the machine does makes the others slow.
+    """
+    begun = time.perf_counter()
+    train, best = load_engine(engine), 0.0
+    context = Context(lambda: time.perf_counter() - begun > TRIAL_SECONDS)
+    while not best or not context.stop():
+        started, steps = time.perf_counter(), 0
+        with contextlib.suppress(Interrupted):
+            for item in train(job, data, context):
+                if isinstance(item, Block):
+                    steps += item.updates
+        best = max(best, max(steps, 1) / (time.perf_counter() - started))
+    return best

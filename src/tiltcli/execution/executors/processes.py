@@ -1,0 +1,216 @@
+"""Processes of this machine, for work that holds the GIL; one that dies costs only its own task.
+
+Each has a pipe of its own and one task at a time, so it is always known whose task was lost, and
+nothing is shared that a killed process could leave locked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing.connection
+import signal
+import sys
+import time
+import traceback
+import types
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic
+
+from tiltcli.errors import UserError
+from tiltcli.execution.executors.protocol import (
+    RETRIES,
+    Done,
+    Result,
+    Stopped,
+    Task,
+    Work,
+    WorkerError,
+    ending,
+    lost,
+)
+
+GRACE_SECONDS = 30.0
+"""Time that work has to end by itself once it was asked to stop."""
+
+LOOK_SECONDS = 0.1
+FAILED_STARTS = 3
+
+
+def run_processes(
+    work: Work[Task, Result],
+    tasks: Iterable[Task],
+    workers: int,
+    stopped: Stopped,
+    report: Callable[[Task, Any], None],
+    retries: int = RETRIES,
+) -> Iterator[Done[Task, Result]]:
+    """Run tasks in single-threaded processes, and yield them as they end.
+
+    When `stopped()` becomes true no more tasks are begun; those under way are asked to end, and
+    are ended by force `GRACE_SECONDS` later.
+
+    Args:
+        work: a function that workers can import.
+        tasks: what to run; taken as needed, so that memory does not grow with their number.
+        workers: number of processes.
+        stopped: whether to stop.
+        report: called with a task and the progress its worker reported.
+        retries: times a task runs again after its worker died.
+
+    Raises:
+        UserError: if workers die before they can take a task.
+
+    """
+    waiting, queue = iter(tasks), deque[tuple[Task, int]]()
+    crew: list[_Worker[Task]] = []
+    failed_starts, deadline = 0, float("inf")
+    try:
+        while True:
+            if not stopped():
+                missing = max(0, workers - len(queue))
+                queue.extend((task, 0) for task in itertools.islice(waiting, missing))
+                for worker in crew:
+                    if worker.ready and worker.task is None and queue:
+                        worker.give(*queue.popleft())
+                starting = sum(not worker.ready for worker in crew)
+                for _ in range(min(workers - len(crew), len(queue) - starting)):
+                    crew.append(_Worker(work))
+            busy = [worker for worker in crew if worker.task is not None]
+            if not busy and (stopped() or not queue):
+                return
+            if stopped() and deadline == float("inf"):
+                deadline = time.monotonic() + GRACE_SECONDS
+                for worker in busy:
+                    worker.ask_to_stop()
+            if time.monotonic() > deadline:
+                return
+            heard = multiprocessing.connection.wait([w.pipe for w in crew], LOOK_SECONDS)
+            for worker in [w for w in crew if w.pipe in heard]:
+                try:
+                    kind, value = worker.pipe.recv()
+                except (EOFError, OSError):
+                    crew.remove(worker)
+                    how = worker.end()
+                    if not worker.ready:
+                        failed_starts += 1
+                        if failed_starts >= FAILED_STARTS:
+                            raise UserError(
+                                f"a worker process {how} before it could start, "
+                                f"{failed_starts} times; too little memory? Try fewer --workers"
+                            ) from None
+                    if worker.task is not None and worker.losses < retries:
+                        queue.appendleft((worker.task, worker.losses + 1))
+                    elif worker.task is not None:
+                        yield Done(worker.task, None, lost(worker.losses + 1, how))
+                    continue
+                if kind == "ready":
+                    worker.ready, failed_starts = True, 0
+                elif kind == "progress" and worker.task is not None:
+                    report(worker.task, value)
+                elif worker.task is not None:
+                    task, worker.task = worker.task, None
+                    error = WorkerError(value) if kind == "raised" else None
+                    yield Done(task, None if error else value, error)
+    finally:
+        for worker in crew:
+            worker.pipe.close()
+        for worker in crew:
+            worker.end()
+
+
+class _Worker(Generic[Task]):
+    """A process, the pipe to it, and the task it has."""
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        context = _Context()
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other, work), daemon=True)
+        self.process.start()
+        # The process has the only copy now: its death closes the pipe.
+        other.close()
+        self.ready = False
+        self.task: Task | None = None
+        self.losses = 0
+
+    def give(self, task: Task, losses: int) -> None:
+        self.task, self.losses = task, losses
+        self._send(task)
+
+    def ask_to_stop(self) -> None:
+        self._send(None)
+
+    def _send(self, message: Any) -> None:
+        try:
+            self.pipe.send(message)
+        except OSError:
+            return  # it is gone; reading from the pipe tells
+
+    def end(self) -> str:
+        """End the process, if it has not ended; say how it did."""
+        said = f"process {self.process.pid}, "
+        self.pipe.close()
+        # One that has no task ends by itself now; one that has died only has to be waited for.
+        self.process.join(1.0 if self.task is None else 0.0)
+        if self.process.exitcode is None:
+            self.process.join(0.2)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+        return said + ending(self.process.exitcode)
+
+
+def _serve(pipe: Connection, work: Work[Any, Any]) -> None:
+    """Work off what comes through the pipe; in the worker."""
+    # Ctrl-C, and a SIGTERM that a batch system sends to all processes, are the parent's to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(1)
+    looked = 0.0
+
+    def stopped() -> bool:
+        # While there is a task, all that can come is the wish to stop, or the parent's end.
+        nonlocal looked
+        now = time.monotonic()
+        if now - looked < LOOK_SECONDS:
+            return False
+        looked = now
+        return pipe.poll()
+
+    try:
+        pipe.send(("ready", None))
+        while (task := pipe.recv()) is not None:
+            try:
+                result = work(task, stopped, lambda amount: pipe.send(("progress", amount)))
+            except Exception:
+                pipe.send(("raised", traceback.format_exc()))
+            else:
+                pipe.send(("done", result))
+    except (EOFError, OSError):
+        return  # the parent is gone
+
+
+class _Process(SpawnProcess):
+    """A fresh interpreter that does not run the user's own script again.
+
+    Tasks are importable from this package, so workers have no need of `__main__`; without this, a
+    script or notebook that starts a sweep would be run once more by every worker.
+    """
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            return SpawnProcess._Popen(process_obj)
+        finally:
+            sys.modules["__main__"] = main
+
+
+class _Context(SpawnContext):
+    Process = _Process

@@ -1,0 +1,151 @@
+"""How far a sweep is, and what comes out so far: filled in by the runner, read by a display."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tiltcli.errors import Outcome
+from tiltcli.grid import Job
+from tiltcli.statistics import Estimate, Running
+
+CellKey = tuple[float, int]
+
+PROBE_STEPS = 500
+"""About what a probe costs in steps of the same job."""
+
+
+class Made(NamedTuple):
+    """Updates and probes made of a job since the last report."""
+
+    updates: int
+    probes: int = 0
+
+
+@dataclass
+class Standing:
+    """Means of one width so far.
+
+    Attributes:
+        static: of the static jobs.
+        cells: of the dynamical jobs, by amplitude and period.
+        lost: cells in which a job diverged or failed.
+
+    """
+
+    static: Running = field(default_factory=Running)
+    cells: dict[CellKey, Running] = field(default_factory=dict)
+    lost: set[CellKey] = field(default_factory=set)
+
+    def best(self) -> tuple[CellKey, Estimate] | None:
+        """Cell with the highest mean among those without a lost job; None if there is none.
+
+        While a sweep runs, a cell counts once it has at least half the seeds of the furthest one:
+        the best of many single seeds would be the luckiest.
+        """
+        whole = {key: cell for key, cell in self.cells.items() if key not in self.lost}
+        most = max((cell.n for cell in whole.values()), default=0)
+        ripe = {key: cell for key, cell in whole.items() if cell.n and 2 * cell.n >= most}
+        if not ripe:
+            return None
+        key = max(sorted(ripe), key=lambda key: ripe[key].mean)
+        return key, ripe[key].estimate()
+
+
+@dataclass
+class Progress:
+    """How far a sweep is; read by the display while the workers write.
+
+    Attributes:
+        total: jobs of the sweep.
+        before: jobs that an earlier run had finished.
+        total_steps: optimiser updates of the jobs to do.
+        ended: jobs ended now, by outcome.
+        steps: optimiser updates made now.
+        total_work: what the jobs to do cost, in a unit of its own: a wide network's step counts
+            for more, so that the time left can be told from the share done.
+        work: of it, done now.
+        total_probes: probes of the jobs to do.
+        probes: probes made now.
+        metric: result column whose means are kept: validation accuracy, or training accuracy
+            where the data has no validation set.
+        widths: means so far, by width.
+
+    """
+
+    total: int = 0
+    before: int = 0
+    total_steps: int = 0
+    total_work: float = 0.0
+    work: float = 0.0
+    ended: Counter[str] = field(default_factory=Counter)
+    steps: int = 0
+    total_probes: int = 0
+    probes: int = 0
+    metric: str = "val_accuracy"
+    widths: dict[int, Standing] = field(default_factory=dict)
+    _started: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, job: Job, made: Made) -> None:
+        """Count what was made of a job; called from the workers' threads."""
+        with self._lock:
+            self.steps += made.updates
+            self.probes += made.probes
+            self.work += (made.updates + made.probes * PROBE_STEPS) * step_cost(job)
+            self._started.add(job.id)
+
+    def end(self, row: Mapping[str, Any]) -> None:
+        """Count a job that has ended now, from its row of the jobs table."""
+        with self._lock:
+            self.ended[str(row["outcome"])] += 1
+            self._started.discard(str(row["job"]))
+        self.see(row)
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        """Take a finished job, of this or an earlier run, into the means."""
+        with self._lock:
+            standing = self.widths.setdefault(int(row["model.width"]), Standing())
+            cell = None
+            if row["loss.kind"] == "dynamical":
+                cell = float(row["loss.amplitude"]), int(row["loss.period"])
+            if row["outcome"] != Outcome.COMPLETED:
+                if cell is not None:
+                    standing.lost.add(cell)
+                return
+            value: Any = row.get(self.metric)
+            if self.metric == "val_accuracy" and (value is None or value != value):
+                self.metric, value = "train_accuracy", row["train_accuracy"]
+            kept = standing.static
+            if cell is not None:
+                kept = standing.cells.setdefault(cell, Running())
+            kept.add(float(value))
+
+    @property
+    def done(self) -> int:
+        """Jobs that are finished, earlier ones included."""
+        return self.before + self.ended.total()
+
+    @property
+    def running(self) -> int:
+        """Jobs that have made their first steps and are not finished."""
+        return len(self._started)
+
+    def standings(self) -> list[tuple[int, Estimate, tuple[CellKey, Estimate] | None]]:
+        """Width, static, and the best cell with its mean, for every width seen, rising."""
+        with self._lock:
+            return [
+                (width, one.static.estimate(), one.best())
+                for width, one in sorted(self.widths.items())
+            ]
+
+
+def step_cost(job: Job) -> float:
+    """Cost of a step in a unit of its own: one part grows with the width, one does not."""
+    width = float(job["model.width"])
+    if job["model.kind"] == "mlp":
+        return width + 20.0
+    return width**2 + 5.0 * width + 22.0  # convolutions on 8 × 8 pictures, as measured

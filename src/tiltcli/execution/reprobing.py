@@ -1,0 +1,244 @@
+"""Probes for a run that is finished: its jobs are trained again, and measured on the way.
+
+A job's training is the same every time, so its weights at any epoch can be had again. That it was
+the same is checked: what the training ends with must be what the run holds, to the last bit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tiltcli.data import dataset_of
+from tiltcli.engines.base import total_steps
+from tiltcli.engines.machine import cores
+from tiltcli.errors import Fault, Outcome, UserError, listing
+from tiltcli.evaluation.selection import parse_selection, select
+from tiltcli.execution.progress import PROBE_STEPS, Progress, step_cost
+from tiltcli.execution.runner import check_probe, run_tasks
+from tiltcli.execution.train_job import Task
+from tiltcli.grid import Job, ProbeSettings, load_sweep
+from tiltcli.store import Finished, RunWriter
+from tiltcli.store.probe_rows import missing_epochs
+from tiltcli.store.read import find_run, last_probed_epochs, read_jobs, read_probes
+
+_SAME = (
+    "outcome",
+    "epochs",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
+
+
+@dataclass(frozen=True)
+class Reprobed:
+    """What `probe_run` did.
+
+    Attributes:
+        folder: of the run.
+        jobs: jobs that have new probes.
+        probes: new rows.
+        before: jobs of the selection that had all that was asked for.
+        refused: job → why it has no new probes.
+        interrupted: whether it was stopped before the end.
+        notes: what the user should know.
+
+    """
+
+    folder: Path
+    jobs: int
+    probes: int
+    before: int
+    refused: Mapping[str, str]
+    interrupted: bool
+    notes: tuple[str, ...]
+
+
+def chosen_jobs(folder: Path, where: Sequence[str], job: str | None) -> pd.DataFrame:
+    """Rows of the jobs table to probe.
+
+    Args:
+        folder: of the run.
+        where: conditions as of `--where`.
+        job: id or its beginning; None for all.
+
+    Raises:
+        UserError: if there is none, or the one asked for failed.
+
+    """
+    jobs = read_jobs(folder)
+    if jobs.empty:
+        raise UserError(f"{folder.name}: no job has finished yet: there is nothing to probe")
+    jobs = select(jobs, [c for text in where for c in parse_selection(text)], folder.name)
+    if job is not None:
+        known = list(jobs["job"])
+        jobs = jobs[jobs["job"].str.startswith(job)]
+        if jobs.empty:
+            raise UserError(f"--job: no job {job} in {folder.name}; there are {listing(known, 6)}")
+    ended = jobs[jobs["outcome"] != Outcome.FAILED]
+    if ended.empty:
+        raise UserError(f"{folder.name}: every job chosen failed: there is no training to probe")
+    return ended
+
+
+def check_epochs(jobs: pd.DataFrame, settings: ProbeSettings) -> None:
+    """Check that every job chosen gets as far as the epochs asked for.
+
+    Raises:
+        UserError: naming each job that does not.
+
+    """
+    if not settings.epochs:
+        return
+    last = last_probed_epochs(jobs)
+    faults = []
+    for job, outcome, epochs in zip(jobs["job"], jobs["outcome"], jobs["epochs"], strict=True):
+        beyond = [epoch for epoch in settings.epochs if epoch > last[job]]
+        if not beyond:
+            continue
+        why = f"job {job} ends at epoch {int(epochs)}; allowed: 0 to {last[job]}"
+        if outcome == Outcome.DIVERGED:
+            upto = f"allowed: 0 to {last[job]}" if last[job] >= 0 else "it cannot be probed"
+            why = f"job {job} diverged at epoch {int(epochs)}; {upto}"
+        faults.append(Fault(f"got {listing(beyond)}; {why}", key="--epochs"))
+    if faults:
+        raise UserError(*faults)
+
+
+def probe_run(
+    run: str | Path,
+    settings: ProbeSettings,
+    *,
+    results: Path = Path("results"),
+    where: Sequence[str] = (),
+    job: str | None = None,
+    workers: int | None = None,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Reprobed:
+    """Add probes to a run; what is there already is not made again.
+
+    Args:
+        run: a name under `results`, or a path.
+        settings: what to probe, and when.
+        results: the results folder.
+        where: conditions that jobs must meet.
+        job: id of a job, or its beginning.
+        workers: jobs trained at once; default: one per core.
+        command: command line, for the provenance.
+        progress: filled in as it goes, for a display.
+        stop: set it to stop cleanly.
+
+    Raises:
+        UserError: for an unknown run or job, epochs that a job does not reach, a run in use.
+
+    """
+    progress = progress if progress is not None else Progress()
+    stop = stop if stop is not None else threading.Event()
+    workers = workers or cores()
+    folder = find_run(run, results)
+    rows = chosen_jobs(folder, where, job)
+    check_epochs(rows, settings)
+    sweep = load_sweep(folder / "sweep.toml")
+    by_id = {one.id: one for one in sweep.jobs}
+    stored: dict[str, Mapping[str, Any]] = {
+        str(row["job"]): {str(key): value for key, value in row.items()}
+        for row in rows.to_dict("records")
+    }
+    refused = {
+        name: "sweep.toml no longer leads to it: were files that it names changed?"
+        for name in stored
+        if name not in by_id
+    }
+    _check_points([by_id[name] for name in stored if name in by_id], settings)
+    made = added = 0
+    with RunWriter(folder, sweep, command) as writer:
+        last = last_probed_epochs(rows)
+        missing = missing_epochs(read_probes(folder), last, settings)
+        tasks = _tasks({n: e for n, e in missing.items() if n in by_id}, by_id, stored, settings)
+        tasks = [replace(task, spool=folder / "metrics", writer=writer.name) for task in tasks]
+        progress.total = len(tasks)
+        for task in tasks:
+            assert task.probe is not None
+            steps = total_steps(task.job, len(dataset_of(task.job).train))
+            progress.total_steps += steps
+            progress.total_probes += len(task.probe.epochs)
+            steps += len(task.probe.epochs) * PROBE_STEPS
+            progress.total_work += steps * step_cost(task.job)
+        for engine in ("fused", "torch"):
+            mine = [task for task in tasks if task.engine == engine]
+            threads = max(1, workers // max(1, len(mine)))
+            several = (replace(task, threads=threads) for task in mine)
+            for done in run_tasks(engine, several, len(mine), workers, progress, stop.is_set):
+                if done is None:
+                    continue
+                name = str(done.row["job"])
+                if isinstance(done.metrics, Path):
+                    done.metrics.unlink(missing_ok=True)
+                if reason := _difference(done, stored[name]):
+                    refused[name] = reason
+                else:
+                    writer.add_probes(done.probes)
+                    made, added = made + 1, added + len(done.probes)
+                progress.end(done.row)
+    short = stop.is_set() and progress.done < progress.total
+    before = len(stored) - len(missing)
+    return Reprobed(folder, made, added, before, refused, short, tuple(writer.notes))
+
+
+def _option(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def _check_points(jobs: Sequence[Job], settings: ProbeSettings) -> None:
+    faults: dict[str, Fault] = {}
+    for job in jobs:
+        try:
+            check_probe(settings, job, dataset_of(job), _option)
+        except UserError as error:
+            faults.update({str(fault): fault for fault in error.faults})
+    if faults:
+        raise UserError(*faults.values())
+
+
+def _tasks(
+    missing: Mapping[str, list[int]],
+    by_id: Mapping[str, Job],
+    stored: Mapping[str, Mapping[str, Any]],
+    settings: ProbeSettings,
+) -> list[Task]:
+    """Jobs with the engine that trained them and the epochs they lack, the longest first."""
+    tasks = [
+        Task(
+            by_id[name],
+            str(stored[name]["engine"]),
+            Path(),
+            probe=replace(settings, every=None, epochs=tuple(epochs)),
+        )
+        for name, epochs in missing.items()
+    ]
+    return sorted(tasks, key=lambda t: -int(t.job["train.epochs"]) * step_cost(t.job))
+
+
+def _difference(done: Finished, stored: Mapping[str, Any]) -> str | None:
+    """Say how a training differs from the one stored; None if it does not."""
+    if done.row["outcome"] == Outcome.FAILED:
+        return "failed: " + str(done.row["error"]).strip().splitlines()[-1]
+    for key in _SAME:
+        new, old = done.row.get(key), stored.get(key)
+        if new != old and not (pd.isna(new) and pd.isna(old)):
+            return (
+                f"trained again it has {key} = {new}, the run holds {old}: not the same training "
+                "(another version or machine?), so its probes are not kept"
+            )
+    return None

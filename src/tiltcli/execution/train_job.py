@@ -1,0 +1,170 @@
+"""Training one job, or a batch of small ones, to rows of the tables."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiltcli.curvature.queue import probing
+from tiltcli.data import dataset_of
+from tiltcli.engines import Context, Ending, Interrupted, Snapshot, load_engine
+from tiltcli.engines.base import CHECKPOINT_SECONDS
+from tiltcli.errors import Outcome
+from tiltcli.execution.progress import Made
+from tiltcli.grid import Job, ProbeSettings
+from tiltcli.store import Finished, MetricsSpool
+from tiltcli.store.parts import Unwritable
+from tiltcli.store.spool import setting_columns
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job and how it is trained.
+
+    Attributes:
+        job: what to train.
+        engine: name of the engine.
+        spool: folder where its metrics wait.
+        writer: name of the part writer that will take them.
+        probe: what to probe along the training, or None.
+        threads: threads for its probes, where they share none with other jobs.
+        device: where torch trains it.
+        checkpoint: file that torch saves it to now and then; None for none.
+        checkpoint_seconds: time between two saves.
+
+    """
+
+    job: Job
+    engine: str
+    spool: Path
+    writer: str = ""
+    probe: ProbeSettings | None = None
+    threads: int = 1
+    device: str = "auto"
+    checkpoint: Path | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+
+def _never() -> bool:
+    return False
+
+
+def _unheard(_: Made) -> None:
+    return None
+
+
+def train_job(
+    task: Task,
+    stopped: Callable[[], bool] = _never,
+    report: Callable[[Made], None] = _unheard,
+    executor: Executor | None = None,
+) -> Finished | Unwritable | None:
+    """Train one job, whatever happens: an exception becomes a failed job.
+
+    Args:
+        task: the job and how to train it.
+        stopped: when it returns true, the job is given up.
+        report: told of updates and probes as they are made.
+        executor: makes the probes; None: threads of the job's own.
+
+    Returns:
+        the finished job, None if it was interrupted, or why its metrics cannot be stored: then
+        the disk is at fault and not the job.
+
+    """
+    job, started = task.job, time.perf_counter()
+    spool = MetricsSpool(job.id, task.spool, task.writer)
+    try:
+        data = dataset_of(job)
+        ending: Ending | None = None
+        with probing(job, data, task.probe, executor, task.threads) as queue:
+            keeping = (task.device, task.checkpoint, task.checkpoint_seconds)
+            context = Context(stopped, queue.due if queue else (), *keeping)
+            for item in load_engine(task.engine)(job, data, context):
+                if isinstance(item, Ending):
+                    ending = item
+                elif isinstance(item, Snapshot):
+                    assert queue is not None
+                    queue.add(item)
+                else:
+                    spool.add(item)
+                    report(Made(item.updates, queue.made() if queue else 0))
+            probes: list[dict[str, Any]] = []
+            if queue is not None:
+                probes = queue.finish(stopped, lambda made: report(Made(0, made)))
+        assert ending is not None
+        row = {
+            "job": job.id,
+            "outcome": str(ending.outcome),
+            "error": ending.note or None,
+            **setting_columns(job),
+            "parameters": ending.parameters,
+            "train_samples": len(data.train),
+            "labels": data.labels_text,
+            **{
+                name: spool.last[name]
+                for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+            },
+            "test_loss": ending.test_loss,
+            "test_accuracy": ending.test_accuracy,
+            "epochs": ending.epoch,
+            "seconds": time.perf_counter() - started + ending.seconds_before,
+            "engine": task.engine,
+        }
+        if data.val is None:
+            row["val_loss"] = row["val_accuracy"] = None
+        if data.test is None:
+            row["test_loss"] = row["test_accuracy"] = None
+        return Finished(row, spool.finish(), spool.rows, probes, ending.unsaved)
+    except Interrupted:
+        spool.discard()
+        return None
+    except Unwritable as error:
+        spool.discard()
+        return error
+    except Exception as error:
+        spool.discard()
+        return failed(task, error, time.perf_counter() - started)
+
+
+def train_batch(
+    tasks: Sequence[Task],
+    stopped: Callable[[], bool] = _never,
+    report: Callable[[tuple[int, Made]], None] = lambda _: None,
+) -> list[Finished | Unwritable | None]:
+    """Train jobs one after the other; see `train_job`.
+
+    Args:
+        tasks: the jobs and how to train them.
+        stopped: when it returns true, the job under way is given up and none is begun.
+        report: told of a task, by its place, and what it made.
+
+    Returns:
+        what `train_job` returns for each that was begun.
+
+    """
+    results: list[Finished | Unwritable | None] = []
+    for place, task in enumerate(tasks):
+        if stopped():
+            break
+        results.append(train_job(task, stopped, lambda made, at=place: report((at, made))))  # type: ignore[misc]
+    return results
+
+
+def failed(task: Task, error: BaseException, seconds: float = 0.0) -> Finished:
+    """Return a job that failed, with its traceback."""
+    text = "".join(traceback.format_exception(error))
+    row = {
+        "job": task.job.id,
+        "outcome": str(Outcome.FAILED),
+        "error": text,
+        **setting_columns(task.job),
+        "seconds": seconds,
+        "engine": task.engine,
+    }
+    return Finished(row, [], 0)

@@ -1,0 +1,18 @@
+"""From a grid file to jobs: settings, axes, validation, identity."""
+
+from tiltcli.grid.jobs import Job, job_id
+from tiltcli.grid.probe_settings import QUANTITIES, ProbeSettings
+from tiltcli.grid.settings import SETTINGS, Setting
+from tiltcli.grid.sweep import Sweep, load_sweep, parse_sweep
+
+__all__ = [
+    "QUANTITIES",
+    "SETTINGS",
+    "Job",
+    "ProbeSettings",
+    "Setting",
+    "Sweep",
+    "job_id",
+    "load_sweep",
+    "parse_sweep",
+]

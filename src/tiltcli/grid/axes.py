@@ -1,0 +1,121 @@
+"""Axes: what a list, range, linspace or logspace in a grid file stands for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tiltcli.errors import listing, nearest
+from tiltcli.grid.settings import Setting
+
+KINDS = {
+    "range": "[start, stop, step]",
+    "linspace": "[lowest, highest, number of values]",
+    "logspace": "[lowest, highest, number of values], both above 0",
+}
+LONGEST = 1_000_000  # values on one axis; beyond it is a slip of the pen
+
+
+def is_axis(setting: Setting, value: Any) -> bool:
+    """Whether a value is an axis rather than a plain value (some plain values are lists)."""
+    if isinstance(value, dict):
+        return True
+    depth, inner = 0, value
+    while isinstance(inner, list):
+        depth += 1
+        inner = inner[0] if inner else None
+    return depth > setting.depth
+
+
+def axis_values(setting: Setting, value: Any) -> list[Any]:
+    """Expand an axis, or a plain value, into its validated values without repeats.
+
+    Raises:
+        ValueError: saying what is wrong and what is allowed.
+
+    """
+    if not is_axis(setting, value):
+        return [_validated(setting, value)]
+    raw = _computed(setting, value) if isinstance(value, dict) else value
+    if not raw:
+        raise ValueError("an empty axis; give at least one value")
+    if len(raw) > LONGEST:
+        raise ValueError(f"an axis of {len(raw)} values; at most {LONGEST} are allowed")
+    values: list[Any] = []
+    seen: set[str] = set()
+    for entry in raw:
+        checked = _validated(setting, entry)
+        if repr(checked) not in seen:
+            seen.add(repr(checked))
+            values.append(checked)
+    return values
+
+
+def _validated(setting: Setting, value: Any) -> Any:
+    try:
+        return setting.validate(value)
+    except ValueError as error:
+        hint = ""
+        if isinstance(value, str) and " | " in setting.allowed:
+            close = nearest(value, [name.strip('" ') for name in setting.allowed.split("|")])
+            hint = f'; did you mean "{close}"?' if close else ""
+        raise ValueError(f"got {_show(value)}; allowed: {setting.allowed}{hint}") from error
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _computed(setting: Setting, table: dict[str, Any]) -> list[Any]:
+    """Values of { range | linspace | logspace = […] }."""
+    if len(table) != 1 or next(iter(table)) not in KINDS:
+        given = listing(list(table)) or "nothing"
+        close = nearest(next(iter(table), ""), KINDS)
+        hint = f"; did you mean {close}?" if close else ""
+        raise ValueError(f"got a table with {given}; allowed: one of {', '.join(KINDS)}{hint}")
+    kind, arguments = next(iter(table.items()))
+    bad = f"got {kind} = {_show(arguments)}; allowed: {KINDS[kind]}"
+    if setting.arrow not in ("int64", "float64") and setting.key != "train.batch_size":
+        raise ValueError(f"got {kind}; allowed for this setting: {setting.allowed}, or a list")
+    if (
+        not isinstance(arguments, list)
+        or len(arguments) not in ((2, 3) if kind == "range" else (3,))
+        or any(isinstance(x, bool) or not isinstance(x, int | float) for x in arguments)
+        or not all(abs(x) <= 2**53 for x in arguments)
+    ):
+        raise ValueError(bad)
+    values = _range(arguments) if kind == "range" else _space(kind, arguments, bad)
+    # A geometric axis of widths lands between whole numbers: take the nearest.
+    return [round(x) for x in values] if setting.whole and kind != "range" else values
+
+
+def _range(arguments: list[float]) -> list[float]:
+    start, stop, step = (*arguments, 1)[:3]
+    if step == 0:
+        raise ValueError("got a range with step 0; allowed: any other step")
+    count = (stop - start) / step
+    if count > LONGEST:
+        raise ValueError(f"an axis of about {count:.3g} values; at most {LONGEST} are allowed")
+    if all(isinstance(x, int) for x in (start, stop, step)):
+        return list(range(int(start), int(stop), int(step)))
+    # 0.1 · 3 is 0.30000000000000004: twelve digits make 0.3 of it, as the user wrote.
+    steps = range(max(0, math.ceil(count - 1e-9)))
+    return [float(f"{start + i * step:.12g}") for i in steps]
+
+
+def _space(kind: str, arguments: list[float], bad: str) -> list[float]:
+    low, high, number = arguments
+    if number != int(number) or not 1 <= number <= LONGEST:
+        raise ValueError(f"{bad} (the number of values: whole, from 1 to {LONGEST})")
+    if kind == "linspace":
+        values = np.linspace(low, high, int(number))
+    else:
+        if low <= 0 or high <= 0:
+            raise ValueError(bad)
+        values = np.geomspace(low, high, int(number))
+    return [float(f"{x:.12g}") for x in values]

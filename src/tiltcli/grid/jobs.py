@@ -1,0 +1,103 @@
+"""A job and its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import ItemsView, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiltcli.grid.settings import PATHS
+
+
+class Settings(Mapping[str, Any]):
+    """Settings of a job: those it shares with many others, and the few that are its own.
+
+    So a hundred thousand jobs do not hold the same thirty settings each.
+    """
+
+    __slots__ = ("_own", "_shared")
+
+    def __init__(self, shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+        self._shared = shared
+        self._own = own
+
+    def __getitem__(self, key: str) -> Any:
+        """Value of a setting."""
+        own = self._own
+        return own[key] if key in own else self._shared[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names in the order of the table of settings."""
+        return iter(self._shared)
+
+    def __len__(self) -> int:
+        """Number of settings."""
+        return len(self._shared)
+
+    def items(self) -> ItemsView[str, Any]:
+        """Names and values; a dict's, for walking one name at a time is slow."""
+        return {**self._shared, **self._own}.items()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Value of a setting, or `default` where there is none."""
+        own = self._own
+        return own[key] if key in own else self._shared.get(key, default)
+
+    def __repr__(self) -> str:
+        """As a dict."""
+        return repr(dict(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled with all it needs."""
+        return Settings, (self._shared, self._own)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training to do: only the settings that apply to it, validated, under dotted names.
+
+    Attributes:
+        id: hash of the settings, the same on every machine and under every name of the run.
+        settings: dotted name → value.
+        files: dotted name → the path as this machine finds it (never part of the id).
+
+    """
+
+    id: str
+    settings: Mapping[str, Any]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> Any:
+        """Value of a setting.
+
+        Raises:
+            KeyError: if the setting does not apply to this job.
+
+        """
+        return self.settings[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Value of a setting, or `default` where it does not apply."""
+        return self.settings.get(key, default)
+
+
+def job_id(settings: Mapping[str, Any]) -> str:
+    """Return the identity of a job: 16 hexadecimal digits of its settings' SHA-256.
+
+    Settings that are not set, and paths (their files' digests stand for them), do not count; the
+    order of the keys does not matter.
+    """
+    return id_of_text(counted_text(settings))
+
+
+def counted_text(settings: Mapping[str, Any]) -> str:
+    """Text of the settings that count, the same for equal jobs."""
+    counted = {k: v for k, v in settings.items() if v is not None and k not in PATHS}
+    return json.dumps(counted, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def id_of_text(text: str) -> str:
+    """Identity of the job with this text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

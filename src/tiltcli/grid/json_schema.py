@@ -1,0 +1,211 @@
+"""The grid file as a JSON Schema (draft 2020-12), so that editors complete and check it.
+
+Made from the table of settings, so that it says what the reader of grid files says. What takes two
+values to judge (axes of different lengths that are tied, shares that do not add up) is the
+reader's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from tiltcli.grid.axes import LONGEST
+from tiltcli.grid.meanings import MEANINGS
+from tiltcli.grid.probe_settings import QUANTITIES
+from tiltcli.grid.settings import REQUIRED, SETTINGS, TABLES, Setting, When
+from tiltcli.grid.sweep import MOST_SEEDS, NAME
+
+Schema = dict[str, Any]
+
+_KEYWORDS = {
+    "ge": "minimum",
+    "le": "maximum",
+    "gt": "exclusiveMinimum",
+    "lt": "exclusiveMaximum",
+}
+_ABOUT = {
+    "data": "what is learned",
+    "model": "the network",
+    "loss": "the loss, static or dynamical",
+    "train": "how it is trained",
+}
+
+
+def json_schema() -> Schema:
+    """JSON Schema of grid files."""
+    base = {table: _table(table, complete=True) for table in TABLES}
+    block = {table: _table(table, complete=False) for table in TABLES} | {"sweep": _sweep()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "tiltcli grid file",
+        "description": "A grid is the product of its axes: settings that take several values.",
+        "type": "object",
+        "properties": {
+            "name": {
+                "type": "string",
+                "pattern": f"^{NAME.pattern}$",
+                "description": "The run's name: results go to results/NAME/; default: the file's.",
+            },
+            **base,
+            "sweep": _sweep(),
+            "probe": _probe(),
+            "also": {
+                "type": "array",
+                "items": _object(block),
+                "description": "Further grids: what a block sets stands instead of the tables "
+                "above, with axes of its own. Equal jobs are trained once.",
+            },
+        },
+        "required": [table for table in TABLES if base[table].get("required")],
+        "additionalProperties": False,
+        "allOf": list(_needs()),
+        "$defs": _axes(),
+    }
+
+
+def _object(properties: Schema, **more: Any) -> Schema:
+    return {"type": "object", "properties": properties, "additionalProperties": False, **more}
+
+
+def _table(table: str, *, complete: bool) -> Schema:
+    """One of the four tables; complete, if what has no default must be there."""
+    own = [setting for setting in SETTINGS.values() if setting.key.startswith(table + ".")]
+    properties = {_name(setting.key): _setting(setting) for setting in own}
+    found = _object(properties, description=f"[{table}]: {_ABOUT[table]}.")
+    required = [
+        _name(setting.key)
+        for setting in own
+        if setting.default is REQUIRED and not isinstance(setting.applies, When)
+    ]
+    return found | ({"required": required} if complete and required else {})
+
+
+def _name(key: str) -> str:
+    """Name within its table, as grid files have it."""
+    return "seeds" if key == "train.seed" else key.partition(".")[2]
+
+
+def _setting(setting: Setting) -> Schema:
+    plain = _renamed(TypeAdapter(setting.type).json_schema())
+    forms = [plain, {"type": "array", "items": plain, "minItems": 1, "maxItems": LONGEST}]
+    if setting.arrow in ("int64", "float64") or setting.key == "train.batch_size":
+        forms += [{"$ref": f"#/$defs/{kind}"} for kind in _axes()]
+    if setting.key == "train.seed":
+        forms[0] = {"type": "integer", "minimum": 1, "maximum": MOST_SEEDS}
+    found: Schema = {"description": _description(setting), "anyOf": forms}
+    if setting.default not in (REQUIRED, None) and setting.key != "train.seed":
+        found["default"] = setting.default
+    return found
+
+
+def _description(setting: Setting) -> str:
+    unit, meaning = MEANINGS[setting.key]
+    allowed = setting.allowed
+    if setting.key == "train.seed":
+        meaning = "seeds of initialisation and batch order"
+        allowed = "a number of seeds (5: from 0 to 4), or an axis of seeds"
+    text = f"{meaning[0].upper()}{meaning[1:]}. Allowed: {allowed}"
+    text += f"; unit: {unit}." if unit not in ("", "1") and unit not in allowed else "."
+    if isinstance(setting.applies, When):
+        text += f" Applies where {setting.applies}."
+    return text
+
+
+def _renamed(schema: Any) -> Any:
+    """Bounds by their names in JSON Schema; pydantic leaves them as it has them after a check."""
+    if isinstance(schema, dict):
+        return {_KEYWORDS.get(key, key): _renamed(value) for key, value in schema.items()}
+    return [_renamed(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def _axes() -> Schema:
+    """Axes that are computed, by kind."""
+    number: Schema = {"type": "number"}
+    positive: Schema = {"type": "number", "exclusiveMinimum": 0}
+    count: Schema = {"type": "integer", "minimum": 1, "maximum": LONGEST}
+    return {
+        "range": _axis(
+            "range",
+            [number, number, {"type": "number", "not": {"const": 0}}],
+            2,
+            "[start, stop, step]; the stop is left out",
+        ),
+        "linspace": _axis(
+            "linspace", [number, number, count], 3, "[lowest, highest, number of values]"
+        ),
+        "logspace": _axis(
+            "logspace",
+            [positive, positive, count],
+            3,
+            "[lowest, highest, number of values], geometric; lowest and highest are values",
+        ),
+    }
+
+
+def _axis(kind: str, parts: list[Schema], least: int, meaning: str) -> Schema:
+    numbers = {"type": "array", "prefixItems": parts, "items": False, "minItems": least}
+    return _object({kind: numbers | {"description": meaning}}, required=[kind])
+
+
+def _needs() -> Iterable[Schema]:
+    """If this setting has such a value, that one must be there."""
+    for setting in SETTINGS.values():
+        needed = setting.applies if setting.default is REQUIRED else setting.needed
+        if not isinstance(needed, When):
+            continue
+        table, _, name = setting.key.partition(".")
+        yield {
+            "if": _may_be(needed),
+            "then": {"required": [table], "properties": {table: {"required": [name]}}},
+        }
+
+
+def _may_be(condition: When) -> Schema:
+    """Whether some jobs of a file meet a condition."""
+    table, _, name = condition.key.partition(".")
+    values = {"enum": list(condition.values)}
+    among = {"anyOf": [values, {"type": "array", "contains": values}]}
+    if SETTINGS[condition.key].default in condition.values:
+        return {"properties": {table: {"properties": {name: among}}}}  # holds if it is left out
+    own = {"properties": {name: among}, "required": [name]}
+    return {"properties": {table: own}, "required": [table]}
+
+
+def _sweep() -> Schema:
+    keys = [f"{key.partition('.')[0]}.{_name(key)}" for key in SETTINGS] + ["train.seed"]
+    tie = {"type": "array", "items": {"enum": keys}, "minItems": 2, "uniqueItems": True}
+    zipped = {
+        "type": "array",
+        "items": tie,
+        "description": 'Axes that advance together, as [["model.width", "train.lr"]]; '
+        "they are equally long.",
+    }
+    return _object({"zip": zipped}, description="[sweep]: how axes are combined.")
+
+
+def _probe() -> Schema:
+    one = {"enum": list(QUANTITIES)}
+    count = {"type": "integer", "minimum": 1}
+    known = [*QUANTITIES]
+    return _object(
+        {
+            "every": count
+            | {"description": "Epochs between probes; odd numbers see both branches of a 2-cycle."},
+            "quantities": {
+                "anyOf": [one, {"type": "array", "items": one, "minItems": 1}],
+                "default": known,
+                "description": "hessian: λ_max of F(·, t) and of the static loss; "
+                "ntk: λ_max of the tangent kernel.",
+            },
+            "ntk_points": count
+            | {
+                "description": "The tangent kernel is taken on the first so many training points; "
+                "default: all where they are few, else a seeded balanced sample."
+            },
+        },
+        required=["every"],
+        description="[probe]: curvature along the training; does not change it.",
+    )

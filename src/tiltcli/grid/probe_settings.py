@@ -1,0 +1,163 @@
+"""What to probe along a training: the [probe] table of a grid file.
+
+Probing does not change a training, so none of this is part of a job's identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiltcli.errors import Fault, UserError, listing, nearest
+from tiltcli.grid.settings import SETTINGS
+
+QUANTITIES = ("hessian", "ntk")
+KEYS = ("every", "quantities", "ntk_points")
+
+_COUNT = SETTINGS["train.log_every"]  # a whole number ≥ 1
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What is measured of a job's curvature, and when.
+
+    Attributes:
+        quantities: of QUANTITIES, in their order there.
+        every: epochs between probes, counted from epoch 0; None: only at `epochs`.
+        ntk_points: the tangent kernel is taken on the first so many training points; None: on all
+            where they are few, else on a seeded balanced sample.
+        epochs: single epochs to probe, rising; only where `every` is None.
+
+    """
+
+    quantities: tuple[str, ...] = QUANTITIES
+    every: int | None = None
+    ntk_points: int | None = None
+    epochs: tuple[int, ...] = ()
+
+    def due(self, last: int) -> list[int]:
+        """Epochs from 0 to `last` that are probed: multiples of `every`, or those listed."""
+        if self.every is not None:
+            return list(range(0, last + 1, self.every))
+        return [epoch for epoch in self.epochs if epoch <= last]
+
+
+def read_probe(
+    table: Any, fault: Callable[[str, str], None], name: Callable[[str], str] = "probe.{}".format
+) -> ProbeSettings | None:
+    """Check a [probe] table.
+
+    Args:
+        table: what the grid file holds under `probe`; None if nothing.
+        fault: called with key and message for everything that is wrong.
+        name: how the user knows a key.
+
+    Returns:
+        the settings; None without a table, or if there was a fault.
+
+    """
+    if table is None:
+        return None
+    faults: list[str] = []
+
+    def wrong(key: str, message: str) -> None:
+        faults.append(key)
+        fault(key, message)
+
+    if not isinstance(table, Mapping):
+        wrong("probe", "must be a table, [probe]")
+        return None
+    known = [name(key) for key in KEYS]
+    for key in table:
+        if key not in KEYS:
+            close = nearest(name(key), known)
+            hint = f"did you mean {close}?" if close else f"known: {listing(known)}"
+            wrong(name(key), f"unknown; {hint}")
+    every = _count(table.get("every"), name("every"), "epochs", wrong)
+    if "every" not in table:
+        wrong(name("every"), "missing; allowed: a whole number of epochs ≥ 1")
+    points = _count(table.get("ntk_points"), name("ntk_points"), "training points", wrong)
+    quantities = read_quantities(table.get("quantities", list(QUANTITIES)), name, wrong)
+    if points is not None and "ntk" not in quantities and not faults:
+        wrong(name("ntk_points"), f'has no effect without "ntk" in {name("quantities")}')
+    return None if faults else ProbeSettings(quantities, every, points)
+
+
+def read_quantities(
+    given: Any, name: Callable[[str], str], wrong: Callable[[str, str], None]
+) -> tuple[str, ...]:
+    """Check a list of quantities; returns those known, in their standard order."""
+    key = name("quantities")
+    allowed = f"allowed: a list of {', '.join(QUANTITIES)}"
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, list) or not given:
+        wrong(key, f"got {given!r}; {allowed}")
+        return ()
+    for one in given:
+        if one not in QUANTITIES:
+            close = nearest(one, QUANTITIES) if isinstance(one, str) else None
+            hint = f"; did you mean {close}?" if close else ""
+            wrong(key, f"unknown quantity {one!r}; {allowed}{hint}")
+    return tuple(quantity for quantity in QUANTITIES if quantity in given)
+
+
+def _count(value: Any, key: str, unit: str, wrong: Callable[[str, str], None]) -> int | None:
+    if value is None:
+        return None
+    try:
+        return int(_COUNT.validate(value))
+    except ValueError:
+        wrong(key, f"got {value!r}; allowed: a whole number of {unit} ≥ 1")
+        return None
+
+
+def asked_probe(
+    every: int | None,
+    epochs: Sequence[int] | None,
+    quantities: Sequence[str] | None,
+    ntk_points: int | None,
+    base: ProbeSettings | None,
+) -> ProbeSettings:
+    """Settings of `tiltcli probe`: what its options say, else what the run's grid says.
+
+    Args:
+        every: epochs between probes.
+        epochs: single epochs instead.
+        quantities: what to measure.
+        ntk_points: points of the tangent kernel.
+        base: the grid's [probe], if it has one.
+
+    Raises:
+        UserError: with every fault of the options.
+
+    """
+    faults: list[Fault] = []
+
+    def wrong(key: str, message: str) -> None:
+        faults.append(Fault(message, key=key))
+
+    def option(key: str) -> str:
+        return "--" + key.removeprefix("probe.").replace("_", "-")
+
+    _count(every, "--every", "epochs", wrong)
+    _count(ntk_points, "--ntk-points", "training points", wrong)
+    if every is not None and epochs is not None:
+        wrong("--epochs", "stands instead of --every: give one of them")
+    if every is None and epochs is None:
+        every = base.every if base else None
+        if every is None:
+            wrong("--every", "missing, as the run's grid has no [probe]; or give --epochs A,B,C")
+    if epochs is not None and (not epochs or min(epochs) < 0):
+        wrong("--epochs", f"got {listing(epochs)}; allowed: whole numbers ≥ 0, as 0,500,1000")
+    chosen = base.quantities if base else QUANTITIES
+    if quantities is not None:
+        chosen = read_quantities(list(quantities), option, wrong)
+    if ntk_points is None and base is not None and "ntk" in chosen:
+        ntk_points = base.ntk_points
+    if ntk_points is not None and "ntk" not in chosen and not faults:
+        wrong("--ntk-points", 'has no effect without "ntk" in --quantities')
+    if faults:
+        raise UserError(*faults)
+    return ProbeSettings(chosen, every, ntk_points, tuple(sorted(set(epochs or ()))))

@@ -1,0 +1,411 @@
+"""A grid file, read, checked and expanded into jobs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiltcli.errors import Fault, UserError, listing, nearest
+from tiltcli.grid.axes import axis_values, is_axis
+from tiltcli.grid.expand import Grid, Resolved, Watched
+from tiltcli.grid.jobs import Job
+from tiltcli.grid.line_numbers import key_lines
+from tiltcli.grid.paths import cifar10_digest, digest_of, located
+from tiltcli.grid.probe_settings import KEYS, ProbeSettings, read_probe
+from tiltcli.grid.settings import PATHS, REQUIRED, SETTINGS, TABLES, finish
+from tiltcli.grid.syntax import not_toml
+
+MOST_JOBS = 2_000_000
+MOST_BYTES = 1 << 20
+MOST_SEEDS = 1_000_000  # given by their number
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_TOP = ("name", *TABLES, "sweep", "also", "probe")
+_PROBE = tuple(f"probe.{key}" for key in KEYS)
+_NOT_ALONE = {"train.seeds": "train.seed"}  # how the file says it → the job's own setting
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A validated grid.
+
+    Attributes:
+        name: the run's name.
+        jobs: the jobs, each once, in the order of the grid.
+        axes: key → its values, for every setting that takes several.
+        expanded: combinations before equal work was merged.
+        document: the grid file's content with `--set` applied: what is kept beside the results.
+        unused: settings given that no job has.
+        folder: folder that paths in the document are relative to.
+        probe: what to probe along every training; None for nothing.
+
+    """
+
+    name: str
+    jobs: tuple[Job, ...]
+    axes: Mapping[str, tuple[Any, ...]]
+    expanded: int
+    document: Mapping[str, Any]
+    unused: tuple[str, ...]
+    folder: Path
+    probe: ProbeSettings | None = None
+
+    @property
+    def duplicates(self) -> int:
+        """Combinations that would have been the same work as another."""
+        return self.expanded - len(self.jobs)
+
+
+def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a grid file.
+
+    Args:
+        path: the TOML file.
+        overrides: `key=value` texts as of `--set`.
+
+    Raises:
+        UserError: with every fault found in the file and the overrides.
+
+    """
+    file = Path(path)
+    try:
+        if file.is_file() and file.stat().st_size > MOST_BYTES:
+            raise UserError(
+                Fault(f"larger than {MOST_BYTES} bytes: not a grid file", source=str(file))
+            )
+        text = file.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise UserError(Fault("no such file", source=str(file))) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        fault = Fault(f"not UTF-8 text ({error.reason})", line=line, source=str(file))
+        raise UserError(fault) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(Fault(f"cannot be read: {reason}", source=str(file))) from None
+    return parse_sweep(
+        text, name=file.stem, folder=file.parent, source=str(file), overrides=overrides
+    )
+
+
+def parse_sweep(
+    text: str,
+    *,
+    name: str,
+    folder: Path,
+    source: str = "",
+    overrides: Sequence[str] = (),
+) -> Sweep:
+    """Expand the text of a grid file; see `load_sweep`."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(not_toml(str(error), text, source)) from None
+    except RecursionError:
+        raise UserError(Fault("not valid TOML: nested too deeply", source=source)) from None
+    return _Reader(document, key_lines(text), source, folder).sweep(name, overrides)
+
+
+class _Reader:
+    """Collects every fault before it gives up."""
+
+    def __init__(
+        self, document: dict[str, Any], lines: Mapping[str, int], source: str, folder: Path
+    ) -> None:
+        self.document = document
+        self.lines = lines
+        self.source = source
+        self.folder = folder
+        self.faults: list[Fault] = []
+        self.overrides: dict[str, Any] = {}
+        self.digests: dict[tuple[str, Any], str | None] = {}
+
+    def fault(self, key: str, message: str, block: str = "") -> None:
+        """Note a fault at a key: in its block, or where the base tables set it."""
+        place: dict[str, Any] = {"source": self.source or None}
+        if key in self.overrides:
+            place = {"source": "--set"}
+        else:
+            table = key.rpartition(".")[0]
+            for name in (block + key, key, block + table, table, block.rstrip(".")):
+                if name in self.lines:
+                    place["line"] = self.lines[name]
+                    break
+        known = Fault(message, key=block + key if block else key, **place)
+        if known not in self.faults:
+            self.faults.append(known)
+
+    def sweep(self, name: str, overrides: Sequence[str]) -> Sweep:
+        """Check everything and expand."""
+        self._read_overrides(overrides)
+        name = self._name(name)
+        for key in self.document:
+            if key not in _TOP:
+                self._unknown(key, _TOP, "")
+        base, base_zip = self._tables(self.document, "")
+        grids = [(base, base_zip, "")]
+        also = self.document.get("also", [])
+        if not isinstance(also, list) or not all(isinstance(block, dict) for block in also):
+            self.fault("also", "must be [[also]] blocks, each with tables of its own")
+            also = []
+        for number, block in enumerate(also):
+            prefix = f"also[{number}]."
+            for key in block:
+                if key not in (*TABLES, "sweep"):
+                    self._unknown(key, (*TABLES, "sweep"), prefix)
+            values, ties = self._tables(block, prefix)
+            own = {**base, **values}
+            inherited = [
+                kept
+                for tie in base_zip
+                if len(kept := [key for key in tie if key not in values]) > 1
+            ]
+            grids.append((own, inherited + ties, prefix))
+        jobs, axes, expanded, used = self._expand(grids)
+        probe = read_probe(self._probe_table(), self.fault)
+        if self.faults:
+            raise UserError(*self.faults)
+        given = {key for values, _, _ in grids for key in values}
+        unused = tuple(sorted(given - used))
+        return Sweep(name, jobs, axes, expanded, self._resolved(), unused, self.folder, probe)
+
+    def _probe_table(self) -> Any:
+        """Return the [probe] table with the overrides in it."""
+        own = {k.removeprefix("probe."): v for k, v in self.overrides.items() if k in _PROBE}
+        table = self.document.get("probe")
+        return {**(table or {}), **own} if own and isinstance(table, dict | None) else table
+
+    def _name(self, default: str) -> str:
+        name = self.overrides.get("name", self.document.get("name", default))
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            self.fault(
+                "name",
+                f"got {str(name)[:80]!r}; allowed: letters, digits, . _ + and -, "
+                "at most 100, the first a letter or digit",
+            )
+            return default
+        return name
+
+    def _read_overrides(self, overrides: Sequence[str]) -> None:
+        for text in overrides:
+            key, equals, value = text.partition("=")
+            key = key.strip()
+            if not equals or not key:
+                self.faults.append(Fault(f"got {text!r}; allowed: key=value", source="--set"))
+                continue
+            try:
+                parsed = tomllib.loads(f"value = {value.strip()}")
+                self.overrides[key] = parsed["value"] if len(parsed) == 1 else value.strip()
+            except (tomllib.TOMLDecodeError, RecursionError):
+                self.overrides[key] = value.strip()  # a bare word is a text
+            if key not in ("name", *_PROBE) and _setting_key(key) not in SETTINGS:
+                self._unknown(key, ("name", *_file_keys(), *_PROBE), "")
+
+    def _unknown(self, key: str, known: Iterable[str], block: str) -> None:
+        names = list(known)
+        close = nearest(key, names)
+        hint = f"did you mean {close}?" if close else f"known: {listing(names, 40)}"
+        self.fault(key, f"unknown; {hint}", block)
+
+    def _tables(
+        self, tables: Mapping[str, Any], block: str
+    ) -> tuple[dict[str, list[Any]], list[list[str]]]:
+        """Validate the tables of the file or of one block: key → values, and the tied axes."""
+        found: dict[str, Any] = {}
+        for table in TABLES:
+            content = tables.get(table, {})
+            if not isinstance(content, dict):
+                self.fault(table, f"must be a table, [{table}]", block)
+                continue
+            for name, value in content.items():
+                key = f"{table}.{name}"
+                if _setting_key(key) in SETTINGS and key not in ("train.seed",):
+                    found[key] = value
+                else:
+                    local = [k for k in _file_keys() if k.startswith(table + ".")]
+                    elsewhere = next((k for k in _file_keys() if k.endswith(f".{name}")), None)
+                    wide = elsewhere or nearest(key, local) or nearest(name, _file_keys())
+                    hint = f"did you mean {wide}?" if wide else f"known: {listing(local, 40)}"
+                    self.fault(key, f"unknown; {hint}", block)
+        for key, value in self.overrides.items():
+            if key == "train.seed":  # one seed by the name its column has
+                found["train.seeds"] = value if isinstance(value, list) else [value]
+            elif _setting_key(key) in SETTINGS:
+                found[key] = value
+        values: dict[str, list[Any]] = {}
+        for key, value in found.items():
+            setting = SETTINGS[_setting_key(key)]
+            if key == "train.seeds" and isinstance(value, int) and not isinstance(value, bool):
+                if not 1 <= value <= MOST_SEEDS:
+                    self.fault(
+                        key,
+                        f"got {value}; allowed: a number of seeds ≥ 1, or a list of seeds",
+                        block,
+                    )
+                    continue
+                value = list(range(value))
+            try:
+                values[setting.key] = axis_values(setting, value)
+            except ValueError as error:
+                self.fault(key, str(error), block)
+                values[setting.key] = []
+        return values, self._ties(tables.get("sweep", {}), block)
+
+    def _ties(self, table: Any, block: str) -> list[list[str]]:
+        if not isinstance(table, dict):
+            self.fault("sweep", "must be a table, [sweep]", block)
+            return []
+        for key in table:
+            if key != "zip":
+                self._unknown(f"sweep.{key}", ["sweep.zip"], block)
+        ties = table.get("zip", [])
+        if not isinstance(ties, list) or not all(
+            isinstance(tie, list) and len(tie) > 1 and all(isinstance(k, str) for k in tie)
+            for tie in ties
+        ):
+            self.fault(
+                "sweep.zip", 'must be lists of keys, as [["model.width", "train.lr"]]', block
+            )
+            return []
+        return [[_setting_key(key) for key in tie] for tie in ties]
+
+    def _check_ties(
+        self, values: Mapping[str, list[Any]], ties: list[list[str]], block: str
+    ) -> list[list[str]]:
+        good = []
+        seen: set[str] = set()
+        for tie in ties:
+            problem = False
+            for key in tie:
+                if key not in SETTINGS:
+                    close = nearest(key, _file_keys())
+                    hint = f"; did you mean {close}?" if close else ""
+                    self.fault("sweep.zip", f"names {key}, which is unknown{hint}", block)
+                    problem = True
+                elif key not in values:
+                    self.fault("sweep.zip", f"names {key}, which the file does not set", block)
+                    problem = True
+                elif key in seen:
+                    self.fault("sweep.zip", f"names {key} twice", block)
+                    problem = True
+                seen.add(key)
+            if problem:
+                continue
+            # --set may have fixed one of them: what has one value is tied to nothing.
+            tie = [key for key in tie if not (key in self.overrides and len(values[key]) == 1)]
+            lengths = {key: len(values[key]) for key in tie}
+            if len(set(lengths.values())) > 1 and all(lengths.values()):
+                shown = ", ".join(f"{key} has {n}" for key, n in lengths.items())
+                self.fault("sweep.zip", f"ties axes of different lengths: {shown}", block)
+                continue
+            good.append(tie)
+        return good
+
+    def _expand(
+        self, grids: list[tuple[dict[str, list[Any]], list[list[str]], str]]
+    ) -> tuple[tuple[Job, ...], dict[str, tuple[Any, ...]], int, set[str]]:
+        jobs: dict[str, Job] = {}
+        axes: dict[str, dict[str, Any]] = {}
+        used: set[str] = set()
+        expanded = 0
+        for values, ties, block in grids:
+            ties = self._check_ties(values, ties, block)
+            if not all(values.values()):
+                # What else is missing is still worth saying.
+                values = {key: found or [None] for key, found in values.items()}
+                ties = []
+            grid = Grid(values, ties)
+            if expanded + grid.size > MOST_JOBS:
+                self.fault(
+                    "also" if block else "train",
+                    f"the grid has {expanded + grid.size:,} jobs; "
+                    f"at most {MOST_JOBS:,} are allowed",
+                    block,
+                )
+                continue
+            expanded += grid.size
+
+            def resolve(given: Mapping[str, Any], block: str = block) -> Resolved:
+                resolved = self._resolve(given, block)
+                used.update(resolved.settings)
+                return resolved
+
+            for job in grid.jobs(resolve):
+                if not self.faults:
+                    jobs.setdefault(job.id, job)
+            for key, found in values.items():
+                axes.setdefault(key, {}).update({repr(v): v for v in found})
+        several = {key: tuple(found.values()) for key, found in axes.items() if len(found) > 1}
+        return tuple(jobs.values()), several, expanded, used
+
+    def _resolve(self, given: Mapping[str, Any], block: str) -> Resolved:
+        """Keep what applies, fill in defaults, note what is missing."""
+        settings = Watched()
+        for key, setting in SETTINGS.items():
+            if not setting.applies(settings):
+                continue
+            value = given.get(key, setting.default_for(settings))
+            if value is REQUIRED:
+                value = None
+                if any(fault.key == key for fault in self.faults):
+                    settings[key] = value
+                    continue  # said once, at the base tables
+                why = " (for dynamical jobs)" if key in ("loss.amplitude", "loss.period") else ""
+                self.fault(key, f"missing{why}; allowed: {setting.allowed}", block)
+            settings[key] = value
+        finish(settings)
+        deciding = set(settings.asked)
+        for path, digest in PATHS.items():
+            if settings.get(path):
+                reader: Callable[[Path], str | None] = digest_of
+                if path == "data.path" and settings["data.kind"] == "cifar10":
+                    reader = cifar10_digest
+                settings[digest] = self._digest(path, settings[path], block, reader)
+        files = {key: str(self._path(settings[key])) for key in PATHS if settings.get(key)}
+        return Resolved(dict(settings), files, deciding | set(PATHS) | {"data.kind"})
+
+    def _path(self, path: str) -> Path:
+        return located(path, self.folder)
+
+    def _digest(
+        self, key: str, path: str, block: str, reader: Callable[[Path], str | None]
+    ) -> str | None:
+        if (path, reader) not in self.digests:
+            try:
+                self.digests[path, reader] = reader(self._path(path))
+            except OSError as error:
+                # Of a folder it may be a file in it that is at fault.
+                inside = Path(error.filename or "").name
+                what = f"{inside}: " if inside and inside != Path(path).name else ""
+                self.fault(key, f'got "{path}": {what}{error.strerror or error}', block)
+                return ""
+        return self.digests[path, reader]
+
+    def _resolved(self) -> dict[str, Any]:
+        """Return the document with the overrides in it."""
+        document: dict[str, Any] = {k: v for k, v in self.document.items() if k != "name"}
+        for block in (document, *document.get("also", [])):
+            for key, value in self.overrides.items():
+                table, _, name = key.partition(".")
+                if name and (block is document or name in block.get(table, {})):
+                    name = "seeds" if key == "train.seed" else name
+                    value = (
+                        [value] if key == "train.seed" and not isinstance(value, list) else value
+                    )
+                    block[table] = {**block.get(table, {}), name: value}
+        return document
+
+
+def _setting_key(key: str) -> str:
+    return _NOT_ALONE.get(key, key)
+
+
+def _file_keys() -> list[str]:
+    """Keys as the grid file has them."""
+    return ["train.seeds" if key == "train.seed" else key for key in SETTINGS]
+
+
+__all__ = ["Sweep", "is_axis", "load_sweep", "parse_sweep"]

@@ -1,0 +1,53 @@
+"""What is wrong with a text that is not TOML, in a user's words."""
+
+from __future__ import annotations
+
+import re
+
+from tiltcli.errors import Fault
+
+_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
+_SHOWN = 60  # characters of a line that a message repeats
+
+
+def not_toml(problem: str, text: str, source: str) -> Fault:
+    """Name the line that the parser stopped at, show it, and say what it probably lacks.
+
+    Args:
+        problem: what the standard library's parser says.
+        text: the whole file.
+        source: its name.
+
+    """
+    lines = text.splitlines()
+    place = _PLACE.search(problem)
+    number = int(place[1]) if place and place[1] else len(lines)
+    if "Unclosed" in problem:  # the parser notices only behind it
+        number = _opened(lines, number)
+    line = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+    shown = f" in {line[:_SHOWN]!r}" if line else ""
+    hint = _hint(problem, line)
+    message = f"not valid TOML: {_PLACE.sub('', problem)}{shown}"
+    return Fault(f"{message}; {hint}" if hint else message, line=number or None, source=source)
+
+
+def _opened(lines: list[str], number: int) -> int:
+    for at in range(min(number, len(lines)), 0, -1):
+        code = lines[at - 1].partition("#")[0]
+        if code.count("[") > code.count("]") or code.count("{") > code.count("}"):
+            return at
+    return number
+
+
+def _hint(problem: str, line: str) -> str:
+    key, _, value = line.partition("=")
+    key, value = key.strip(), value.strip()
+    if "twice" in problem or "overwrite" in problem:
+        return f"{key} stands twice: keep one"
+    if re.match(r"[-+]?\d+,\d", value):
+        return "a decimal point is meant?"
+    if re.match(r"[A-Za-z_][\w-]*\s*(#.*)?$", value):
+        return f'a text stands in quotes: {key} = "{value.partition("#")[0].strip()}"'
+    if re.match(r"[A-Za-z_][\w.-]*\s*:", line):
+        return "a value follows =, not :"
+    return ""

@@ -1,0 +1,1 @@
+"""Networks: their initial parameters, and torch modules of them."""

@@ -1,0 +1,186 @@
+"""Parameters at epoch 0, as plain arrays that every engine starts from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tiltcli.data.archives import load_arrays
+from tiltcli.errors import Fault, UserError
+from tiltcli.grid.jobs import Job
+
+Array = npt.NDArray[np.float64]
+
+# Standard deviation of a standard normal cut off at ±2: dividing by it restores the wanted one.
+_TRUNCATED_STD = 0.87962566103423978
+
+MYRTLE5_POOLS = (0, 1, 1, 3)
+"""2 × 2 average pools after each of Myrtle5's four convolutions."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Parameters of relu(X W1 + b1) W2 + b2, float64.
+
+    Attributes:
+        W1: (inputs, width).
+        b1: (width,).
+        W2: (width, classes).
+        b2: (classes,).
+
+    """
+
+    W1: Array
+    b1: Array
+    W2: Array
+    b2: Array
+
+    @property
+    def theta(self) -> Array:
+        """All parameters flat: W1 row by row, b1, W2 row by row, b2."""
+        return np.concatenate([part.ravel() for part in (self.W1, self.b1, self.W2, self.b2)])
+
+    @staticmethod
+    def unflatten(theta: npt.ArrayLike, inputs: int, width: int, classes: int) -> Weights:
+        """Inverse of `theta`."""
+        flat = np.asarray(theta, dtype=np.float64)
+        hidden = (inputs + 1) * width
+        out = hidden + width * classes
+        W1, b1 = flat[: inputs * width], flat[inputs * width : hidden]
+        W2, b2 = flat[hidden:out], flat[out:]
+        return Weights(W1.reshape(inputs, width), b1, W2.reshape(width, classes), b2)
+
+
+def takes_pictures(job: Job) -> bool:
+    """Whether the job's network takes pictures rather than rows of inputs."""
+    return bool(job["model.kind"] != "mlp")
+
+
+def parameter_shapes(job: Job, sample: Sequence[int], classes: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter of the job's network, in order.
+
+    Args:
+        job: names the network and its width.
+        sample: shape of one sample: (inputs,) or (channels, height, width).
+        classes: number of classes.
+
+    Raises:
+        UserError: if the network cannot take such samples.
+
+    """
+    width = int(job["model.width"])
+    if not takes_pictures(job):
+        return {
+            "W1": (*sample, width),
+            "b1": (width,),
+            "W2": (width, classes),
+            "b2": (classes,),
+        }
+    if len(sample) != 3:
+        raise UserError(
+            Fault(
+                f'got "{job["model.kind"]}", which needs pictures (channels, height, width), and '
+                f'data.kind = "{job["data.kind"]}" with samples of shape {tuple(sample)}; '
+                "allowed for these: mlp",
+                key="model.kind",
+            )
+        )
+    channels, *sides = sample
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, pools in enumerate(MYRTLE5_POOLS, 1):
+        shapes[f"conv{layer}.weight"] = (width, channels, 3, 3)
+        shapes[f"conv{layer}.bias"] = (width,)
+        channels = width
+        for _ in range(pools):
+            sides = [max(side // 2, 1) for side in sides]
+    shapes["dense.weight"] = (classes, width * sides[0] * sides[1])
+    shapes["dense.bias"] = (classes,)
+    return shapes
+
+
+def initial_parameters(job: Job, sample: Sequence[int], classes: int) -> dict[str, Array]:
+    """Draw or read the parameters a job starts from, by name, in the network's order.
+
+    One hidden layer, as the authors': weights Glorot, truncated normal at two standard deviations
+    with standard deviation √(2 / (fan_in + fan_out)) after truncation; biases normal with 0.01.
+    Myrtle5: weights He-normal, standard deviation √(2 / fan_in), biases zero. Drawn in float64
+    by PCG64(train.seed) whatever the job's dtype, so that both precisions start from one point.
+
+    Args:
+        job: names the network, its width, the seed and perhaps a file of parameters.
+        sample: shape of one sample: (inputs,) or (channels, height, width).
+        classes: number of classes.
+
+    Raises:
+        UserError: if the network cannot take such samples, or the job's file does not fit it.
+
+    """
+    shapes = parameter_shapes(job, sample, classes)
+    if job.get("model.init_file"):
+        return _read(Path(job.files.get("model.init_file", job["model.init_file"])), shapes, job)
+    generator = np.random.Generator(np.random.PCG64(int(job["train.seed"])))
+    if takes_pictures(job):
+        return {name: _he_normal(generator, shape) for name, shape in shapes.items()}
+    return {name: _authors(generator, shape) for name, shape in shapes.items()}
+
+
+def check_network(job: Job, sample: Sequence[int], classes: int) -> None:
+    """Check that the job's network takes such samples and its file of parameters fits.
+
+    Raises:
+        UserError: with all that does not fit.
+
+    """
+    shapes = parameter_shapes(job, sample, classes)
+    if job.get("model.init_file"):
+        _read(Path(job.files.get("model.init_file", job["model.init_file"])), shapes, job)
+
+
+def _authors(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    if len(shape) == 1:
+        return np.asarray(0.01 * generator.standard_normal(shape))
+    std = math.sqrt(2.0 / sum(shape)) / _TRUNCATED_STD
+    values: Array = std * _truncated(generator, shape[0] * shape[1])
+    return values.reshape(shape)
+
+
+def _he_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    if len(shape) == 1:
+        return np.zeros(shape)
+    fan_in = int(np.prod(shape[1:]))
+    return np.asarray(np.sqrt(2.0 / fan_in) * generator.standard_normal(shape))
+
+
+def _truncated(generator: np.random.Generator, count: int) -> Array:
+    """Standard normals within ±2, by drawing again those outside."""
+    values = generator.standard_normal(count)
+    outside = _outside(values)
+    while len(outside):
+        values[outside] = generator.standard_normal(len(outside))
+        outside = outside[_outside(values[outside])]
+    return values
+
+
+def _outside(values: Array) -> npt.NDArray[np.intp]:
+    return (np.abs(values) > 2).nonzero()[0]
+
+
+def _read(path: Path, wanted: dict[str, tuple[int, ...]], job: Job) -> dict[str, Array]:
+    arrays = load_arrays(path)
+    network = f"{job['model.kind']} of width {job['model.width']} on this data"
+    faults = []
+    for name, shape in wanted.items():
+        if name not in arrays:
+            faults.append(f"{path}: has no array {name}; needed: {', '.join(wanted)}")
+        elif arrays[name].shape != shape:
+            faults.append(f"{path}: {name} has shape {arrays[name].shape}; {network} needs {shape}")
+        elif arrays[name].dtype.kind not in "fiu" or not np.isfinite(arrays[name]).all():
+            faults.append(f"{path}: {name} holds what is not a finite number")
+    if faults:
+        raise UserError(*faults)
+    return {name: np.ascontiguousarray(arrays[name], dtype=np.float64) for name in wanted}

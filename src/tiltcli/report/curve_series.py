@@ -1,0 +1,118 @@
+"""Learning curves of every cell, mean with interval over its jobs, in bounded space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiltcli.errors import Outcome
+from tiltcli.report.aggregate import Cells
+from tiltcli.report.pack import FLOAT_BYTES, SHARE_BYTES, floats, shares
+from tiltcli.statistics import half_width
+
+Array = npt.NDArray[np.float64]
+
+FEWEST_POINTS, MOST_POINTS = 12, 120
+
+
+def curves(
+    jobs: pd.DataFrame,
+    table: pd.DataFrame,
+    columns: Mapping[str, bool],
+    cells: Cells,
+    first: Sequence[int],
+    budget: float,
+    back: Callable[[Array], Array] = np.asarray,
+) -> list[dict[str, Any]]:
+    """Average the rows of a table over the completed jobs of each cell.
+
+    Where there are more logged epochs than there is room for, evenly spaced ones are kept, the
+    first and the last among them; where there are so many cells that even a dozen points each are
+    too many, only some cells are.
+
+    Args:
+        jobs: jobs table.
+        table: metrics or probes, with job and epoch.
+        columns: what to average; whether it is a share (from 0 to 1).
+        cells: of the run.
+        first: cells that must be there; the others follow in their order.
+        budget: bytes.
+        back: what is done to means and intervals in the end, such as to take exponentials where
+            the table holds logarithms.
+
+    Returns:
+        a block per number of settings outside the loss: `outer`, `epochs` kept, `logged` (how many
+        there were), `cells` kept, and `columns`: by name the packed mean, low and high, each of
+        shape (cells, epochs) row by row. Empty blocks are left out.
+
+    """
+    done = set(jobs.loc[jobs["outcome"] == Outcome.COMPLETED, "job"])
+    codes, names = pd.factorize(table["job"])
+    number = cells.of_job.reindex(names).fillna(-1).to_numpy(np.int64)
+    cell = np.where([name in done for name in names], number, -1)[codes]
+    space = sum(3 * (SHARE_BYTES if share else FLOAT_BYTES) for share in columns.values())
+    outers = cells.rows["outer"].to_numpy(np.int64)
+    wanted = np.fromiter(dict.fromkeys([*first, *range(len(outers))]), dtype=np.int64)
+    most = int(budget / space / FEWEST_POINTS)
+    wanted = np.sort(wanted[:most])
+    points = int(np.clip(budget / space / max(len(wanted), 1), FEWEST_POINTS, MOST_POINTS))
+    blocks = []
+    for outer in np.unique(outers):
+        kept = wanted[outers[wanted] == outer].astype(np.int64)
+        inside = np.isin(cell, kept)
+        if inside.any():
+            rows = table.loc[inside]
+            blocks.append(
+                {"outer": int(outer), **_block(rows, cell[inside], kept, columns, points, back)}
+            )
+    return blocks
+
+
+def _block(
+    rows: pd.DataFrame,
+    cell: npt.NDArray[np.int64],
+    kept: npt.NDArray[np.int64],
+    columns: Mapping[str, bool],
+    points: int,
+    back: Callable[[Array], Array],
+) -> dict[str, Any]:
+    logged = np.unique(rows["epoch"].to_numpy(np.int64))
+    chosen = np.unique(
+        np.linspace(0, len(logged) - 1, min(points, len(logged))).round().astype(int)
+    )
+    epochs = logged[chosen]
+    epoch = rows["epoch"].to_numpy(np.int64)
+    at = np.searchsorted(epochs, epoch).clip(max=len(epochs) - 1)
+    hit = epochs[at] == epoch
+    place = np.searchsorted(kept, cell[hit]) * len(epochs) + at[hit]
+    size = len(kept) * len(epochs)
+    packed = {}
+    for name, share in columns.items():
+        values = rows[name].to_numpy(float)[hit]
+        mean, half = _mean(values, place, size)
+        pack = shares if share else floats
+        packed[name] = {"mean": pack(back(mean))}
+        if not np.isnan(half).all():
+            packed[name] |= {"low": pack(back(mean - half)), "high": pack(back(mean + half))}
+    return {
+        "epochs": epochs.tolist(),
+        "logged": len(logged),
+        "cells": kept.tolist(),
+        "columns": packed,
+    }
+
+
+def _mean(values: Array, place: npt.NDArray[np.int64], size: int) -> tuple[Array, Array]:
+    """Mean and half the 95% interval of the values that share a place."""
+    sound = ~np.isnan(values)
+    values, place = values[sound], place[sound]
+    n = np.bincount(place, minlength=size)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(place, values, size) / n
+        spread = np.bincount(place, (values - mean[place]) ** 2, size) / (n - 1)
+        spread = np.sqrt(np.where(n > 1, spread, np.nan))
+    return np.where(n > 0, mean, np.nan), half_width(spread, n)

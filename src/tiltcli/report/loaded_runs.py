@@ -1,0 +1,109 @@
+"""Runs as a report sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from tiltcli.errors import UserError
+from tiltcli.evaluation.comparison import METRICS, Comparison, compare
+from tiltcli.store.read import Tables, find_run, read, read_jobs, read_probes
+
+CURVES = ("train_accuracy", "val_accuracy", "train_loss")
+"""Columns of the metrics table that are averaged over the jobs of a cell."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the report sees it.
+
+    Attributes:
+        folder: where it lies.
+        tables: its tables.
+        cells: most dynamical cells (amplitude and period) at any one width.
+        static: its static jobs.
+        dynamical: its dynamical jobs.
+
+    """
+
+    folder: Path
+    tables: Tables
+    cells: int
+    static: pd.DataFrame
+    dynamical: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """Name of the run: that of its folder, so it may hold anything."""
+        return self.tables.name
+
+    @property
+    def has_both(self) -> bool:
+        """Whether static and dynamical jobs can be compared."""
+        return len(self.static) > 0 and len(self.dynamical) > 0
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is one dynamical cell per width beside static, so nothing to choose."""
+        return self.has_both and self.cells == 1
+
+    @property
+    def probed(self) -> bool:
+        """Whether curvature was measured along any of its trainings."""
+        return len(self.tables.probes) > 0
+
+    @property
+    def metrics(self) -> list[str]:
+        """Final accuracies that the run has, training first."""
+        return [name for name in METRICS if self.tables.jobs[name].notna().any()]
+
+    def comparison(self, best: str | None = None) -> Comparison:
+        """Static (a) against dynamical (b); with `best`, each width's best cell by that metric.
+
+        Raises:
+            UserError: if there is nothing to pair.
+
+        """
+        return compare(
+            self.static,
+            self.dynamical,
+            name_a="static",
+            name_b="dynamical",
+            metrics=self.metrics or METRICS,
+            best=best,
+            baseline=self.tables.jobs,
+        )
+
+
+def load_run(run: str | Path, results: Path) -> Run:
+    """Read a run and see what it holds.
+
+    Raises:
+        UserError: if it is unknown, unreadable, or has no finished job.
+
+    """
+    folder = find_run(run, results)
+    tables = read(folder, metrics=None if _stepwise(folder) else CURVES)
+    if tables.jobs.empty:
+        raise UserError(f"{tables.name}: no job has finished yet: there is nothing to report")
+    dynamical = tables.jobs[tables.jobs["loss.kind"] == "dynamical"]
+    static = tables.jobs[tables.jobs["loss.kind"] == "static"]
+    keys = ["model.width", "loss.amplitude", "loss.period"]
+    cells = dynamical[keys].drop_duplicates()["model.width"].value_counts()
+    return Run(folder, tables, int(cells.max()) if len(cells) else 0, static, dynamical)
+
+
+def _stepwise(folder: Path) -> bool:
+    """Whether a run has a training that a report follows step by step.
+
+    That takes all that was logged of it; of others their curves are enough.
+    """
+    jobs = read_jobs(folder, ["loss.kind", "train.log_every", "train.batch_size"])
+    return jobs["loss.kind"].nunique() < 2 or len(dense(jobs)) > 0 or len(read_probes(folder)) > 0
+
+
+def dense(jobs: pd.DataFrame) -> pd.DataFrame:
+    """Jobs whose loss was kept at every single step."""
+    return jobs[jobs["train.log_every"].eq(1) & jobs["train.batch_size"].eq("full")]

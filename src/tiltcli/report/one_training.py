@@ -1,0 +1,168 @@
+"""One training step by step: the panels of its trace, thinned so that every swing still shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiltcli.analysis.pulses import Instability
+from tiltcli.analysis.traces import Trace, pick, trace_of
+from tiltcli.errors import UserError
+from tiltcli.plots.style import thin
+from tiltcli.report.loaded_runs import Run, dense
+from tiltcli.report.pack import floats
+from tiltcli.schedule import Schedule
+from tiltcli.store.read import Tables
+
+STRETCHES, MOST_CLASSES = 1500, 8
+
+
+def single(run: Run) -> Trace | None:
+    """The training to show step by step: a run's only job, one logged every step, or a probed one.
+
+    Returns:
+        the first such job, a dynamical one if there is any; None if there is none, or if the
+        run's grid or data no longer lead to it.
+
+    """
+    tables = run.tables
+    jobs = tables.jobs
+    if len(jobs) > 1:
+        close = jobs["job"].isin(dense(jobs)["job"])
+        jobs = jobs[jobs["job"].isin(tables.probes["job"]) | close]
+    if jobs.empty:
+        return None
+    jobs = jobs[jobs["job"].isin(tables.metrics["job"].unique())]
+    if jobs.empty:
+        return None
+    chosen = Tables(tables.name, jobs, tables.metrics, tables.probes)
+    try:
+        return trace_of(chosen, pick(run.folder, chosen, dynamical=False))
+    except (UserError, OSError):
+        return None
+
+
+def panels(
+    one: Trace,
+    window: tuple[int, int] | None = None,
+    found: Sequence[Instability] = (),
+    *,
+    enlarged: bool = False,
+) -> dict[str, Any]:
+    """Panels of a training over a common step axis.
+
+    Args:
+        one: the training.
+        window: first and last step; None for all.
+        found: instabilities to shade.
+        enlarged: only what shows an instability (losses, change, curvature), and as points: a line
+            through a 2-cycle is a filled band.
+
+    Returns:
+        `about` (which training it is), `from`, `to`, `shaded` (first and last steps), and `panels`,
+        each with `id`, `title`, `log` (whether the axis is), and `series`: name, colour number,
+        packed `x` and `y`, `points` (whether it is drawn as points) and `dash`.
+
+    """
+    step = one.metrics["step"]
+    first, last = window or (int(step.min()), int(step.max()))
+    metrics = one.metrics[step.between(first, last)]
+    all_panels = []
+    if one.schedule is not None and not enlarged:
+        all_panels.append(_gammas(one, one.schedule, first, last))
+    losses = [_series("static loss L", 1, metrics, "train_loss", points=enlarged)]
+    if one.schedule is not None:
+        losses.insert(0, _series("F, with Γ(t)", 0, metrics, "dynamical_loss", points=enlarged))
+    all_panels.append(_panel("loss", "loss (nat)", losses, log=True))
+    if len(metrics) > 2 and (metrics["step"].diff().dropna() == 1).all():
+        change = metrics.assign(change=metrics["dynamical_loss"].diff()).iloc[1:]
+        series = [_series("F(t) − F(t−1)", 0, change, "change", points=enlarged)]
+        all_panels.append(_panel("change", "F(t) − F(t−1) (nat)", series))
+    if not enlarged:
+        all_panels.append(_accuracies(metrics))
+    all_panels += _probed(one, first, last, enlarged=enlarged)
+    ends = [(each.onset, last if each.end is None else each.end) for each in found]
+    shaded = [[max(a, first), min(b, last)] for a, b in ends if a < last and b > first]
+    return {"about": one.title, "from": first, "to": last, "shaded": shaded, "panels": all_panels}
+
+
+def _accuracies(metrics: pd.DataFrame) -> dict[str, Any]:
+    accuracies = [_series("training", 0, metrics, "train_accuracy")]
+    if metrics["val_accuracy"].notna().any():
+        accuracies.append(_series("validation", 1, metrics, "val_accuracy"))
+    return _panel("accuracy", "accuracy", accuracies)
+
+
+def _probed(one: Trace, first: int, last: int, *, enlarged: bool) -> list[dict[str, Any]]:
+    if one.probes.empty:
+        return []
+    probes = one.probes[one.probes["step"].between(first, last)]
+    found = []
+    series = [
+        _series(name, colour, probes, column, points=True)
+        for name, colour, column in (
+            ("of F", 0, "hessian_max"),
+            ("of L", 2, "hessian_max_static"),
+        )
+        if column in probes and probes[column].notna().any()
+    ]
+    if series:
+        if one.bound is not None:
+            name = "2/η" if one.job["train.momentum"] == 0 else "2(1+β)/η"
+            edge = floats([one.bound, one.bound])
+            line = {"name": name, "colour": 1, "x": floats([first, last]), "y": edge}
+            series.append({**line, "points": False, "dash": True})
+        found.append(_panel("hessian", "Hessian λ_max", series, log=True))
+    if not enlarged and "ntk_max" in probes and probes["ntk_max"].notna().any():
+        series = [_series("NTK λ_max", 2, probes, "ntk_max", points=True)]
+        found.append(_panel("ntk", "NTK λ_max", series, log=True))
+    return found
+
+
+def _panel(
+    name: str, title: str, series: list[dict[str, Any]], *, log: bool = False
+) -> dict[str, Any]:
+    return {"id": name, "title": title, "log": log, "series": series}
+
+
+def _series(
+    name: str, colour: int, table: pd.DataFrame, column: str, *, points: bool = False
+) -> dict[str, Any]:
+    values = table[column].to_numpy(float)
+    kept = thin(values, STRETCHES)
+    packed = _packed(name, colour, table["step"].to_numpy()[kept], values[kept])
+    return {**packed, "points": points, "dash": False}
+
+
+def _packed(
+    name: str, colour: int, x: npt.NDArray[Any], y: npt.NDArray[np.float64]
+) -> dict[str, Any]:
+    return {"name": name, "colour": colour, "x": floats(x), "y": floats(y)}
+
+
+def _gammas(one: Trace, schedule: Schedule, first: int, last: int) -> dict[str, Any]:
+    """Weights through every pulse, densest at its ends; of too many pulses, at even distances."""
+    pulses = np.arange(first // schedule.pulse, last // schedule.pulse + 1) * schedule.pulse
+    corners = [0, schedule.period // 2, max(schedule.period - 1, 0), schedule.period]
+    if len(pulses) > STRETCHES:
+        steps = np.linspace(first, last, 4 * STRETCHES).astype(np.int64)
+    else:
+        # Even a triangle's Γ is curved: it is g over the sum of all, and steepest near g = 1.
+        rise = schedule.period / 2 * np.linspace(0, 1, 25) ** 2
+        within = np.concatenate([corners, rise, schedule.period - rise]).astype(np.int64)
+        steps = (pulses[:, None] + within).ravel()
+    steps = np.unique([first, last, *steps[(steps >= first) & (steps <= last)]])
+    gammas = schedule.gamma(steps)
+    shown = min(schedule.classes, MOST_CLASSES)
+    series = [_packed(_class(one.labels, i), i, steps, gammas[:, i]) for i in range(shown)]
+    return _panel("gamma", "class weight Γ(t)", series)
+
+
+def _class(labels: Sequence[str], number: int) -> str:
+    """Name of a class for a legend: its own where it says more than its number."""
+    name = labels[number] if number < len(labels) else ""
+    return name[:24] if name and name != str(number) else f"class {number}"

@@ -1,0 +1,96 @@
+"""All findings of the runs in one list, judged and corrected together; every format shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tiltcli.errors import UserError
+from tiltcli.evaluation.claims import Finding
+from tiltcli.evaluation.claims.accuracy_claims import CLAIMS, accuracy_claims
+from tiltcli.report.curvature_verdicts import curvature_findings
+from tiltcli.report.loaded_runs import Run
+from tiltcli.statistics import holm
+
+RULE = (
+    "A claim is held if the 95% interval lies above zero (of a share: above one half), not held if "
+    "it does not reach above it, and inconclusive otherwise. Intervals of mean differences are "
+    "Student's, over seeds (initial weights) on one draw of the data, with p from an exact paired "
+    "permutation test, corrected (Holm) over the rows of this table; intervals of shares are "
+    "Wilson's, which takes the cases as independent although several are of one training."
+)
+
+NOTHING = (
+    "No run here has one dynamical cell per width beside static, or several probed trainings: "
+    "nothing is judged."
+)
+
+_CURVATURE = (
+    "The claims about curvature (instabilities at λ_max = 2/η, λ_max over the cycles, widening "
+    "valleys)"
+)
+
+UNPROBED = (
+    f"{_CURVATURE} are not tested here: no run of this report was probed. A [probe] table in a "
+    "grid file has its curvature measured, and tiltcli probe adds it to a finished run."
+)
+
+UNJUDGED = (
+    f"{_CURVATURE} are not judged here: the curvature that was probed is shown with its run, "
+    "without a verdict: that takes several probed trainings of one setting, over seeds."
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A finding with its run.
+
+    Attributes:
+        run: name of the run.
+        finding: claim, measurement and verdict.
+        p: p-value, corrected (Holm) over all findings of the report; NaN without a test.
+
+    """
+
+    run: str
+    finding: Finding
+    p: float
+
+
+def _accuracy(run: Run) -> list[Finding]:
+    if not run.judged:
+        return []
+    try:
+        return accuracy_claims(run.comparison(), run.static, run.dynamical)
+    except UserError:
+        return []  # nothing to pair, and the run's own section says why
+
+
+JUDGES: tuple[Callable[[Run], list[Finding]], ...] = (_accuracy, curvature_findings)
+"""Each looks at a run and returns the findings it has on it, if any."""
+
+
+def judge(runs: Sequence[Run]) -> list[Judged]:
+    """Findings claim by claim as in the paper, then by run; the correction is over all of them."""
+    found = [(run.name, finding) for one in JUDGES for run in runs for finding in one(run)]
+    corrected = holm([finding.p for _, finding in found])
+    return [
+        Judged(name, finding, float(p)) for (name, finding), p in zip(found, corrected, strict=True)
+    ]
+
+
+def notes(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
+    """What must be said with the findings, above all of what there is none.
+
+    Args:
+        judged: the findings.
+        runs: the runs of the report, those without findings as well.
+
+    """
+    said = [RULE if judged else NOTHING]
+    accuracy = {claim for _, _, claim in CLAIMS}
+    if not any(run.probed for run in runs):
+        said.append(UNPROBED)
+    elif all(one.finding.claim in accuracy for one in judged):
+        said.append(UNJUDGED)
+    return said

@@ -1,0 +1,55 @@
+"""Arrow schemas of the tables; every column carries its unit and meaning in the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from tiltcli.errors import JOB_COLUMNS, METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Column
+from tiltcli.grid.meanings import MEANINGS
+from tiltcli.grid.settings import PATHS, SETTINGS
+
+FORMAT = 1
+"""Version of the layout of a run; a reader refuses a later one."""
+
+_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+}
+
+
+def _schema(columns: Iterable[Column]) -> pa.Schema:
+    fields = [
+        pa.field(
+            column.name,
+            _TYPES[column.type],
+            metadata={"unit": column.unit, "meaning": column.meaning},
+        )
+        for column in columns
+    ]
+    return pa.schema(fields, metadata={"tiltcli": json.dumps({"format": FORMAT})})
+
+
+def _setting_columns() -> Iterable[Column]:
+    for setting in SETTINGS.values():
+        unit, meaning = MEANINGS[setting.key]
+        meaning = f"setting: {meaning}; {setting.allowed}; null where it does not apply"
+        yield Column(setting.key, setting.arrow, unit, meaning)
+        if setting.key in PATHS:
+            meaning = f"content of the file in {setting.key}: first 16 digits of its SHA-256"
+            yield Column(PATHS[setting.key], "string", "", meaning)
+
+
+JOBS = _schema([*JOB_COLUMNS, *_setting_columns(), *RESULT_COLUMNS])
+METRICS = _schema(METRIC_COLUMNS)
+PROBES = _schema(PROBE_COLUMNS)
+
+METRICS_REPEATING = [name for name in METRICS.names if not name.endswith("_loss")]
+"""Columns of the metrics that Parquet keeps a dictionary of values for.
+
+Hardly two losses are equal: dictionaries of them make files a quarter larger and writing slower.
+"""

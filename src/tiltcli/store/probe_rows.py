@@ -1,0 +1,84 @@
+"""Probes of several jobs as one table, the latest of each job and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from tiltcli.errors import HESSIAN_COLUMNS, NTK_COLUMNS
+from tiltcli.grid import ProbeSettings
+from tiltcli.store.columns import PROBES
+from tiltcli.store.parts import Part
+
+KEYS = ["job", "epoch"]
+_GROUPS = [[column.name for column in some] for some in (HESSIAN_COLUMNS, NTK_COLUMNS)]
+_REST = [field.name for field in PROBES if not any(field.name in group for group in _GROUPS)]
+
+
+def probes_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows, each with the columns it has; what is missing or not a number becomes null."""
+    arrays = [
+        pa.array([row.get(field.name) for row in rows], field.type, from_pandas=True)
+        for field in PROBES
+    ]
+    return pa.Table.from_arrays(arrays, schema=PROBES)
+
+
+def merged_probes(tables: Sequence[pa.Table]) -> pa.Table:
+    """Join tables, earliest first, to one row per job and epoch.
+
+    Where several have the same job and epoch, the latest that has any of the Hessian's columns
+    gives all of them, and likewise for the tangent kernel's.
+    """
+    whole = pa.concat_tables(tables) if tables else PROBES.empty_table()
+    keys = whole.select(KEYS).to_pandas()
+    if not keys.duplicated().any():
+        return whole
+    frame = whole.to_pandas()
+    joined = frame[_REST].drop_duplicates(KEYS, keep="last")
+    for group in _GROUPS:
+        known = frame[[*KEYS, *group]].dropna(how="all", subset=group)
+        joined = joined.merge(known.drop_duplicates(KEYS, keep="last"), on=KEYS, how="left")
+    return pa.Table.from_pandas(joined, schema=PROBES, preserve_index=False)
+
+
+def in_order(group: Sequence[Part]) -> list[Part]:
+    """Parts with those of the client that writes alone last: probes added later are among them."""
+    return sorted(group, key=lambda part: (part.writer == "", part))
+
+
+def sorted_frame(table: pa.Table) -> pd.DataFrame:
+    """Frame of a probes table, by job and epoch."""
+    frame: pd.DataFrame = table.to_pandas()
+    return frame.sort_values(KEYS, ignore_index=True, kind="stable")
+
+
+def missing_epochs(
+    probes: pd.DataFrame, ended: Mapping[str, int], settings: ProbeSettings
+) -> dict[str, list[int]]:
+    """Epochs that are to be probed and are not.
+
+    Args:
+        probes: a run's probes.
+        ended: job → last epoch that can be probed.
+        settings: what is to be probed.
+
+    Returns:
+        job → epochs, rising; only jobs that miss any.
+
+    """
+    groups = {"hessian": _GROUPS[0], "ntk": _GROUPS[1]}
+    held = probes
+    for quantity in settings.quantities:
+        held = held[held[groups[quantity]].notna().any(axis=1)]
+    if "ntk" in settings.quantities and settings.ntk_points is not None:
+        held = held[held["ntk_points"] == settings.ntk_points]
+    have = held.groupby("job")["epoch"].agg(set).to_dict()
+    missing = {
+        job: [epoch for epoch in settings.due(last) if epoch not in have.get(job, ())]
+        for job, last in ended.items()
+    }
+    return {job: epochs for job, epochs in missing.items() if epochs}
