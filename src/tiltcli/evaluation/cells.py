@@ -156,8 +156,7 @@ def scores(jobs: pd.DataFrame, metric: str) -> pd.Series[float]:
     values = pd.to_numeric(jobs[metric], errors="coerce").astype(float)
     diverged = jobs["outcome"].eq(Outcome.DIVERGED)
     if metric.endswith("accuracy"):
-        least = np.minimum(values, chance(jobs).fillna(1.0))
-        values = values.where(~diverged, least)
+        values = values.mask(diverged & values.gt(chance(jobs)), chance(jobs))
     else:
         values = values.where(~diverged)
     return values.where(jobs["outcome"].ne(Outcome.FAILED))
@@ -205,10 +204,12 @@ def _average(
 ) -> None:
     """Add mean, low, high and n of a metric to the rows, under `metric:name`."""
     _, mean, low, high, count = names
-    values = frame[["cell", unit, metric]].dropna(subset=[metric])
-    if values.duplicated(["cell", unit]).any():
-        values = values.groupby(["cell", unit], as_index=False, dropna=False)[metric].mean()
-    groups = values.groupby("cell")[metric]
+    counted = frame[frame[metric].notna()]
+    cell, values = counted["cell"], counted[metric]
+    if counted.duplicated(["cell", unit]).any():
+        values = counted.groupby(["cell", unit], dropna=False)[metric].mean()
+        cell = values.index.to_frame()["cell"]
+    groups = values.groupby(cell)
     means = groups.mean().reindex(rows.index).to_numpy(float)
     n = groups.count().reindex(rows.index, fill_value=0).to_numpy(int)
     half = half_width(groups.std(ddof=1).reindex(rows.index).to_numpy(float), n)
