@@ -40,8 +40,8 @@ class Cells:
 
     Attributes:
         rows: one row per cell, numbered from 0 in the order of the settings, with columns
-            `static` (flag); `group` (number, see the module's text); the settings of `ALWAYS`,
-            `outside` and `inside` under their dotted names, null where they do not apply;
+            `static` (flag), `loss.kind`, `group` (number, see the module's text); the settings of
+            `ALWAYS`, `outside` and `inside` under their dotted names, null where they do not apply;
             `jobs`, `completed`, `diverged`, `failed`, `lost` (the last two together), `parameters`,
             `train_samples`; `partner` (number of the static partner, −1 for none; a static cell's
             own); `regime`; and for each metric `<metric>:mean`, `:low`, `:high` (95% interval
@@ -101,6 +101,7 @@ def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float 
         frame[metric] = scores(jobs, metric)
     cells = frame.groupby("cell", sort=True)
     rows = cells[["static", "group", *settings]].first()
+    rows["loss.kind"] = np.where(rows["static"], "static", "dynamical")
     # `first` skips nulls; within a cell a setting is null for all jobs or for none.
     rows["jobs"] = cells.size()
     for outcome in Outcome:
