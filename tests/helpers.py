@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiltcli.engines.mlp.kernel import FusedNetwork, Points
+from tiltcli.engines.mlp.kernel import FusedNetwork
+from tiltcli.engines.mlp.layout import Points
 from tiltcli.schedule import Schedule
 
 GRID = """

@@ -142,20 +142,15 @@ def test_engines_agree_on_drawn_weights_and_validation(tmp_path):
 def test_what_the_kernel_lacks_goes_to_torch(tmp_path):
     grid = {
         "name": "mix",
-        "data": {"kind": "spiral", "points_per_class": 10},
-        "model": {"width": 3},
-        "loss": {
-            "kind": "dynamical",
-            "base": ["cross_entropy", "mse"],
-            "amplitude": 2,
-            "period": 5,
-        },
-        "train": {"epochs": 20, "lr": 0.1},
+        "data": {"kind": "digits"},
+        "model": {"kind": ["mlp", "myrtle5"], "width": 3},
+        "loss": {"amplitude": 2, "period": 5},
+        "train": {"epochs": 2, "lr": 0.1},
     }
     tiltcli.sweep(grid, results=tmp_path)
-    jobs = tiltcli.read("mix", tmp_path).jobs.set_index("loss.base")
-    assert jobs["engine"].to_dict() == {"cross_entropy": "fused", "mse": "torch"}
-    with pytest.raises(UserError, match=r'cannot train loss.base = "mse"'):
+    jobs = tiltcli.read("mix", tmp_path).jobs.set_index("model.kind")
+    assert jobs["engine"].to_dict() == {"mlp": "fused", "myrtle5": "torch"}
+    with pytest.raises(UserError, match=r'cannot train model.kind = "myrtle5"'):
         tiltcli.sweep(grid, results=tmp_path, engine="fused", fresh=True)
 
 

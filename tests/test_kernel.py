@@ -9,7 +9,8 @@ from helpers import same_on_narrower_machines
 from oracle import descend
 from tiltcli.engines.lanes import Lanes, addresses
 from tiltcli.engines.mlp import narrow
-from tiltcli.engines.mlp.kernel import FusedNetwork, Points
+from tiltcli.engines.mlp.kernel import FusedNetwork
+from tiltcli.engines.mlp.layout import Points
 
 DTYPES = [np.float32, np.float64]
 
@@ -169,7 +170,8 @@ def test_equal_logits_count_for_the_first_class():
 TRAINED = """
 import sys
 import numpy as np
-from tiltcli.engines.mlp.kernel import FusedNetwork, Points
+from tiltcli.engines.mlp.kernel import FusedNetwork
+from tiltcli.engines.mlp.layout import Points
 from tiltcli.engines.lanes import REGISTERS
 given = np.load(sys.argv[1])
 found = {"parts": REGISTERS.parts}

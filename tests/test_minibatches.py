@@ -1,4 +1,4 @@
-"""Minibatches and optimisers of the torch engine against a plain NumPy loop."""
+"""Minibatches and optimisers of both engines against a plain NumPy loop."""
 
 import numpy as np
 import pytest
@@ -46,8 +46,9 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("engine", ["fused", "torch"])
 @pytest.mark.parametrize("name", CASES)
-def test_against_numpy(tmp_path, name):
+def test_against_numpy(tmp_path, name, engine):
     settings, move = CASES[name]
     rng = np.random.default_rng(3)
     X, y = rng.normal(size=(P, D)), rng.integers(0, C, P)
@@ -70,7 +71,7 @@ def test_against_numpy(tmp_path, name):
             **settings,
         },
     }
-    tiltcli.sweep(grid, results=tmp_path, workers=1)
+    tiltcli.sweep(grid, results=tmp_path, engine=engine, workers=1)
     rows = tiltcli.read("m", tmp_path).metrics
     per_epoch = 4
     total = EPOCHS * per_epoch

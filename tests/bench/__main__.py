@@ -21,7 +21,7 @@ import numpy as np
 
 from bench import cluster, curvature, overhead, peers, pictures
 from bench.crew import Crew
-from tiltcli.engines.mlp import tiled
+from tiltcli.engines.mlp import products
 from tiltcli.execution.executors import cores
 from tiltcli.store.provenance import machine
 
@@ -69,7 +69,7 @@ def matmul_peak(dtype):
 def multiply(out, a, b, times):
     n = a.shape[0]
     for _ in range(times):
-        tiled._back(out, a, b, out[0], n, n, n, n, 1, n, n)
+        products.back_through(out, a, b, out[0], n, n, n, n, 1, n, n)
 
 
 def own_product(dtype, size=192, times=400):

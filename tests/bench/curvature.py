@@ -18,7 +18,8 @@ POINTS, CLASSES, GAMMA = 300, 3, (2.5, 0.25, 0.25)
 
 def trained(width):
     """Points, labels, and weights after 3000 steps of a dynamical training."""
-    from tiltcli.engines.mlp.kernel import FusedNetwork, Points
+    from tiltcli.engines.mlp.kernel import FusedNetwork
+    from tiltcli.engines.mlp.layout import Points
     from tiltcli.schedule import Schedule
 
     data, weights = peers.Case(width, "float64", 0).arrays()

@@ -65,7 +65,8 @@ def one_core():
 
 def fused(case, steps):
     """The project's kernel, metrics every 100 steps as a sweep has them."""
-    from tiltcli.engines.mlp.kernel import FusedNetwork, Points
+    from tiltcli.engines.mlp.kernel import FusedNetwork
+    from tiltcli.engines.mlp.layout import Points
 
     data, weights = case.arrays()
     points = Points.prepare(data.train.X, data.train.y, 3, case.dtype)

@@ -154,8 +154,7 @@ def _curvature(request: Request) -> Figure:
 
 
 def _valley(request: Request) -> Figure:
-    from tiltcli.analysis.valleys import valleys_of
-    from tiltcli.plots.valley import valley
+    from tiltcli.plots.valley import valley, valleys_of
 
     one = request.one(dynamical=True)
     jobs = request.tables.jobs.set_index("job")

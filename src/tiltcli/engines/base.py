@@ -144,10 +144,6 @@ def schedule_of(job: Job, classes: int, total_steps: int) -> Schedule | None:
     if job["loss.kind"] == "static":
         return None
     settle = int(job["loss.settle"])
-    order = str(job.get("loss.order") or "cyclic")
-    timing = str(job.get("loss.timing") or "pulse")
-    # Jobs that draw nothing share their course, whatever their seeds.
-    seed = int(job["train.seed"]) if order == "random" or timing == "noise" else 0
     return Schedule(
         classes,
         float(job["loss.amplitude"]),
@@ -155,11 +151,6 @@ def schedule_of(job: Job, classes: int, total_steps: int) -> Schedule | None:
         int(job["loss.rest"]),
         total_steps - settle if settle else None,
         str(job["loss.shape"]),
-        order,
-        str(job.get("loss.groups") or "class"),
-        timing,
-        int(job.get("loss.half_life") or 0),
-        seed,
     )
 
 
@@ -167,7 +158,8 @@ def class_weights(schedule: Schedule | None, steps: Whole, classes: int) -> Arra
     """Γ at `steps`, shape (steps, classes); ones for the static loss."""
     if schedule is None:
         return np.ones((len(steps), classes))
-    return schedule.gamma(steps)
+    with np.errstate(over="ignore", invalid="ignore"):  # the job will diverge
+        return schedule.gamma(steps)
 
 
 def learning_rates(job: Job, steps: Whole, total_steps: int) -> Array:
@@ -183,7 +175,8 @@ def rates_at(
     if not pairs:
         return np.full(len(steps), rate)
     fractions, factors = np.array(pairs).T
-    return np.asarray(rate * np.interp(steps / total_steps, fractions, factors))
+    with np.errstate(over="ignore"):  # the job will diverge
+        return np.asarray(rate * np.interp(steps / total_steps, fractions, factors))
 
 
 def divergence_note(epoch: int, loss: float) -> str:

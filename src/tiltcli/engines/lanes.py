@@ -230,6 +230,29 @@ class Lanes:
         with _tools.for_range(self.builder, count, intp=self.index) as loop:
             body(loop.index)
 
+    def portions(
+        self, count: Value, groups: Sequence[int], body: Callable[[Value, int], None]
+    ) -> None:
+        """Run `body(begin, group)` over `count` numbers: so many vectors at once, then fewer.
+
+        Args:
+            count: a multiple of the lanes.
+            groups: numbers of vectors, falling to 1.
+            body: given where its vectors begin and how many they are.
+
+        """
+        build = self.builder
+        begin: Value = self.at(0)
+        for group in groups:
+            size = self.at(group * self.lanes)
+            whole = build.sdiv(build.sub(count, begin), size)
+
+            def portion(i: Value, begin: Value = begin, group: int = group) -> None:
+                body(self.offset(begin, (i, group * self.lanes)), group)
+
+            self.repeat(whole, portion)
+            begin = build.add(begin, build.mul(whole, size))
+
     def offset(self, *terms: Value | int | tuple[Value | int, Value | int]) -> Value:
         """Sum of indices and of products of two indices."""
         total: Value = self.at(0)
@@ -243,12 +266,19 @@ class Lanes:
 
     def fma(self, a: Vector, b: Vector, c: Vector) -> Vector:
         """Compute a·b + c, rounded once."""
-        kind = a.type
-        name = f"llvm.fma.v{self.lanes}f{32 if kind.element == ir.FloatType() else 64}"
+        return self._call("fma", a, b, c)
+
+    def sqrt(self, a: Vector) -> Vector:
+        """Square root, correctly rounded."""
+        return self._call("sqrt", a)
+
+    def _call(self, operation: str, *operands: Vector) -> Vector:
+        kind = operands[0].type
+        name = f"llvm.{operation}.v{self.lanes}f{32 if kind.element == ir.FloatType() else 64}"
         function = _tools.get_or_insert_function(
-            self.builder.module, ir.FunctionType(kind, [kind] * 3), name
+            self.builder.module, ir.FunctionType(kind, [kind] * len(operands)), name
         )
-        return self.builder.call(function, [a, b, c])
+        return self.builder.call(function, operands)
 
     def mul(self, a: Vector, b: Vector) -> Vector:
         """Product."""
@@ -293,6 +323,25 @@ class Lanes:
             half = len(parts) // 2
             parts = [self.builder.fadd(parts[i], parts[half + i]) for i in range(half)]
         return parts[0]
+
+    def transposed(self, rows: Sequence[Vector]) -> list[Vector]:
+        """Columns of a square of as many vectors as they have lanes."""
+        build, number = self.builder, ir.IntType(32)
+        found = list(rows)
+        size = self.lanes
+        distance = size // 2
+        while distance:
+            # Exchange the off-diagonal quarters of every square of 2 · distance rows.
+            low = [i % (2 * distance) < distance for i in range(size)]
+            upper = [i if low[i] else i - distance + size for i in range(size)]
+            lower = [i + distance if low[i] else i + size for i in range(size)]
+            masks = [ir.Constant(ir.VectorType(number, size), order) for order in (upper, lower)]
+            for i in (i for i in range(size) if low[i]):
+                pair = found[i], found[i + distance]
+                found[i] = build.shuffle_vector(*pair, masks[0])
+                found[i + distance] = build.shuffle_vector(*pair, masks[1])
+            distance //= 2
+        return found
 
     def polynomial(self, x: Vector, coefficients: Sequence[float]) -> Vector:
         """Horner's scheme, lowest coefficient first."""

@@ -18,6 +18,7 @@ TRIALS = 3
 _MATTERS = (
     "model.kind",
     "model.width",
+    "model.depth",
     "train.dtype",
     "train.optimizer",
     "train.batch_size",

@@ -1,4 +1,4 @@
-"""The fast engine: full-batch gradient descent of a one-hidden-layer network in one kernel."""
+"""The fast engine: a multilayer perceptron trained in one compiled kernel."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ from tiltcli.engines.base import (
     divergence_note,
     rates_at,
     schedule_of,
+    steps_per_epoch,
 )
-from tiltcli.engines.mlp.kernel import FusedNetwork, Points
+from tiltcli.engines.mlp.kernel import Batches, FusedNetwork, Steps
+from tiltcli.engines.mlp.layout import Points
+from tiltcli.engines.mlp.optimisers import Optimiser
 from tiltcli.errors import Outcome
 from tiltcli.grid import Job
-from tiltcli.networks.initial import Weights, initial_parameters
+from tiltcli.networks.initial import initial_parameters
 from tiltcli.schedule import Schedule
 
 Flags = npt.NDArray[np.bool_]
@@ -35,43 +38,48 @@ Flags = npt.NDArray[np.bool_]
 # A block lasts about this long: short enough to stop at once, long enough to cost nothing.
 BLOCK_SECONDS = 0.1
 FIRST_BLOCK, LARGEST_BLOCK = 1 << 11, 1 << 15
+FIRST_PRODUCTS = 1 << 31
+"""Multiplications in the first block at most: about BLOCK_SECONDS of them."""
 
 
-# Jobs of one sweep share their data, and those that differ only in the seed their course: small
+# Jobs of one sweep share their data, and those that differ only in the seed their schedule: small
 # jobs would otherwise spend a tenth of their time preparing both anew.
 
 
 @lru_cache(maxsize=16)
-def _points(part: Part, classes: int, dtype: str) -> Points:
-    return Points.prepare(part.X, part.y, classes, dtype)
+def _points(part: Part, classes: int, dtype: str, depth: int) -> Points:
+    return Points.prepare(part.X, part.y, classes, dtype, depth=depth)
 
 
 @dataclass(frozen=True)
-class _Course:
-    """What decides the steps of a job besides data and weights; the last of them is `total`."""
+class _Schedules:
+    """What decides Γ, learning rate and logging of a job's steps; the last of them is `total`."""
 
-    schedule: Schedule | None
+    gamma: Schedule | None
     classes: int
     rate: float
     factors: tuple[tuple[float, float], ...]
     every: int
+    per_epoch: int
     total: int
 
     @staticmethod
-    def of(job: Job, classes: int) -> _Course:
-        total = int(job["train.epochs"])
-        return _Course(
-            schedule_of(job, classes, total),
-            classes,
+    def of(job: Job, data: Dataset) -> _Schedules:
+        per_epoch = steps_per_epoch(job, len(data.train))
+        total = int(job["train.epochs"]) * per_epoch
+        return _Schedules(
+            schedule_of(job, data.classes, total),
+            data.classes,
             float(job["train.lr"]),
             tuple((x, y) for x, y in job.get("train.lr_schedule") or ()),
             int(job["train.log_every"]),
+            per_epoch,
             total,
         )
 
 
-class _Stretch:
-    """Consecutive steps of a course; shared by jobs, so that no array can be written to."""
+class _Slice:
+    """Consecutive steps of schedules; shared by jobs, so that no array can be written to."""
 
     def __init__(self, steps: Whole, gammas: Array, rates: Array, record: Flags) -> None:
         self.steps, self.gammas, self.rates, self.record = steps, gammas, rates, record
@@ -79,22 +87,46 @@ class _Stretch:
         for array in (steps, gammas, rates, record, self.logged, self.logged_rates):
             array.flags.writeable = False
 
-    def until(self, last: int) -> _Stretch:
-        """Leave out what comes after a step, and record that step."""
+    def until(self, last: int, recorded: bool) -> _Slice:
+        """Leave out what comes after a step, and say whether that step is recorded."""
         record = self.record[: last + 1].copy()
-        record[last] = True
+        record[last] = recorded
         size = len(record)
-        return _Stretch(self.steps[:size], self.gammas[:size], self.rates[:size], record)
+        return _Slice(self.steps[:size], self.gammas[:size], self.rates[:size], record)
 
 
 @lru_cache(maxsize=4)
-def _stretch(course: _Course, begin: int, end: int) -> _Stretch:
+def _slice(schedules: _Schedules, begin: int, end: int) -> _Slice:
     steps = np.arange(begin, end, dtype=np.int64)
-    return _Stretch(
+    epochs, places = np.divmod(steps, schedules.per_epoch)
+    logged = (places == 0) & (epochs % schedules.every == 0)
+    return _Slice(
         steps,
-        class_weights(course.schedule, steps, course.classes),
-        rates_at(course.rate, course.factors, steps, course.total),
-        (steps % course.every == 0) | (steps == course.total),
+        class_weights(schedules.gamma, steps, schedules.classes),
+        rates_at(schedules.rate, schedules.factors, steps, schedules.total),
+        logged | (steps == schedules.total),
+    )
+
+
+def _network(job: Job, data: Dataset) -> FusedNetwork:
+    classes, depth = data.classes, int(job.get("model.depth", 1))
+    start = initial_parameters(job, data.train.X.shape[1:], classes)
+    dtype, size = str(job["train.dtype"]), job["train.batch_size"]
+    return FusedNetwork(
+        np.concatenate([part.ravel() for part in start.values()]),
+        int(job["model.width"]),
+        _points(data.train, classes, dtype, depth),
+        None if data.val is None else _points(data.val, classes, dtype, depth),
+        classes,
+        depth=depth,
+        base=str(job["loss.base"]),
+        optimiser=Optimiser(
+            str(job["train.optimizer"]),
+            float(job.get("train.momentum", 0.0)),
+            bool(job.get("train.nesterov", False)),
+            float(job["train.weight_decay"]),
+        ),
+        batches=None if size == "full" else Batches(int(size), int(job["train.seed"])),
     )
 
 
@@ -105,20 +137,12 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
         Interrupted: when `context.stop()` became true.
 
     """
-    classes = data.classes
-    course = _Course.of(job, classes)
-    total = course.total
-    weights = Weights(**initial_parameters(job, data.train.X.shape[1:], classes))
-    dtype = str(job["train.dtype"])
-    network = FusedNetwork(
-        weights.theta,
-        int(job["model.width"]),
-        _points(data.train, classes, dtype),
-        None if data.val is None else _points(data.val, classes, dtype),
-        classes,
-    )
-    outcome, note, ended = Outcome.COMPLETED, "", total
-    begin, size = 0, FIRST_BLOCK
+    schedules = _Schedules.of(job, data)
+    total, per_epoch = schedules.total, schedules.per_epoch
+    network = _network(job, data)
+    outcome, note, ended = Outcome.COMPLETED, "", int(job["train.epochs"])
+    samples = -(-len(data.train) // per_epoch)
+    begin, size = 0, min(FIRST_BLOCK, max(1, FIRST_PRODUCTS // (3 * samples * network.parameters)))
     snapshots = iter(context.snapshots)
     wanted = next(snapshots, None)
     # Steps 0 … total are looked at; the last is only measured, no update follows it.
@@ -126,35 +150,36 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
         if context.stop():
             raise Interrupted
         theta = None
-        if begin == wanted:
+        if wanted is not None and begin == wanted * per_epoch:
             theta, wanted = network.theta.astype(np.float64), next(snapshots, None)
         # A block ends before the epoch of the next snapshot, so that its weights can be taken.
-        end = min(begin + size, total + 1, total + 1 if wanted is None else wanted)
-        stretch = _stretch(course, begin, end)
+        end = min(begin + size, total + 1, total + 1 if wanted is None else wanted * per_epoch)
+        part = _slice(schedules, begin, end)
         last = end > total
         started = time.perf_counter()
-        result = network.run(stretch.gammas, stretch.rates, stretch.record, update_last=not last)
+        result = network.run(part.gammas, part.rates, part.record, update_last=not last)
         taken = time.perf_counter() - started
-        if result.diverged_at is not None:
-            stretch = stretch.until(result.diverged_at)
+        diverged = result.diverged_at
+        if diverged is not None:
+            part, result = _ended(network, data, part, result, schedules)
             last = True
         yield Block(
-            epoch=stretch.logged,
-            step=stretch.logged,
+            epoch=part.logged // per_epoch,
+            step=part.logged,
             train_loss=result.train_loss,
             dynamical_loss=result.dynamical_loss,
             train_accuracy=result.train_correct / len(data.train),
             val_loss=result.val_loss,
             # Without validation points the loss is NaN at every step.
             val_accuracy=result.val_correct / len(data.val) if data.val else result.val_loss,
-            lr=stretch.logged_rates,
-            updates=end - begin - last,
+            lr=part.logged_rates,
+            updates=len(part.steps) - last if diverged is None else diverged,
         )
-        if theta is not None and result.diverged_at != 0:
-            yield Snapshot(begin, begin, float(stretch.rates[0]), stretch.gammas[0], theta)
-        if result.diverged_at is not None:
-            outcome, ended = Outcome.DIVERGED, int(stretch.logged[-1])
-            note = divergence_note(ended, float(result.train_loss[-1]))
+        if theta is not None and diverged != 0:
+            yield Snapshot(begin // per_epoch, begin, float(part.rates[0]), part.gammas[0], theta)
+        if diverged is not None:
+            outcome, ended = Outcome.DIVERGED, (begin + diverged) // per_epoch
+            note = divergence_note(ended, result.diverged_loss)
             break
         begin = end
         if taken < BLOCK_SECONDS / 2:
@@ -163,6 +188,35 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
             size = max(size // 2, 1)
     test_loss = test_accuracy = float("nan")
     if data.test is not None:
-        test_loss, correct = network.evaluate(_points(data.test, classes, dtype))
-        test_accuracy = correct / len(data.test)
+        depth = int(job.get("model.depth", 1))
+        points = _points(data.test, data.classes, str(job["train.dtype"]), depth)
+        test_loss, right = network.evaluate(points)
+        test_accuracy = right / len(data.test)
     yield Ending(outcome, ended, note, test_loss, test_accuracy, network.parameters)
+
+
+def _ended(
+    network: FusedNetwork, data: Dataset, part: _Slice, result: Steps, schedules: _Schedules
+) -> tuple[_Slice, Steps]:
+    """Cut a slice at the step where it diverged, and see that its epoch has a row."""
+    at = result.diverged_at
+    assert at is not None
+    if len(result.train_loss) > np.count_nonzero(part.record[: at + 1]) or part.record[at]:
+        return part.until(at, True), result
+    # A batch showed it: the state before it is measured, unless this epoch's start was.
+    if part.steps[at] // schedules.per_epoch % schedules.every == 0:
+        return part.until(at, False), result
+    train, val = (
+        None if points is None else network.measure(points, part.gammas[at])
+        for points in network.points
+    )
+    assert train is not None
+    val_loss, val_right = (float("nan"), 0) if val is None else (val.loss, val.right)
+    longer = result._replace(
+        train_loss=np.append(result.train_loss, train.loss),
+        dynamical_loss=np.append(result.dynamical_loss, train.weighted),
+        train_correct=np.append(result.train_correct, train.right),
+        val_loss=np.append(result.val_loss, val_loss),
+        val_correct=np.append(result.val_correct, val_right),
+    )
+    return part.until(at, True), longer

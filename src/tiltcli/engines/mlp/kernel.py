@@ -1,30 +1,24 @@
-"""Full-batch gradient descent of a one-hidden-layer ReLU network on the weighted cross-entropy.
-
-The kernel is given Γ and the learning rate of each step as arrays: it has no schedule of its own.
-"""
+"""A ReLU network trained by the compiled kernel on the weighted cross-entropy or squared error."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
-from numba.extending import overload
 
-from tiltcli.engines import lanes, softmax
-from tiltcli.engines.base import EXPLODED
-from tiltcli.engines.lanes import LANES
-from tiltcli.engines.mlp import narrow, tiled
-from tiltcli.engines.softmax import GROUP
-from tiltcli.networks.initial import Weights
+from tiltcli.engines.mlp.descent import descend, evaluate
+from tiltcli.engines.mlp.layout import Labels, Points, as_given, lanes_of, padded, room, zeros
+from tiltcli.engines.mlp.logits import BASES
+from tiltcli.engines.mlp.optimisers import Optimiser
+from tiltcli.engines.mlp.tiled import TILE
 
-Labels = npt.NDArray[np.int64]
+_PLAIN = Optimiser()
 
 
-@dataclass(frozen=True)
-class Steps:
+class Steps(NamedTuple):
     """What was measured at the recorded steps, one entry each.
 
     Attributes:
@@ -34,6 +28,7 @@ class Steps:
         val_loss: static loss on the validation points, float64; NaN without any.
         val_correct: validation points classified right, int64; 0 without any.
         diverged_at: step at which the loss was not finite or had exploded; None if none was.
+        diverged_loss: that loss, of the training set or of the step's batch; NaN if none was.
 
     """
 
@@ -43,136 +38,44 @@ class Steps:
     val_loss: npt.NDArray[np.float64]
     val_correct: Labels
     diverged_at: int | None
+    diverged_loss: float
 
 
-def _pick(name: str) -> Any:
-    """Make a function that compiles to the layout's own: narrow where dims says the sizes."""
+class Measures(NamedTuple):
+    """Static loss, loss weighted by Γ, and number classified right."""
 
-    def chosen(*args: Any) -> None:
-        raise NotImplementedError
-
-    @overload(chosen, strict=False)
-    def _choose(dims: Any, points: Any, network: Any, work: Any, factor: Any) -> Any:
-        return getattr(narrow if len(dims) else tiled, name)
-
-    return chosen
+    loss: float
+    weighted: float
+    right: int
 
 
-_look, _move, _score = _pick("look"), _pick("move"), _pick("score")
-
-
-def _compiled(sources: str) -> tuple[Any, Any]:
-    """Make the compiled functions; a variable from outside, as `sources`, is part of their key."""
-    compiled = njit(cache=True, nogil=True, error_model="numpy")
-
-    @compiled
-    def descend(
-        dims: Any,
-        train: Any,
-        val: Any,
-        network: Any,
-        work: Any,
-        val_work: Any,
-        gammas: Any,
-        rates: Any,
-        record: Any,
-        update_last: Any,
-        out: Any,
-    ) -> tuple[int, int]:
-        """Make steps; (steps recorded, step of divergence or −1)."""
-        _ = sources
-        kept, last = 0, gammas.shape[0] - 1
-        sums, val_sums = work[-1], val_work[-1]
-        for i in range(last + 1):
-            _look(dims, train, network, work, gammas[i])
-            loss = sums[0] / train[3]
-            # Written so that NaN counts as bad.
-            bad = not (loss <= EXPLODED)
-            if record[i] or bad:
-                out[kept, 0], out[kept, 1], out[kept, 2] = loss, sums[1] / train[3], sums[2]
-                if val[3] > 0:
-                    _score(dims, val, network, val_work, gammas[i])
-                    out[kept, 3], out[kept, 4] = val_sums[0] / val[3], val_sums[2]
-                kept += 1
-            if bad:
-                return kept, i
-            if i < last or update_last:
-                _move(dims, train, network, work, rates[i])
-        return kept, -1
-
-    @compiled
-    def evaluate(dims: Any, points: Any, network: Any, work: Any, gamma: Any) -> Any:
-        """Static loss and number right."""
-        _ = sources
-        _score(dims, points, network, work, gamma)
-        return work[-1][0] / points[3], work[-1][2]
-
-    return descend, evaluate
-
-
-_descend, _evaluate = _compiled(lanes.digest(lanes, narrow, softmax, tiled))
-
-
-@dataclass(frozen=True)
-class Points:
-    """Labelled points laid out for the kernel; several networks may share them.
+class Batches(NamedTuple):
+    """Batches of an epoch, in an order that the seed and the epoch decide.
 
     Attributes:
-        arrays: X with points in the lanes, X by rows (tiled layout), labels, count, 1/count.
-        dims: inputs and classes as lengths of tuples where the layout is narrow, else ().
-        dtype: float32 or float64.
+        size: samples of a batch; an epoch's last may have fewer.
+        seed: of the order.
 
     """
 
-    arrays: tuple[Any, ...]
-    dims: Any
-    dtype: np.dtype[Any]
-
-    @staticmethod
-    def prepare(X: npt.NDArray[Any], y: Labels, classes: int, dtype: npt.DTypeLike) -> Points:
-        """Lay out X (n, inputs) and labels y (n,), each in 0 … classes − 1."""
-        kind, (count, inputs) = np.dtype(dtype), X.shape
-        fits = inputs + classes <= narrow.LARGEST
-        padded = _padded(count, kind, GROUP)
-        turned = np.zeros((inputs, padded), kind)
-        turned[:, :count] = X.T
-        rows = np.zeros((0, 0) if fits else (padded, _padded(inputs, kind)), kind)
-        if not fits:
-            rows[:count, :inputs] = X
-        labels = np.full(padded, -1, kind)
-        labels[:count] = y
-        dims = ((0,) * inputs, (0,) * classes) if fits else ()
-        return Points((turned, rows, labels, count, kind.type(1 / max(count, 1))), dims, kind)
-
-
-def _lanes(dtype: np.dtype[Any]) -> int:
-    # By its letter: NumPy puts a dtype's name together anew each time, which small jobs would feel.
-    return LANES["float32" if dtype.char == "f" else "float64"]
-
-
-def _padded(count: int, dtype: np.dtype[Any], vectors: int = 1) -> int:
-    """Round up to whole groups of so many vectors."""
-    size = vectors * _lanes(dtype)
-    return -(-count // size) * size
-
-
-def _given(values: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Lay out what the kernel only reads; read-only always, lest it be compiled for both kinds."""
-    array = np.ascontiguousarray(values, dtype).view()
-    array.flags.writeable = False
-    return array
+    size: int
+    seed: int
 
 
 class FusedNetwork:
     """A network being trained.
 
     Args:
-        theta: initial parameters [W1 row-major, b1, W2 row-major, b2], W1 (inputs, width).
-        width: hidden units.
+        theta: initial parameters [W1 row-major, b1, W2 row-major, b2, …], W1 (inputs, width).
+        width: units of each hidden layer.
         train: the training set; its dtype is that of all arithmetic but the sums of the losses
             (float64).
         val: the validation set, or None.
         classes: number of classes C.
+        depth: hidden layers; `train` and `val` are laid out for so many.
+        base: loss, "cross_entropy" or "mse".
+        optimiser: what makes the steps.
+        batches: None for full batches.
 
     """
 
@@ -183,62 +86,89 @@ class FusedNetwork:
         train: Points,
         val: Points | None,
         classes: int,
+        *,
+        depth: int = 1,
+        base: str = "cross_entropy",
+        optimiser: Optimiser = _PLAIN,
+        batches: Batches | None = None,
     ) -> None:
         self._dtype, self._dims = train.dtype, train.dims
+        self._base, self._classes = BASES.index(base), classes
         self._narrow = bool(len(train.dims))
-        self._shape: tuple[int, int, int] = (train.arrays[0].shape[0], width, classes)
-        self._network = self._pack(theta)
+        inputs = train.arrays[0].shape[0]
+        self._layers, size = self._arrange([inputs, *[width] * depth, classes])
+        self._theta = zeros((size,), self._dtype)
+        flat, begin = np.asarray(theta, np.float64), 0
+        for part in self._parts():
+            part[...] = flat[begin : begin + part.size].reshape(part.shape)
+            begin += part.size
+        self.parameters = begin
+        self.points = train, val
         if val is None:
-            none = np.zeros((0, self._shape[0]))
-            val = Points.prepare(none, np.zeros(0, np.int64), classes, self._dtype)
+            none = np.zeros((0, inputs))
+            val = Points.prepare(none, np.zeros(0, np.int64), classes, self._dtype, depth=depth)
         self._train, self._val = train.arrays, val.arrays
-        self._work, self._val_work = self._space(self._train), self._space(self._val)
+        count = train.arrays[5]
+        self._batches = (
+            Batches(min(batches.size, count), batches.seed) if batches else Batches(0, 0)
+        )
+        self._order = np.zeros(count if batches else 0, np.int64)
+        space = room(self._batches.size, inputs, self._dtype, self._narrow)
+        self._batch = (*space, 0, 0, self._dtype.type(0))
+        self._work = self._space(self._train)
+        self._val_work = self._space(self._val) if self._narrow else self._work
+        self._optimiser = (
+            optimiser.kind,
+            optimiser.coefficients(self._dtype),
+            optimiser.progress(),
+            *optimiser.moments(size, lambda n: zeros((n,), self._dtype)),
+        )
+        self._made = 0
 
-    def _pack(self, theta: npt.ArrayLike) -> tuple[Any, ...]:
-        inputs, width, classes = self._shape
-        weights = Weights.unflatten(theta, inputs, width, classes)
-        W1, b1, W2, b2 = weights.W1, weights.b1, weights.W2, weights.b2
-        # Padding is zero and stays zero: a hidden unit of zero weights has no gradient.
-        if self._narrow:
-            units = _padded(width, self._dtype)
-            shapes = [(inputs, units), (units,), (classes, units), (classes,)]
-            parts = [W1, b1, W2.T, b2]
-        else:
-            shapes = [(width, _padded(inputs, self._dtype)), (width,)]
-            shapes += [(width, _padded(classes, self._dtype)), (classes,)]
-            parts = [W1.T, b1, W2, b2]
-        arrays = [np.zeros(shape, self._dtype) for shape in shapes]
-        for array, part in zip(arrays, parts, strict=True):
-            array[tuple(slice(n) for n in part.shape)] = part
-        return (*arrays, width)
+    def _arrange(self, units: Sequence[int]) -> tuple[npt.NDArray[np.int64], int]:
+        """Say where each layer lies, see `narrow` and `tiled`; and the size of all."""
+        rows, at = [], 0
+        for k, (inputs, outputs) in enumerate(pairwise(units)):
+            turned = self._turned(k)
+            stride = padded(inputs if turned else outputs, self._dtype)
+            lines = outputs if turned else inputs
+            rows.append((inputs, outputs, at, stride, at + lines * stride))
+            at += lines * stride + padded(outputs, self._dtype)
+        return np.array(rows, np.int64), at
+
+    def _turned(self, layer: int) -> bool:
+        return (layer == 0) != self._narrow
+
+    def _parts(self) -> Iterator[npt.NDArray[Any]]:
+        """W1 (inputs, width), b1 (width,), and so on: where they lie."""
+        for k, (inputs, outputs, at, stride, bias) in enumerate(self._layers.tolist()):
+            W = self._theta[at : at + (bias - at) // stride * stride].reshape(-1, stride)
+            yield W[:outputs, :inputs].T if self._turned(k) else W[:inputs, :outputs]
+            yield self._theta[bias : bias + outputs]
 
     def _space(self, points: tuple[Any, ...]) -> tuple[Any, ...]:
-        _, width, classes = self._shape
-        kind = self._dtype
-        ends = (np.zeros((classes, _lanes(kind)), kind), np.zeros(3))
+        kind, lanes = self._dtype, lanes_of(self._dtype)
+        classes = padded(self._classes, kind)
+        ends = zeros((self._classes, lanes), kind), np.zeros(3)
         if self._narrow:
-            return (np.zeros((classes, points[0].shape[1]), kind), *ends)
-        W1, _, W2, _, _ = self._network
-        tiles = [np.zeros((n, tiled.TILE), kind) for n in (width, width, classes)]
-        turned = np.zeros((tiled.TILE, W2.shape[1]), kind)
-        return (*tiles, turned, np.zeros_like(W1), np.zeros(width, kind), np.zeros_like(W2), *ends)
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters."""
-        inputs, width, classes = self._shape
-        return inputs * width + width + width * classes + classes
+            logits = zeros((self._classes, points[0].shape[1]), kind)
+            return logits, ends[0], zeros((classes,), kind), ends[1]
+        depth = len(self._layers) - 1
+        width = padded(int(self._layers[0, 1]), kind)
+        return (
+            zeros((depth, width, TILE), kind),
+            zeros((2, width, TILE), kind),
+            zeros((classes, TILE), kind),
+            zeros((TILE, width), kind),
+            zeros((TILE, classes), kind),
+            zeros((self._theta.size,), kind),
+            *ends,
+        )
 
     @property
     def theta(self) -> npt.NDArray[Any]:
         """Parameters as in `__init__`, shape (parameters,), in the network's dtype."""
-        inputs, width, classes = self._shape
-        W1, b1, W2, b2, _ = self._network
-        if self._narrow:
-            parts = (W1[:, :width], b1[:width], W2[:, :width].T, b2)
-        else:
-            parts = (W1[:, :inputs].T, b1, W2[:, :classes], b2)
-        return np.concatenate([part.ravel() for part in parts])
+        return np.concatenate([part.ravel() for part in self._parts()])
 
     def run(
         self,
@@ -252,7 +182,8 @@ class FusedNetwork:
         Args:
             gammas: class weights of each step, shape (n, C).
             lrs: learning rate of each step, shape (n,).
-            record: steps to keep measures of, shape (n,); a diverging step always is kept.
+            record: steps to keep measures of, shape (n,). With full batches a diverging step
+                always is kept; with others only the first step of an epoch may be recorded.
             update_last: whether the last step is followed by its update, or only measured.
 
         Returns:
@@ -261,27 +192,42 @@ class FusedNetwork:
         """
         out = np.zeros((int(np.count_nonzero(record)) + 1, 5))
         out[:, 3] = np.nan
-        kept, diverged = _descend(
+        kept, diverged, diverged_loss = descend(
             self._dims,
+            self._base,
             self._train,
             self._val,
-            self._network,
+            self._batch,
+            (*self._batches, self._made, self._order),
+            (self._theta, self._layers),
             self._work,
             self._val_work,
-            _given(gammas, self._dtype),
-            _given(lrs, self._dtype),
-            _given(record, np.bool_),
+            self._optimiser,
+            as_given(gammas, self._dtype),
+            as_given(lrs, np.float64),
+            as_given(record, np.bool_),
             update_last,
             out,
         )
+        self._made += len(lrs)
         loss, weighted, right, val_loss, val_right = out[:kept].T
         at = None if diverged < 0 else int(diverged)
         right, val_right = right.astype(np.int64), val_right.astype(np.int64)
-        return Steps(loss, weighted, right, val_loss, val_right, at)
+        return Steps(loss, weighted, right, val_loss, val_right, at, float(diverged_loss))
+
+    def measure(self, points: Points, gamma: npt.NDArray[np.float64]) -> Measures:
+        """Measure on some points, weighted by Γ (C,)."""
+        loss, weighted, right = evaluate(
+            self._dims,
+            self._base,
+            points.arrays,
+            (self._theta, self._layers),
+            self._space(points.arrays) if self._narrow else self._work,
+            as_given(gamma, self._dtype),
+        )
+        return Measures(float(loss), float(weighted), int(right))
 
     def evaluate(self, points: Points) -> tuple[float, int]:
         """Static loss and number right on some points."""
-        gamma = np.ones(self._shape[2], self._dtype)
-        work = self._space(points.arrays)
-        loss, right = _evaluate(self._dims, points.arrays, self._network, work, gamma)
-        return float(loss), int(right)
+        loss, _, right = self.measure(points, np.ones(self._classes))
+        return loss, right

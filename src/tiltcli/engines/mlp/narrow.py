@@ -3,17 +3,22 @@
 Forward has points in the lanes and goes over the hidden units; each weight is read once for a
 group of points. Backward has hidden units in the lanes and goes over the points: weights and
 gradient sums of a vector of units stay in registers, the hidden value is computed again rather than
-stored, and the update is made at the end, so that no gradient ever reaches memory.
+stored, and the optimiser's step is made at the end, so that no gradient ever reaches memory.
+
+All parameters lie in one array, row by row of `stride` numbers: W1 (inputs rows), b1, W2 by classes
+(classes rows); b2 last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numba import types
 
 from tiltcli.engines.lanes import REGISTERS, Lanes, Value, Vector, addresses, intrinsic
-from tiltcli.engines.softmax import measure, measure_and_differentiate
+from tiltcli.engines.mlp.logits import measure, measure_and_differentiate
+from tiltcli.engines.mlp.optimisers import Parameter, State, emit_step, step_along
 
 LARGEST = 12
 """Inputs + classes up to which this layout is used: beyond, registers spill."""
@@ -26,17 +31,15 @@ def _lengths(dims: Any) -> tuple[int, int]:
 
 
 @intrinsic
-def forward(
+def _forward(
     _typing: Any,
     dims: Any,
     X: Any,
-    W1: Any,
-    b1: Any,
-    W2: Any,
-    b2: Any,
+    theta: Any,
     logits: Any,
     width: Any,
     stride: Any,
+    points: Any,
     padded: Any,
 ) -> Any:
     """Compute logits = relu(x W1 + b1) W2 + b2.
@@ -44,17 +47,15 @@ def forward(
     Args:
         dims: (inputs, classes) as the lengths of two tuples.
         X: (inputs, padded) points in the lanes.
-        W1: (inputs, stride).
-        b1: (stride,).
-        W2: (classes, stride).
-        b2: (classes,).
+        theta: all parameters.
         logits: (classes, padded), the result.
         width: hidden units.
         stride: hidden units with padding.
-        padded: points with padding.
+        points: points to go through, a multiple of the lanes.
+        padded: distance of the rows of X and logits.
 
     """
-    signature = types.none(dims, X, W1, b1, W2, b2, logits, width, stride, padded)
+    signature = types.none(dims, X, theta, logits, width, stride, points, padded)
     inputs, classes = _lengths(dims)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -67,37 +68,39 @@ def forward(
 
 
 def _emit_forward(lanes: Lanes, args: list[Value], inputs: int, classes: int) -> None:
-    X, W1, b1, W2, b2, logits, width, stride, padded = args
-    # Four vectors of points share each weight that is read, if the registers hold them.
-    most = REGISTERS.total * 3 // 4
-    group = next(g for g in (4, 2, 1) if g * (inputs + classes) <= most or g == 1)
+    X, theta, logits, width, stride, points, padded = args
 
-    def block(i: Value) -> None:
-        begins = [lanes.offset((i, group * lanes.lanes), g * lanes.lanes) for g in range(group)]
+    def block(start: Value, group: int) -> None:
+        begins = [lanes.offset(start, g * lanes.lanes) for g in range(group)]
         x = [
             [lanes.load(X, lanes.offset((d, padded), begin)) for d in range(inputs)]
             for begin in begins
         ]
+        last = lanes.offset((inputs + 1 + classes, stride))
         sums = [
-            [lanes.variable(lanes.spread(b2, lanes.at(c))) for c in range(classes)] for _ in begins
+            [lanes.variable(lanes.spread(theta, lanes.offset(last, c))) for c in range(classes)]
+            for _ in begins
         ]
 
         def unit(u: Value) -> None:
-            into = [lanes.spread(W1, lanes.offset((d, stride), u)) for d in range(inputs)]
-            bias = lanes.spread(b1, u)
-            out = [lanes.spread(W2, lanes.offset((c, stride), u)) for c in range(classes)]
+            row = [
+                lanes.spread(theta, lanes.offset((r, stride), u))
+                for r in range(inputs + 1 + classes)
+            ]
             for g in range(group):
-                h = _hidden(lanes, x[g], into, bias)
-                h = lanes.relu(h)
-                for c in range(classes):
-                    lanes.put(lanes.fma(h, out[c], lanes.get(sums[g][c])), sums[g][c])
+                h = lanes.relu(_hidden(lanes, x[g], row[:inputs], row[inputs]))
+                for c, out in enumerate(row[inputs + 1 :]):
+                    lanes.put(lanes.fma(h, out, lanes.get(sums[g][c])), sums[g][c])
 
         lanes.repeat(width, unit)
         for g, begin in enumerate(begins):
             for c in range(classes):
                 lanes.store(lanes.get(sums[g][c]), logits, lanes.offset((c, padded), begin))
 
-    lanes.repeat(lanes.builder.sdiv(padded, lanes.at(group * lanes.lanes)), block)
+    # Four vectors of points share each weight that is read, if the registers hold them.
+    most = REGISTERS.total * 3 // 4
+    groups = [g for g in (4, 2, 1) if g * (inputs + classes) <= most or g == 1]
+    lanes.portions(points, groups, block)
 
 
 def _hidden(lanes: Lanes, x: list[Vector], w: list[Vector], bias: Vector) -> Vector:
@@ -109,35 +112,39 @@ def _hidden(lanes: Lanes, x: list[Vector], w: list[Vector], bias: Vector) -> Vec
 
 
 @intrinsic
-def backward(
+def _backward_step(
     _typing: Any,
     dims: Any,
     X: Any,
     deltas: Any,
-    W1: Any,
-    b1: Any,
-    W2: Any,
-    rate: Any,
+    kind: Any,
+    coefficients: Any,
+    theta: Any,
+    first: Any,
+    second: Any,
     stride: Any,
     padded: Any,
     points: Any,
 ) -> Any:
-    """Make the update of W1, b1 and W2 in place.
+    """Make the optimiser's step of W1, b1 and W2 in place.
 
     Args:
         dims: (inputs, classes) as the lengths of two tuples.
         X: (inputs, padded).
         deltas: (classes, padded) ∂F/∂logits.
-        W1: (inputs, stride).
-        b1: (stride,).
-        W2: (classes, stride).
-        rate: learning rate, in the network's dtype.
+        kind: see `optimisers.step_along`, as for the next four.
+        coefficients: the step's.
+        theta: all parameters.
+        first: first moments.
+        second: second moments.
         stride: hidden units with padding, a multiple of the lanes.
-        padded: points with padding.
-        points: points without.
+        padded: distance of the rows of X and deltas.
+        points: points to go through.
 
     """
-    signature = types.none(dims, X, deltas, W1, b1, W2, rate, stride, padded, points)
+    signature = types.none(
+        dims, X, deltas, kind, coefficients, theta, first, second, stride, padded, points
+    )
     inputs, classes = _lengths(dims)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -150,20 +157,16 @@ def backward(
 
 
 def _emit_backward(lanes: Lanes, args: list[Value], inputs: int, classes: int) -> None:
-    X, deltas, W1, b1, W2, rate, stride, padded, points = args
-    build = lanes.builder
+    X, deltas, *optimiser, stride, padded, points = args
+    state = State(*optimiser)
     zero = lanes.constant(0.0)
-    step = lanes.splat(build.fneg(rate))
 
     def units(begin: Value, vectors: int) -> None:
-        begins = [lanes.offset(begin, v * lanes.lanes) for v in range(vectors)]
         places = [
-            [(W1, lanes.offset((d, stride), at)) for d in range(inputs)]
-            + [(b1, at)]
-            + [(W2, lanes.offset((c, stride), at)) for c in range(classes)]
-            for at in begins
+            [lanes.offset((r, stride), begin, v * lanes.lanes) for r in range(inputs + 1 + classes)]
+            for v in range(vectors)
         ]
-        weights = [[lanes.load(*place) for place in row] for row in places]
+        weights = [[lanes.load(state.theta, place) for place in row] for row in places]
         sums = [[lanes.variable(zero) for _ in row] for row in places]
 
         def point(p: Value) -> None:
@@ -187,53 +190,96 @@ def _emit_backward(lanes: Lanes, args: list[Value], inputs: int, classes: int) -
                     lanes.put(lanes.fma(h, delta[c], lanes.get(place)), place)
 
         lanes.repeat(points, point)
-        for v in range(vectors):
-            for place, weight, total in zip(places[v], weights[v], sums[v], strict=True):
-                lanes.store(lanes.fma(step, lanes.get(total), weight), *place)
 
-    together = 2 if inputs + classes <= 5 and REGISTERS.total == 32 else 1
-    count = build.sdiv(stride, lanes.at(lanes.lanes))
-    pairs = build.sdiv(count, lanes.at(together))
-    lanes.repeat(pairs, lambda i: units(lanes.offset((i, together * lanes.lanes)), together))
-    if together > 1:
-        done = build.mul(pairs, lanes.at(together))
-        left = build.sub(count, done)
-        lanes.repeat(left, lambda i: units(lanes.offset((build.add(done, i), lanes.lanes)), 1))
+        def step(apply: Callable[[Parameter], None]) -> None:
+            for v in range(vectors):
+                for place, weight, total in zip(places[v], weights[v], sums[v], strict=True):
+                    apply((place, weight, lanes.get(total)))
+
+        emit_step(lanes, state, step, fused=True)
+
+    together = [2, 1] if inputs + classes <= 5 and REGISTERS.total == 32 else [1]
+    lanes.portions(stride, together, units)
 
 
-def look(dims: Any, points: Any, network: Any, work: Any, gamma: Any) -> None:
-    """Go forward, measure into `sums`, and leave ∂F/∂logits in `logits` for `move`."""
-    X, _, labels, _, inverse = points
-    W1, b1, W2, b2, width = network
-    logits, bias, sums = work
+def forward_backward(
+    dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: Any
+) -> None:
+    """Go forward, measure into `sums`, and leave ∂F/∂logits in `logits` for `step`."""
+    X, _, labels, groups, grouped, count, inverse = points
+    theta, layers = network
+    logits, bias, _, sums = work
     sums[:] = 0.0
     bias[:] = 0.0
-    padded = X.shape[1]
-    forward(dims, X, W1, b1, W2, b2, logits, width, b1.shape[0], padded)
+    padded, lanes = X.shape[1], bias.shape[1]
+    through = (count + lanes - 1) // lanes * lanes
+    _forward(dims, X, theta, logits, layers[0, 1], layers[0, 3], through, padded)
     measure_and_differentiate(
-        dims, logits, labels, gamma, inverse, padded, padded, b2.shape[0], bias, sums
+        dims,
+        base,
+        logits,
+        labels,
+        groups,
+        grouped,
+        gamma,
+        inverse,
+        through,
+        padded,
+        layers[1, 1],
+        bias,
+        sums,
     )
 
 
-def move(dims: Any, points: Any, network: Any, work: Any, rate: Any) -> None:
-    """Update the network along what the last `look` left."""
-    X, _, _, count, _ = points
-    W1, b1, W2, b2, _ = network
-    logits, bias, _ = work
-    backward(dims, X, logits, W1, b1, W2, rate, b1.shape[0], X.shape[1], count)
-    for c in range(b2.shape[0]):
+def step(dims: Any, points: Any, network: Any, work: Any, optimiser: Any) -> None:
+    """Make the optimiser's step along what the last `forward_backward` left."""
+    X, count = points[0], points[5]
+    theta, layers = network
+    logits, bias, gradient, _ = work
+    kind, coefficients, _, first, second = optimiser
+    _backward_step(
+        dims,
+        X,
+        logits,
+        kind,
+        coefficients,
+        theta,
+        first,
+        second,
+        layers[0, 3],
+        X.shape[1],
+        count,
+    )
+    for c in range(bias.shape[0]):
         total = bias[c, 0]
         for lane in range(1, bias.shape[1]):
             total += bias[c, lane]
-        b2[c] -= rate * total
+        gradient[c] = total
+    at = layers[1, 4]
+    step_along(gradient, kind, coefficients, theta[at:], first[at:], second[at:], gradient.shape[0])
 
 
-def score(dims: Any, points: Any, network: Any, work: Any, gamma: Any) -> None:
+def evaluate(dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: Any) -> None:
     """Go forward and measure into `sums`."""
-    X, _, labels, _, inverse = points
-    W1, b1, W2, b2, width = network
-    logits, bias, sums = work
+    X, _, labels, groups, grouped, count, inverse = points
+    theta, layers = network
+    logits, bias, _, sums = work
     sums[:] = 0.0
-    padded = X.shape[1]
-    forward(dims, X, W1, b1, W2, b2, logits, width, b1.shape[0], padded)
-    measure(dims, logits, labels, gamma, inverse, padded, padded, b2.shape[0], bias, sums)
+    padded, lanes = X.shape[1], bias.shape[1]
+    through = (count + lanes - 1) // lanes * lanes
+    _forward(dims, X, theta, logits, layers[0, 1], layers[0, 3], through, padded)
+    measure(
+        dims,
+        base,
+        logits,
+        labels,
+        groups,
+        grouped,
+        gamma,
+        inverse,
+        through,
+        padded,
+        layers[1, 1],
+        bias,
+        sums,
+    )

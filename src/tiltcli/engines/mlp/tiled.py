@@ -1,228 +1,140 @@
-"""Forward and backward pass for any number of inputs and classes, by tiles of points.
+"""Forward and backward pass for any depth and any number of inputs and classes, by tiles of points.
 
-A tile of points goes all the way through (hidden values, logits, softmax, gradients) before the
-next is looked at, so that what lies between stays in the cache. All four products are one small
-matrix product with a block of the result in registers.
+A tile of points goes all the way through (hidden values, logits, loss, gradients) before the next
+is looked at, so that what lies between stays in the cache.
+
+All parameters lie in one array, layer after layer, rows padded to whole vectors: W1 by units (width
+rows of inputs), b1, then every other W as it is written (rows of its outputs) and its b. A row of
+`layers` says of each layer: inputs, outputs, place of W, distance of W's rows, place of b.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba import types
+from numba.extending import register_jitable
 
-from tiltcli.engines.lanes import REGISTERS, Lanes, Value, addresses, intrinsic
-from tiltcli.engines.softmax import measure, measure_and_differentiate
+from tiltcli.engines.mlp.logits import measure, measure_and_differentiate
+from tiltcli.engines.mlp.optimisers import step_along
+from tiltcli.engines.mlp.products import (
+    accumulate,
+    back_through,
+    gate,
+    hidden_layer,
+    output_layer,
+    turn,
+)
 
 TILE = 128
-"""Points gone through together; a multiple of GROUP vectors of either dtype."""
-
-ROWS, VECTORS = 6, 4 if REGISTERS.total == 32 else 2
-"""Block of a product held in registers: rows, and vectors of columns."""
+"""Points gone through together; a multiple of `logits.GROUP` vectors of either dtype."""
 
 
-def _product(start: str, *, relu: bool = False) -> Any:
-    """Make the intrinsic out[m, n] = start + Σ_k A[m, k] B[k, n].
-
-    `start` is "zero", "add" (what `out` holds) or "bias" (bias[m]).
-    """
-
-    @intrinsic
-    def product(
-        _typing: Any,
-        out: Any,
-        A: Any,
-        B: Any,
-        bias: Any,
-        m: Any,
-        n: Any,
-        k: Any,
-        a_row: Any,
-        a_column: Any,
-        b_row: Any,
-        out_row: Any,
-    ) -> Any:
-        """Multiply.
-
-        Args:
-            out: result, rows `out_row` apart.
-            A: left factor: A[m, k] lies at m·a_row + k·a_column.
-            B: right factor, rows `b_row` apart.
-            bias: (m,), read only where the result starts from it.
-            m: rows of the result.
-            n: columns of the result, a multiple of the lanes.
-            k: length of the sums.
-            a_row: distance of A's rows.
-            a_column: distance of A's columns.
-            b_row: distance of B's rows.
-            out_row: distance of the result's rows.
-
-        """
-        signature = types.none(out, A, B, bias, m, n, k, a_row, a_column, b_row, out_row)
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, signature.args[0].dtype, REGISTERS.parts)
-            _emit_product(lanes, addresses(context, builder, signature, args), start, relu)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return product
+@register_jitable
+def forward(points: Any, network: Any, work: Any, begin: Any, n: Any) -> None:
+    """Leave a tile's hidden values in `hidden` and its logits in `logits`."""
+    X = points[0]
+    theta, layers = network
+    hidden, logits = work[0], work[2]
+    last = layers.shape[0] - 1
+    read, apart = X[0, begin:], X.shape[1]
+    for k in range(last):
+        inputs, outputs, at, stride, bias = layers[k]
+        row, column = (stride, 1) if k == 0 else (1, stride)
+        made = hidden[k]
+        hidden_layer(
+            made, theta[at:], read, theta[bias:], outputs, n, inputs, row, column, apart, TILE
+        )
+        read, apart = made[0], TILE
+    inputs, outputs, at, stride, bias = layers[last]
+    output_layer(logits, theta[at:], read, theta[bias:], outputs, n, inputs, 1, stride, apart, TILE)
 
 
-def _emit_product(lanes: Lanes, args: list[Value], start: str, relu: bool) -> None:
-    out, A, B, bias, m, n, k, a_row, a_column, b_row, out_row = args
-    build = lanes.builder
-
-    def block(row: Value, column: Value, rows: int, vectors: int) -> None:
-        lines = [lanes.offset(row, r) for r in range(rows)]
-        columns = [lanes.offset(column, v * lanes.lanes) for v in range(vectors)]
-        places = [[lanes.offset((line, out_row), at) for at in columns] for line in lines]
-        sums = []
-        for line, row_places in zip(lines, places, strict=True):
-            if start == "bias":
-                first = [lanes.spread(bias, line)] * vectors
-            elif start == "add":
-                first = [lanes.load(out, place) for place in row_places]
-            else:
-                first = [lanes.constant(0.0)] * vectors
-            sums.append([lanes.variable(value) for value in first])
-
-        def term(i: Value) -> None:
-            right = [lanes.load(B, lanes.offset((i, b_row), at)) for at in columns]
-            for line, row_sums in zip(lines, sums, strict=True):
-                left = lanes.spread(A, lanes.offset((line, a_row), (i, a_column)))
-                for total, factor in zip(row_sums, right, strict=True):
-                    lanes.put(lanes.fma(left, factor, lanes.get(total)), total)
-
-        lanes.repeat(k, term)
-        for row_sums, row_places in zip(sums, places, strict=True):
-            for total, place in zip(row_sums, row_places, strict=True):
-                value = lanes.get(total)
-                lanes.store(lanes.relu(value) if relu else value, out, place)
-
-    def strip(row: Value, rows: int) -> None:
-        size = VECTORS * lanes.lanes
-        whole = build.sdiv(n, lanes.at(size))
-        lanes.repeat(whole, lambda j: block(row, lanes.offset((j, size)), rows, VECTORS))
-        done = build.mul(whole, lanes.at(size))
-        left = build.sdiv(build.sub(n, done), lanes.at(lanes.lanes))
-        lanes.repeat(left, lambda j: block(row, lanes.offset(done, (j, lanes.lanes)), rows, 1))
-
-    whole = build.sdiv(m, lanes.at(ROWS))
-    lanes.repeat(whole, lambda i: strip(lanes.offset((i, ROWS)), ROWS))
-    done = build.mul(whole, lanes.at(ROWS))
-    lanes.repeat(build.sub(m, done), lambda i: strip(lanes.offset(done, i), 1))
-
-
-_hidden_layer = _product("bias", relu=True)
-_output_layer = _product("bias")
-_back = _product("zero")
-_accumulate = _product("add")
-
-
-@intrinsic
-def _gate(
-    _typing: Any, back: Any, hidden: Any, gradient: Any, units: Any, points: Any, stride: Any
-) -> Any:
-    """Zero `back` where `hidden` is not positive and add its sums over the points to `gradient`.
-
-    Args:
-        back: (units, stride) ∂F/∂hidden.
-        hidden: (units, stride) after the ReLU.
-        gradient: (units,).
-        units: rows.
-        points: columns looked at, a multiple of the lanes.
-        stride: distance of the rows.
-
-    """
-    signature = types.none(back, hidden, gradient, units, points, stride)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = Lanes(builder, signature.args[0].dtype)
-        back, hidden, gradient, units, points, stride = addresses(context, builder, signature, args)
-        zero = lanes.constant(0.0)
-
-        def unit(u: Value) -> None:
-            total = lanes.variable(zero)
-
-            def vector(i: Value) -> None:
-                at = lanes.offset((u, stride), (i, lanes.lanes))
-                active = lanes.compare(">", lanes.load(hidden, at), zero)
-                value = lanes.select(active, lanes.load(back, at), zero)
-                lanes.store(value, back, at)
-                lanes.put(lanes.add(lanes.get(total), value), total)
-
-            lanes.repeat(builder.sdiv(points, lanes.at(lanes.lanes)), vector)
-            place = builder.gep(gradient, [u])
-            builder.store(builder.fadd(builder.load(place), lanes.sum(lanes.get(total))), place)
-
-        lanes.repeat(units, unit)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-def look(dims: Any, points: Any, network: Any, work: Any, gamma: Any) -> None:
-    """Go forward and back over all tiles; measures in `sums`, gradients in the work arrays."""
-    X, rows, labels, _, inverse = points
-    W1, b1, W2, b2, width = network
-    hidden, back, logits, turned, G1, g1, G2, bias, sums = work
-    inputs, padded = X.shape
-    classes = b2.shape[0]
-    for array in (G1, G2, bias):
-        array[:] = 0.0
-    g1[:] = 0.0
+def forward_backward(
+    dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: Any
+) -> None:
+    """Go forward and back over all tiles; measures in `sums`, gradients in `gradient`."""
+    _, rows, labels, groups, grouped, count, inverse = points
+    theta, layers = network
+    hidden, back, logits, turned, turned_logits, gradient, bias, sums = work
+    last = layers.shape[0] - 1
+    classes = layers[last, 1]
+    lanes = bias.shape[1]
+    gradient[:] = 0.0
+    bias[:] = 0.0
     sums[:] = 0.0
-    for begin in range(0, padded, TILE):
-        n = min(TILE, padded - begin)
-        part = X[0, begin:]
-        _hidden_layer(hidden, W1, part, b1, width, n, inputs, W1.shape[1], 1, padded, TILE)
-        _output_layer(logits, W2, hidden, b2, classes, n, width, 1, W2.shape[1], TILE, TILE)
+    for begin in range(0, count, TILE):
+        taken = min(TILE, count - begin)
+        n = (taken + lanes - 1) // lanes * lanes
+        forward(points, network, work, begin, n)
         measure_and_differentiate(
-            dims, logits, labels[begin:], gamma, inverse, n, TILE, classes, bias, sums
+            dims,
+            base,
+            logits,
+            labels[begin:],
+            groups[begin:],
+            grouped,
+            gamma,
+            inverse,
+            n,
+            TILE,
+            classes,
+            bias,
+            sums,
         )
-        _back(back, W2, logits, b1, width, n, classes, W2.shape[1], 1, TILE, TILE)
-        _gate(back, hidden, g1, width, n, TILE)
-        for c in range(classes):
-            for p in range(n):
-                turned[p, c] = logits[c, p]
-        _accumulate(
-            G1, back, rows[begin], b1, width, G1.shape[1], n, TILE, 1, rows.shape[1], G1.shape[1]
-        )
-        _accumulate(
-            G2, hidden, turned, b1, width, G2.shape[1], n, TILE, 1, turned.shape[1], G2.shape[1]
-        )
-
-
-def move(dims: Any, points: Any, network: Any, work: Any, rate: Any) -> None:
-    """Update the network by the gradients that the last `look` found."""
-    W1, b1, W2, b2, width = network
-    G1, g1, G2, bias = work[4], work[5], work[6], work[7]
-    for u in range(width):
-        for d in range(W1.shape[1]):
-            W1[u, d] -= rate * G1[u, d]
-        for c in range(W2.shape[1]):
-            W2[u, c] -= rate * G2[u, c]
-        b1[u] -= rate * g1[u]
-    for c in range(b2.shape[0]):
+        deltas, columns = logits, turned_logits
+        for k in range(last, -1, -1):
+            inputs, outputs, at, stride, _ = layers[k]
+            if k > 0:
+                turn(deltas, columns, stride, n, TILE, columns.shape[1])
+                left, right, apart, lines = hidden[k - 1], columns[0], columns.shape[1], inputs
+            else:
+                left, right, apart, lines = deltas, rows[begin], rows.shape[1], outputs
+            G = gradient[at:]
+            accumulate(G, left, right, theta, lines, stride, taken, TILE, 1, apart, stride)
+            if k > 0:
+                below = back[k % 2]
+                back_through(
+                    below, theta[at:], deltas, theta, inputs, n, outputs, stride, 1, TILE, TILE
+                )
+                gate(below, hidden[k - 1], gradient[layers[k - 1, 4] :], inputs, n, TILE)
+                deltas, columns = below, turned
+    for c in range(classes):
         total = bias[c, 0]
-        for lane in range(1, bias.shape[1]):
+        for lane in range(1, lanes):
             total += bias[c, lane]
-        b2[c] -= rate * total
+        gradient[layers[last, 4] + c] = total
 
 
-def score(dims: Any, points: Any, network: Any, work: Any, gamma: Any) -> None:
+def step(dims: Any, points: Any, network: Any, work: Any, optimiser: Any) -> None:
+    """Make the optimiser's step along the gradients that the last `forward_backward` found."""
+    theta, _ = network
+    gradient = work[5]
+    kind, coefficients, _, first, second = optimiser
+    step_along(gradient, kind, coefficients, theta, first, second, theta.shape[0])
+
+
+def evaluate(dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: Any) -> None:
     """Go forward and measure into `sums`."""
-    X, _, labels, _, inverse = points
-    W1, b1, W2, b2, width = network
-    hidden, logits, bias, sums = work[0], work[2], work[7], work[8]
-    inputs, padded = X.shape
-    classes = b2.shape[0]
+    _, _, labels, groups, grouped, count, inverse = points
+    _, layers = network
+    logits, bias, sums = work[2], work[6], work[7]
+    lanes = bias.shape[1]
     sums[:] = 0.0
-    for begin in range(0, padded, TILE):
-        n = min(TILE, padded - begin)
-        part = X[0, begin:]
-        _hidden_layer(hidden, W1, part, b1, width, n, inputs, W1.shape[1], 1, padded, TILE)
-        _output_layer(logits, W2, hidden, b2, classes, n, width, 1, W2.shape[1], TILE, TILE)
-        measure(dims, logits, labels[begin:], gamma, inverse, n, TILE, classes, bias, sums)
+    for begin in range(0, count, TILE):
+        n = (min(TILE, count - begin) + lanes - 1) // lanes * lanes
+        forward(points, network, work, begin, n)
+        measure(
+            dims,
+            base,
+            logits,
+            labels[begin:],
+            groups[begin:],
+            grouped,
+            gamma,
+            inverse,
+            n,
+            TILE,
+            layers[layers.shape[0] - 1, 1],
+            bias,
+            sums,
+        )
