@@ -12,6 +12,7 @@ import pandas as pd
 from tiltcli.analysis.loss_lines import line
 from tiltcli.analysis.slices import Slice
 from tiltcli.analysis.traces import Trace
+from tiltcli.analysis.valleys import Valleys
 from tiltcli.evaluation.comparison import compare
 from tiltcli.grid import Job
 from tiltcli.plots.curvature import curvature
@@ -21,7 +22,7 @@ from tiltcli.plots.gamma import gamma_figure
 from tiltcli.plots.phase import phase
 from tiltcli.plots.style import Look
 from tiltcli.plots.trace import trace
-from tiltcli.plots.valley import Valleys, valley
+from tiltcli.plots.valley import valley
 from tiltcli.schedule import Schedule
 
 FOLDER = Path(__file__).parent / "data" / "golden"

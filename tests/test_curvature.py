@@ -66,7 +66,9 @@ def test_one_hidden_layer(base, P, D, W, C):
         theta, H, J = dense(network, base, data.train.X, data.train.y, weights)
         some = CompiledCurvature(data, W, base, np.arange(P))
         assert_right(some, theta, weights, H, J)
-        other = AutogradCurvature(network, base, data.train.X, data.train.y, np.arange(P), C)
+        other = AutogradCurvature(
+            network, base, data.train.X, data.train.y, data.train.y, np.arange(P), C
+        )
         assert_right(other, theta, weights, H, J, exact=False)
 
 
@@ -109,7 +111,7 @@ def test_a_convolutional_network_in_pieces(base, monkeypatch):
     network = Myrtle5(parameters, torch.float64)
     gamma = np.array([0.5, 0.5, 2.0])
     theta, H, J = dense(network, base, X, y, gamma)
-    curvature = AutogradCurvature(network, base, X, y, np.arange(12), 3)
+    curvature = AutogradCurvature(network, base, X, y, y, np.arange(12), 3)
     assert_right(curvature, theta, gamma, H, J, exact=False)
 
 

@@ -7,10 +7,11 @@ import pytest
 import tiltcli
 from helpers import tilt, write_grid
 from tiltcli.analysis.traces import jobs_of, trace_of
+from tiltcli.analysis.valleys import valleys_of
 from tiltcli.errors import UserError
 from tiltcli.plots.curvature import curvature, seed_table
 from tiltcli.plots.trace import trace
-from tiltcli.plots.valley import valley, valleys_of
+from tiltcli.plots.valley import valley
 from tiltcli.statistics import mean_interval
 
 GRID = """

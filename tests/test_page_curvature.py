@@ -15,8 +15,8 @@ import tiltcli
 from browser import chromium
 from helpers import tilt, write_grid
 from tiltcli.analysis.traces import jobs_of, trace_of
+from tiltcli.analysis.valleys import valleys_of
 from tiltcli.plots.curvature import seed_table
-from tiltcli.plots.valley import valleys_of
 from tiltcli.report import valley_panel as valley_part
 from tiltcli.report.instability_tables import HEADER, enlarged, listed, summed_up, watch
 from tiltcli.report.loaded_runs import load_run

@@ -6,13 +6,14 @@ import pytest
 
 import tiltcli
 from helpers import GRID, tilt, write_grid
+from tiltcli.analysis.thinning import thin
 from tiltcli.errors import UserError
 from tiltcli.evaluation.cells import mixed
 from tiltcli.evaluation.phase_map import phase_maps
 from tiltcli.plots.curves import curves
 from tiltcli.plots.gamma import gamma_figure
 from tiltcli.plots.phase import phase
-from tiltcli.plots.style import save, thin
+from tiltcli.plots.style import save
 from tiltcli.schedule import Schedule
 
 

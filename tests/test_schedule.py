@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiltcli
-from tiltcli.schedule import SHAPES, Schedule
+from tiltcli.schedule import GROUPS, ORDERS, SHAPES, TIMINGS, Schedule, groups_of
 
 schedules = st.builds(
     Schedule,
@@ -93,9 +93,110 @@ def test_public_function_agrees_and_checks():
         {"shape": "saw"},
         {"num_classes": 1},
         {"amplitude": float("nan")},
+        {"order": "none"},
+        {"groups": "samples"},
+        {"timing": "late"},
+        {"half_life": -1},
+        {"half_life": 1.5},
+        {"seed": -1},
     ):
         settings = {"num_classes": 2, "amplitude": 3, "period": 10} | bad
         with pytest.raises(ValueError, match="must be"):
             tiltcli.gamma(0, **settings)
     with pytest.raises(ValueError, match="whole"):
         tiltcli.gamma(-1, num_classes=2, amplitude=3, period=10)
+
+
+controls = st.builds(
+    Schedule,
+    classes=st.integers(2, 6),
+    amplitude=st.floats(1, 100),
+    period=st.integers(1, 30),
+    rest=st.integers(0, 3),
+    settle_at=st.none() | st.integers(0, 300),
+    shape=st.sampled_from(SHAPES),
+    order=st.sampled_from(ORDERS),
+    groups=st.sampled_from(GROUPS),
+    timing=st.sampled_from(TIMINGS),
+    half_life=st.sampled_from([0, 1, 40]),
+    seed=st.integers(0, 2**32 - 3),
+)
+
+
+@given(controls, st.lists(st.integers(0, 500), min_size=1, max_size=6))
+def test_any_steps_alone_are_those_of_the_whole_course(schedule, steps):
+    whole = schedule.gamma(np.arange(501))
+    np.testing.assert_array_equal(schedule.gamma(steps), whole[steps])
+
+
+def test_random_order_is_a_fresh_permutation_each_round():
+    schedule = Schedule(3, 10.0, 4, 1, order="random", seed=7)
+    cyclic = Schedule(3, 10.0, 4, 1)
+    steps = np.arange(15 * 600)
+    turns = schedule.emphasised(steps).reshape(600, 3, 5)
+    assert (turns[..., :4] == turns[..., :1]).all()
+    assert (turns[..., 4] == -1).all()
+    rounds = turns[..., 0]
+    assert (np.sort(rounds, axis=1) == [0, 1, 2]).all()
+    # All six orders, each about a hundred times: χ² with 5 degrees of freedom, 0.1% point 20.5.
+    _, counts = np.unique(rounds, axis=0, return_counts=True)
+    assert len(counts) == 6
+    assert ((counts - 100) ** 2 / 100).sum() < 20.5
+    # The weights are the cyclic ones, handed to other classes.
+    np.testing.assert_array_equal(
+        np.sort(schedule.gamma(steps), axis=1), np.sort(cyclic.gamma(steps), axis=1)
+    )
+    other = Schedule(3, 10.0, 4, 1, order="random", seed=8).emphasised(steps)
+    assert (other != schedule.emphasised(steps)).any()
+
+
+def test_noise_draws_the_steps_of_the_cycle_alike():
+    cycle = Schedule(3, 8.0, 6, 1).gamma(np.arange(21))
+    noise = Schedule(3, 8.0, 6, 1, timing="noise", seed=3).gamma(np.arange(21_000))
+    kinds, index = np.unique(cycle, axis=0, return_inverse=True)
+    share = np.bincount(index.ravel()) / 21
+    drawn = [(noise == kind).all(axis=1).sum() for kind in kinds]
+    assert sum(drawn) == 21_000
+    # χ² of the kinds' counts, against its 0.1% point for 18 degrees of freedom, the most there are.
+    assert len(kinds) <= 19
+    assert ((drawn - 21_000 * share) ** 2 / (21_000 * share)).sum() < 42.3
+    # No memory: the next step's weights hang on nothing that came before.
+    x = noise[:, 0] - noise[:, 0].mean()
+    for lag in (1, 7, 21):
+        assert abs((x[lag:] * x[:-lag]).mean() / x.var()) < 4 / np.sqrt(21_000)
+
+
+def test_noise_ends_where_the_oscillation_would():
+    schedule = Schedule(3, 8.0, 6, 1, settle_at=40, timing="noise")
+    assert (schedule.gamma(np.arange(42, 300)) == 1).all()
+    assert (schedule.gamma(np.arange(42)) != 1).any()
+
+
+def test_blind_to_class_all_have_the_emphasised_ones_weight():
+    steps = np.arange(100)
+    one, all_ = (Schedule(3, 9.0, 20, 2, 70, groups=groups) for groups in ("class", "all"))
+    expected = np.where(one.emphasised(steps) >= 0, one.gamma(steps).max(axis=1), 1.0)
+    np.testing.assert_array_equal(all_.gamma(steps), np.repeat(expected[:, None], 3, axis=1))
+
+
+@given(st.floats(1, 100), st.integers(1, 200), st.integers(0, 2000))
+def test_half_life_halves_what_the_amplitude_adds(amplitude, half_life, step):
+    got = Schedule(3, amplitude, 40, 0, half_life=half_life).gamma(step)
+    now = 1 + (amplitude - 1) * 2 ** (-step / half_life)
+    np.testing.assert_allclose(got, plain(3, now, 40, 0, step), rtol=1e-12)
+
+
+def test_random_groups_have_the_classes_sizes_whatever_the_labels():
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    groups = groups_of("random", labels, 5)
+    np.testing.assert_array_equal(np.bincount(groups), [60, 30, 10])
+    # Of the 60 of class 0 about 36 lie in group 0: hypergeometric, standard deviation 2.4.
+    assert abs((groups[labels == 0] == 0).sum() - 36) < 10
+    np.testing.assert_array_equal(groups, groups_of("random", labels, 5))
+    assert (groups != groups_of("random", labels, 6)).any()
+    for name in ("class", "all"):
+        np.testing.assert_array_equal(groups_of(name, labels, 5), labels)
+
+
+def test_an_amplitude_beyond_floats_warns_of_nothing():
+    assert not np.isfinite(Schedule(3, 1e308, 10).gamma(np.arange(10))).all()

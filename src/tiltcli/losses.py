@@ -28,11 +28,27 @@ class _DynamicalLoss(nn.Module):
         settle_at: int | None = None,
         shape: str = "triangle",
         reduction: str = "mean",
+        *,
+        order: str = "cyclic",
+        timing: str = "pulse",
+        half_life: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be mean, sum or none, not {reduction!r}")
-        self.schedule = Schedule(num_classes, amplitude, period, rest, settle_at, shape)
+        self.schedule = Schedule(
+            num_classes,
+            amplitude,
+            period,
+            rest,
+            settle_at,
+            shape,
+            order=order,
+            timing=timing,
+            half_life=half_life,
+            seed=seed,
+        )
         self.reduction = reduction
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
@@ -55,7 +71,8 @@ class _DynamicalLoss(nn.Module):
         s = self.schedule
         return (
             f"num_classes={s.classes}, amplitude={s.amplitude}, period={s.period}, rest={s.rest}, "
-            f"settle_at={s.settle_at}, shape={s.shape!r}, reduction={self.reduction!r}"
+            f"settle_at={s.settle_at}, shape={s.shape!r}, reduction={self.reduction!r}, "
+            f"order={s.order!r}, timing={s.timing!r}, half_life={s.half_life}, seed={s.seed}"
         )
 
 
@@ -79,6 +96,10 @@ class DynamicalCrossEntropy(_DynamicalLoss):
         weight: fixed weight of each class, shape (C,), as torch's; multiplies Γ.
         ignore_index: target that does not count.
         label_smoothing: from 0 to 1; Γ is that of the target's own class.
+        order: "cyclic", or "random": every round of C pulses is a fresh permutation of the classes.
+        timing: "pulse", or "noise": the weights of a step of the cycle drawn at random.
+        half_life: steps after which A − 1 has halved; 0: it is constant.
+        seed: of what is drawn.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -106,8 +127,24 @@ class DynamicalCrossEntropy(_DynamicalLoss):
         weight: Tensor | None = None,
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
+        order: str = "cyclic",
+        timing: str = "pulse",
+        half_life: int = 0,
+        seed: int = 0,
     ) -> None:
-        super().__init__(num_classes, amplitude, period, rest, settle_at, shape, reduction)
+        super().__init__(
+            num_classes,
+            amplitude,
+            period,
+            rest,
+            settle_at,
+            shape,
+            reduction,
+            order=order,
+            timing=timing,
+            half_life=half_life,
+            seed=seed,
+        )
         if weight is not None and weight.shape != (num_classes,):
             raise ValueError(f"weight must have shape ({num_classes},), not {tuple(weight.shape)}")
         if not 0 <= label_smoothing <= 1:
@@ -182,6 +219,10 @@ class DynamicalMSE(_DynamicalLoss):
         settle_at: no oscillation from the first pulse boundary at or after this step.
         shape: "triangle", "sine" or "square".
         reduction: "mean", "sum" or "none".
+        order: "cyclic", or "random": every round of C pulses is a fresh permutation of the classes.
+        timing: "pulse", or "noise": the weights of a step of the cycle drawn at random.
+        half_life: steps after which A − 1 has halved; 0: it is constant.
+        seed: of what is drawn.
 
     Raises:
         ValueError: if a setting is out of range.

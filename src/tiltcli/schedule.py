@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 SHAPES = ("triangle", "sine", "square")
+ORDERS = ("cyclic", "random")
+GROUPS = ("class", "random", "all")
+TIMINGS = ("pulse", "noise")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class Schedule:
     - sine: g = 1 + (A−1) sin(π t'/T), half a wave;
     - square: g = A throughout the pulse.
 
+    `order`, `groups`, `timing` and `half_life` make the controls that tell what tilting adds.
+    What they draw hangs on `seed` and the step alone, so that any steps can be asked for alone.
+
     Attributes:
         classes: number of classes C ≥ 2.
         amplitude: peak raw weight A ≥ 1; A = 1 is the static loss.
@@ -34,6 +40,14 @@ class Schedule:
         rest: steps with Γ = 1 after each pulse; the authors' own code has exactly 1.
         settle_at: Γ = 1 from the first pulse boundary at or after this step; None: never.
         shape: "triangle", "sine" or "square".
+        order: "cyclic"; or "random": every round of C pulses is a fresh permutation of the classes.
+        groups: "class", or "random" (samples are split into groups whatever their labels, see
+            `groups_of`): a weight for each; or "all": every class has the weight C g/(g + C − 1)
+            of the emphasised one, which is a learning rate that oscillates, blind to class.
+        timing: "pulse"; or "noise": at every step the weights are those of a step of the cycle
+            (of C pulses and their rests) drawn uniformly: the same distribution, no period.
+        half_life: steps after which A − 1 has halved, counted from step 0; 0: A is constant.
+        seed: of what is drawn, ≥ 0.
 
     """
 
@@ -43,6 +57,11 @@ class Schedule:
     rest: int = 0
     settle_at: int | None = None
     shape: str = "triangle"
+    order: str = "cyclic"
+    groups: str = "class"
+    timing: str = "pulse"
+    half_life: int = 0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -61,8 +80,19 @@ class Schedule:
             raise ValueError(f"rest must be an integer ≥ 0, not {self.rest!r}")
         if self.settle_at is not None and int(self.settle_at) != self.settle_at:
             raise ValueError(f"settle_at must be an integer or None, not {self.settle_at!r}")
-        if self.shape not in SHAPES:
-            raise ValueError(f"shape must be one of {', '.join(SHAPES)}, not {self.shape!r}")
+        for name, allowed in (
+            ("shape", SHAPES),
+            ("order", ORDERS),
+            ("groups", GROUPS),
+            ("timing", TIMINGS),
+        ):
+            if getattr(self, name) not in allowed:
+                given = getattr(self, name)
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {given!r}")
+        for name in ("half_life", "seed"):
+            given = getattr(self, name)
+            if int(given) != given or given < 0:
+                raise ValueError(f"{name} must be an integer ≥ 0, not {given!r}")
 
     @property
     def pulse(self) -> int:
@@ -77,14 +107,37 @@ class Schedule:
         return -(-max(int(self.settle_at), 0) // self.pulse) * self.pulse
 
     def emphasised(self, steps: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Class whose pulse each step lies in, shape of `steps`; −1 at rest and when settled."""
-        s = _whole(steps)
-        inside = s % self.pulse
-        label = (s // self.pulse) % int(self.classes)
+        """Class whose pulse each step lies in, shape of `steps`; −1 at rest and when settled.
+
+        With groups "random" it is the group; with groups "all" it says whose turn it would be.
+        """
+        return self._turns(_whole(steps))[0]
+
+    def _turns(
+        self, s: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Emphasised class (−1: none) and steps since its pulse began."""
+        at = s
+        if self.timing == "noise":
+            at = (_drawn(self.seed, _NOISE, s) % np.uint64(self.classes * self.pulse)).astype(
+                np.int64
+            )
+        turn, inside = np.divmod(at, self.pulse)
+        round_, place = np.divmod(turn, int(self.classes))
+        label = self._permuted(round_, place) if self.order == "random" else place
         active = inside < self.period
         if self.settled_from is not None:
             active &= s < self.settled_from
-        return np.where(active, label, -1).astype(np.int64)
+        return np.where(active, label, -1).astype(np.int64), inside
+
+    def _permuted(
+        self, round_: npt.NDArray[np.int64], place: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Class at a place of a round: each round's classes in the order of drawn keys."""
+        rounds, which = np.unique(round_, return_inverse=True)
+        counters = rounds[:, None] * int(self.classes) + np.arange(int(self.classes))
+        orders = np.argsort(_drawn(self.seed, _ORDER, counters), axis=1, kind="stable")
+        return np.asarray(orders[which.reshape(place.shape), place], dtype=np.int64)
 
     def gamma(self, steps: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Class weights at `steps`.
@@ -100,24 +153,50 @@ class Schedule:
 
         """
         s = _whole(steps)
-        label = self.emphasised(s)
-        raw = np.where(label >= 0, self._raw((s % self.pulse).astype(np.float64)), 1.0)
-        # With one class at g and C−1 at 1 the sum Σ_k g_k is g + C − 1.
-        scale = self.classes / (raw + (self.classes - 1))
+        label, inside = self._turns(s)
+        peak: npt.NDArray[np.float64] = np.asarray(self.amplitude, dtype=np.float64)
+        if self.half_life:
+            peak = 1.0 + (peak - 1.0) * np.exp2(-s / self.half_life)
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow ends as a divergence
+            raw = np.where(label >= 0, self._raw(inside.astype(np.float64), peak), 1.0)
+            # With one class at g and C−1 at 1 the sum Σ_k g_k is g + C − 1.
+            scale = self.classes / (raw + (self.classes - 1))
+            chosen = (raw * scale)[..., None]
+        if self.groups == "all":
+            return np.repeat(chosen, int(self.classes), axis=-1)
         weights = np.repeat(scale[..., None], int(self.classes), axis=-1)
-        chosen = label[..., None] == np.arange(int(self.classes))
-        return np.where(chosen, (raw * scale)[..., None], weights)
+        return np.where(label[..., None] == np.arange(int(self.classes)), chosen, weights)
 
-    def _raw(self, t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Raw weight g(t') of the emphasised class, 0 ≤ t' < T."""
-        rise = self.amplitude - 1.0
+    def _raw(
+        self, t: npt.NDArray[np.float64], peak: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """Raw weight g(t') of the emphasised class, 0 ≤ t' < T; `peak` is A at each step."""
+        rise = peak - 1.0
         if self.shape == "triangle":
             up = 1.0 + 2.0 * rise * t / self.period
-            down = 2.0 * self.amplitude - 1.0 - 2.0 * rise * t / self.period
+            down = 2.0 * peak - 1.0 - 2.0 * rise * t / self.period
             return np.where(t < self.period / 2, up, down)
         if self.shape == "sine":
             return np.asarray(1.0 + rise * np.sin(np.pi * t / self.period), dtype=np.float64)
-        return np.full_like(t, self.amplitude)
+        return np.broadcast_to(peak, t.shape)
+
+
+def groups_of(groups: str, labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+    """Group of each training sample, whose Γ weighs it.
+
+    Args:
+        groups: "class" or "all": its class; "random": samples are split once into groups of the
+            classes' sizes, whatever their labels.
+        labels: classes, shape (P,).
+        seed: of the split.
+
+    Returns:
+        groups, int64, shape (P,).
+
+    """
+    if groups != "random":
+        return labels
+    return np.random.default_rng([_GROUPS, seed]).permutation(labels)
 
 
 def gamma(
@@ -129,6 +208,11 @@ def gamma(
     rest: int = 0,
     settle_at: int | None = None,
     shape: str = "triangle",
+    order: str = "cyclic",
+    groups: str = "class",
+    timing: str = "pulse",
+    half_life: int = 0,
+    seed: int = 0,
 ) -> npt.NDArray[np.float64]:
     """Class weights Γ_i(t) of the dynamical loss at one step or many.
 
@@ -140,9 +224,15 @@ def gamma(
         rest: steps with Γ = 1 between pulses.
         settle_at: no oscillation from the first pulse boundary at or after this step.
         shape: "triangle", "sine" or "square".
+        order: "cyclic" or "random".
+        groups: "class", "random" or "all".
+        timing: "pulse" or "noise".
+        half_life: steps after which A − 1 has halved; 0: never.
+        seed: of what is drawn at random; see `Schedule` for these five.
 
     Returns:
-        float64 array of shape (*step.shape, num_classes); each row sums to num_classes.
+        float64 array of shape (*step.shape, num_classes); each row sums to num_classes, but for
+        groups "all".
 
     Raises:
         ValueError: if a setting or a step is out of range.
@@ -152,7 +242,8 @@ def gamma(
         [1.5, 0.5]
 
     """
-    return Schedule(num_classes, amplitude, period, rest, settle_at, shape).gamma(step)
+    drawn = (order, groups, timing, half_life, seed)
+    return Schedule(num_classes, amplitude, period, rest, settle_at, shape, *drawn).gamma(step)
 
 
 def _whole(steps: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -161,3 +252,27 @@ def _whole(steps: npt.ArrayLike) -> npt.NDArray[np.int64]:
     if (whole != array).any() or (whole < 0).any():
         raise ValueError("steps must be whole numbers ≥ 0")
     return whole
+
+
+_ORDER, _NOISE, _GROUPS = 1, 2, 3
+"""Streams of random numbers, so that none of them repeats another."""
+
+
+def _drawn(seed: int, stream: int, counters: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Random 64 bits for each counter.
+
+    The output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) at the counter's place
+    of a sequence that begins where the seed and the stream say: a number needs none before it.
+    """
+    with np.errstate(over="ignore"):
+        start = _mixed(np.array([seed], np.uint64) * np.uint64(4) + np.uint64(stream))
+        return _mixed(start + (counters.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mixed(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

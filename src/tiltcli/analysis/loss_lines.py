@@ -49,7 +49,7 @@ def line() -> Array:
 def losses_along(
     theta: Array, direction: Array, alphas: Array, part: Part, width: int, classes: int, base: str
 ) -> Array:
-    """Shares L_c of the classes in the mean loss of a one-hidden-layer network along a line.
+    """Shares L_c of the groups in a one-hidden-layer network's mean loss on a line.
 
     Args:
         theta: parameters flat, see `tiltcli.networks.initial.Weights.theta`.
@@ -69,7 +69,7 @@ def losses_along(
     # Before the ReLU all is linear along the line.
     start, slope = part.X @ here.W1 + here.b1, part.X @ step.W1 + step.b1
     rows = np.arange(len(part.y))
-    count = np.eye(classes)[part.y] / len(part.y)
+    count = np.eye(classes)[part.group] / len(part.y)
     shares = np.empty((len(alphas), classes))
     for i, alpha in enumerate(alphas):
         hidden = np.maximum(start + alpha * slope, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from tiltcli.schedule import Schedule
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
+Window = tuple[int, int]
 
 NEAR = 100
 """Steps between an onset and a probe up to which the probe is said to be "there"."""
@@ -151,3 +153,19 @@ def crossings(curvature: Curvature) -> list[int]:
             found.append(round(float(steps[i - 1] + share * (step - steps[i - 1]))))
         calm_since = None
     return found
+
+
+def richest(found: Sequence[Instability], whole: Window) -> list[Instability]:
+    """Sort instabilities: those with the longest cascades first, of equals the longest."""
+    return sorted(
+        found,
+        key=lambda one: (len(one.cascade.periods), (one.end or whole[1]) - one.onset),
+        reverse=True,
+    )
+
+
+def window_around(one: Instability, whole: Window) -> Window:
+    """First and last step of a picture of an instability, with some steps before and after it."""
+    end = one.end or whole[1]
+    around = max(40, (end - one.onset) // 8)
+    return max(whole[0], one.onset - around), min(whole[1], end + around)

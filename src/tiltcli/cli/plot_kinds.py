@@ -154,7 +154,8 @@ def _curvature(request: Request) -> Figure:
 
 
 def _valley(request: Request) -> Figure:
-    from tiltcli.plots.valley import valley, valleys_of
+    from tiltcli.analysis.valleys import valleys_of
+    from tiltcli.plots.valley import valley
 
     one = request.one(dynamical=True)
     jobs = request.tables.jobs.set_index("job")

@@ -46,6 +46,7 @@ class AutogradCurvature:
         base: loss, "cross_entropy" or "mse".
         X: training points, shape (P, …).
         y: class of each, int64, shape (P,).
+        group: group of each, whose Γ weighs it, int64, shape (P,).
         points: training points of the tangent kernel, indices.
         classes: number of classes C.
 
@@ -57,6 +58,7 @@ class AutogradCurvature:
         base: str,
         X: npt.NDArray[np.floating],
         y: npt.NDArray[np.int64],
+        group: npt.NDArray[np.int64],
         points: npt.NDArray[np.int64],
         classes: int,
     ) -> None:
@@ -64,7 +66,7 @@ class AutogradCurvature:
         self._shapes = {name: p.shape for name, p in network.named_parameters()}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         self._base, self._classes = base, classes
-        self._X, self._y, self._points = X, y, points
+        self._X, self._y, self._group, self._points = X, y, group, points
 
     @staticmethod
     def of(job: Job, data: Dataset, points: npt.NDArray[np.int64]) -> AutogradCurvature:
@@ -72,7 +74,8 @@ class AutogradCurvature:
         start = initial_parameters(job, data.train.X.shape[1:], data.classes)
         network = NETWORKS[job["model.kind"]](start, torch.float64)
         base = str(job["loss.base"])
-        return AutogradCurvature(network, base, data.train.X, data.train.y, points, data.classes)
+        train, classes = data.train, data.classes
+        return AutogradCurvature(network, base, train.X, train.y, train.group, points, classes)
 
     def hessian(self, theta: Array, gamma: Array) -> dict[str, float]:
         """Columns of the Hessian of F but `hessian_max_static`.
@@ -106,12 +109,12 @@ class AutogradCurvature:
     def hessian_product(self, theta: Array, gamma: Array) -> Product:
         """V ↦ H v; arguments as of `hessian`."""
         parameters = self._unflatten(torch.from_numpy(theta))
-        weights = torch.from_numpy(gamma / len(self._y))
+        weights = torch.from_numpy(gamma[self._group] / len(self._y))
         every = np.arange(len(self._y), dtype=np.int64)
 
         def slopes() -> Iterator[Map]:
-            for X, y, _ in self._pieces(every):
-                yield vjp(grad(self._loss(X, y, weights)), parameters)[1]
+            for X, y, place in self._pieces(every):
+                yield vjp(grad(self._loss(X, y, weights[place])), parameters)[1]
 
         maps = _repeatable(slopes, len(every))
 
@@ -179,7 +182,7 @@ class AutogradCurvature:
         logits = self._logits(X)
 
         def loss(parameters: dict[str, Tensor]) -> Tensor:
-            return (weights[y] * sample_losses(self._base, logits(parameters), y)).sum()
+            return (weights * sample_losses(self._base, logits(parameters), y)).sum()
 
         return loss
 

@@ -28,7 +28,7 @@ class CompiledCurvature:
 
     def __init__(self, data: Dataset, width: int, base: str, points: npt.NDArray[np.int64]) -> None:
         self._width, self._classes, self._base = width, data.classes, base
-        self._labels = data.train.y
+        self._labels, self._groups = data.train.y, data.train.group
         self._X = _with_ones(data.train.X)
         self._kernel_X = _with_ones(data.train.X[points])
 
@@ -100,7 +100,7 @@ class CompiledCurvature:
     def _state(self, theta: Array, gamma: Array) -> tuple[Any, ...]:
         weights = Weights.unflatten(theta, self._X.shape[0] - 1, self._width, self._classes)
         H, z = self._forward(weights, self._X)
-        w = gamma[self._labels] / len(self._labels)
+        w = gamma[self._groups] / len(self._groups)
         d = np.empty_like(z)
         if self._base == "mse":
             p = np.empty((0, z.shape[1]))

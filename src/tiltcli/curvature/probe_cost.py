@@ -96,7 +96,7 @@ def _by_products(job: Job, data: Dataset, settings: ProbeSettings) -> float:
 
 
 def _part(data: Dataset, points: int) -> Dataset:
-    train = Part(data.train.X[:points], data.train.y[:points])
+    train = Part(data.train.X[:points], data.train.y[:points], data.train.group[:points])
     return replace(data, train=train, val=None, test=None)
 
 

@@ -23,11 +23,18 @@ class Part:
         X: inputs in the job's dtype, C-contiguous: shape (samples, inputs), or pictures of shape
             (samples, channels, height, width).
         y: class of each sample, int64 from 0, shape (samples,).
+        groups: group of each sample, whose Γ weighs it, shape (samples,); None: its class.
 
     """
 
     X: Inputs
     y: Labels
+    groups: Labels | None = None
+
+    @property
+    def group(self) -> Labels:
+        """Group of each sample, int64 from 0, shape (samples,)."""
+        return self.y if self.groups is None else self.groups
 
     def __len__(self) -> int:
         """Return the number of samples."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tiltcli.data.arrays import Dataset
@@ -13,6 +14,7 @@ from tiltcli.data.datasets import load_dataset
 from tiltcli.data.fetch import Published, cache_folder, fetched
 from tiltcli.grid.jobs import Job
 from tiltcli.grid.settings import PATHS, SETTINGS
+from tiltcli.schedule import groups_of
 
 MOST_BYTES = 1 << 30
 """Memory that kept data sets may take together; the last one used is kept whatever its size."""
@@ -28,7 +30,9 @@ _lock = threading.Lock()
 
 
 def dataset_of(job: Job) -> Dataset:
-    """Data of a job; jobs with equal data settings get the very same object.
+    """Data of a job; jobs with equal data settings get the very same arrays.
+
+    Where the loss weighs random groups of samples, the training part says which sample is in which.
 
     Raises:
         UserError: as `load_dataset`.
@@ -44,7 +48,11 @@ def dataset_of(job: Job) -> Dataset:
         _kept.move_to_end(key)
         while len(_kept) > 1 and sum(data.nbytes for data in _kept.values()) > MOST_BYTES:
             _kept.popitem(last=False)
-        return _kept[key]
+        data = _kept[key]
+    if job.get("loss.groups") != "random":
+        return data
+    groups = groups_of("random", data.train.y, int(job["train.seed"]))
+    return replace(data, train=replace(data.train, groups=groups))
 
 
 def download_of(job: Job) -> Published | None:

@@ -144,6 +144,10 @@ def schedule_of(job: Job, classes: int, total_steps: int) -> Schedule | None:
     if job["loss.kind"] == "static":
         return None
     settle = int(job["loss.settle"])
+    order = str(job.get("loss.order") or "cyclic")
+    timing = str(job.get("loss.timing") or "pulse")
+    # Jobs that draw nothing share their course, whatever their seeds.
+    seed = int(job["train.seed"]) if order == "random" or timing == "noise" else 0
     return Schedule(
         classes,
         float(job["loss.amplitude"]),
@@ -151,6 +155,11 @@ def schedule_of(job: Job, classes: int, total_steps: int) -> Schedule | None:
         int(job["loss.rest"]),
         total_steps - settle if settle else None,
         str(job["loss.shape"]),
+        order,
+        str(job.get("loss.groups") or "class"),
+        timing,
+        int(job.get("loss.half_life") or 0),
+        seed,
     )
 
 

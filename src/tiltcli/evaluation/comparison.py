@@ -10,17 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Outcome, UserError, listing, nearest
+from tiltcli.evaluation.cells import FITTED, OVER, REPLICATES, UNDER, UNKNOWN
 from tiltcli.grid.settings import PATHS, SETTINGS
 from tiltcli.statistics import holm, mean_interval, permutation_tests
 
 METRICS = ("train_accuracy", "val_accuracy", "test_accuracy")
-REPLICATES = ("train.seed", "data.seed")
-"""Settings that only repeat the experiment: pairs agree on them, rows average over them."""
-
-FITTED = 0.99
-"""Mean training accuracy of the static jobs from which a width counts as overparameterised."""
-
-UNDER, OVER, UNKNOWN = "underparameterised", "overparameterised", "unknown"
 
 
 @dataclass(frozen=True)

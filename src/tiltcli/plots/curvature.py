@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import UserError
-from tiltcli.evaluation.comparison import REPLICATES
+from tiltcli.evaluation.cells import REPLICATES
 from tiltcli.grid.settings import PATHS
 from tiltcli.plots.scales import log_scale
 from tiltcli.plots.style import PAPER, Look, new_figure, style

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from tiltcli.evaluation.comparison import OVER, UNDER, UNKNOWN, Comparison
+from tiltcli.evaluation.cells import OVER, UNDER, UNKNOWN
+from tiltcli.evaluation.comparison import Comparison
 from tiltcli.evaluation.rendering import plain
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,31 +212,3 @@ def save(figure: Figure, path: Path) -> None:
     }[kind]
     with style():
         write_whole(path, lambda to: figure.savefig(to, format=kind, metadata=metadata))
-
-
-def thin(values: Any, limit: int = 1500) -> Any:
-    """Indices that draw a long series as it looks: each stretch's lowest and highest points.
-
-    Every k-th point would hide the swings between them.
-
-    Args:
-        values: shape (n,), float.
-        limit: stretches; at most twice as many indices are returned.
-
-    Returns:
-        sorted indices, int64.
-
-    """
-    import numpy as np
-
-    series = np.asarray(values, dtype=float)
-    n = len(series)
-    if n <= 2 * limit:
-        return np.arange(n)
-    edges = np.linspace(0, n, limit + 1).astype(np.int64)
-    filled = np.where(np.isnan(series), 0.0, series)
-    chosen = {0, n - 1}
-    for begin, end in pairwise(edges):
-        part = filled[begin:end]
-        chosen.update((begin + int(part.argmin()), begin + int(part.argmax())))
-    return np.array(sorted(chosen), dtype=np.int64)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tiltcli.analysis.pulses import Window, richest, window_around
+from tiltcli.analysis.thinning import thin
 from tiltcli.errors import UserError
 from tiltcli.plots.gamma import class_name
 from tiltcli.plots.scales import log_scale
-from tiltcli.plots.style import PAPER, Look, new_figure, style, thin
+from tiltcli.plots.style import PAPER, Look, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
 
     from tiltcli.analysis.pulses import Instability
     from tiltcli.analysis.traces import Trace
-
-
-Window = tuple[int, int]
 
 MOST_POINTS = 6000
 """Logged steps of a part up to which each is drawn as a point."""
@@ -87,22 +86,6 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
         figure.suptitle(name + shaded)
         figure.align_ylabels(axes[:, 0])
     return figure
-
-
-def richest(found: Sequence[Instability], whole: Window) -> list[Instability]:
-    """Sort instabilities: those with the longest cascades first, of equals the longest."""
-    return sorted(
-        found,
-        key=lambda one: (len(one.cascade.periods), (one.end or whole[1]) - one.onset),
-        reverse=True,
-    )
-
-
-def window_around(one: Instability, whole: Window) -> Window:
-    """First and last step of a picture of an instability, with some steps before and after it."""
-    end = one.end or whole[1]
-    around = max(40, (end - one.onset) // 8)
-    return max(whole[0], one.onset - around), min(whole[1], end + around)
 
 
 def _mark(panel: Axes, found: Sequence[Instability], window: Window, look: Look) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from tiltcli.analysis.traces import Trace, jobs_of, trace_of
 from tiltcli.errors import Outcome, UserError
+from tiltcli.evaluation.cells import REPLICATES
 from tiltcli.evaluation.claims import Finding
 from tiltcli.evaluation.claims.curvature_claims import instability_claims, lambda_claims
 from tiltcli.evaluation.claims.valley_claims import valley_claims
-from tiltcli.evaluation.comparison import REPLICATES
 from tiltcli.report.loaded_runs import Run
 
 MOST_JOBS = 64

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tiltcli.analysis.pulses import Instability
+from tiltcli.analysis.pulses import Instability, richest, window_around
 from tiltcli.analysis.traces import Trace, jobs_of, trace_of
 from tiltcli.errors import UserError
-from tiltcli.plots.trace import richest, window_around
 from tiltcli.report.loaded_runs import Run, dense
 from tiltcli.report.one_training import panels
 from tiltcli.store.read import Tables

@@ -118,9 +118,10 @@ def _curvature_section(run: Run, figures: Path, base: Path) -> list[str]:
     traces = probed_traces(run)
     if not traces:
         return []
+    from tiltcli.analysis.valleys import valleys_of
     from tiltcli.plots.curvature import curvature
     from tiltcli.plots.style import save
-    from tiltcli.plots.valley import valley, valleys_of
+    from tiltcli.plots.valley import valley
 
     path = figures / f"{run.name}-curvature.png"
     save(curvature(traces, run.name), path)

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.analysis.pulses import Instability
+from tiltcli.analysis.thinning import thin
 from tiltcli.analysis.traces import Trace, pick, trace_of
 from tiltcli.errors import UserError
-from tiltcli.plots.style import thin
 from tiltcli.report.loaded_runs import Run, dense
 from tiltcli.report.pack import floats
 from tiltcli.schedule import Schedule

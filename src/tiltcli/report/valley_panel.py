@@ -9,8 +9,8 @@ import numpy as np
 
 from tiltcli.analysis.slices import Slice
 from tiltcli.analysis.traces import Trace
+from tiltcli.analysis.valleys import Valleys, valleys_of
 from tiltcli.errors import UserError
-from tiltcli.plots.valley import Valleys, valleys_of
 from tiltcli.report.loaded_runs import Run
 from tiltcli.report.pack import floats
 

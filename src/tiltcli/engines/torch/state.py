@@ -49,10 +49,11 @@ class Row(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Inputs with samples along the first axis (pictures with channels last), and labels."""
+    """Inputs with samples along the first axis (pictures with channels last), labels and groups."""
 
     X: Tensor
     y: Tensor
+    group: Tensor
 
 
 class Sums(NamedTuple):
@@ -165,14 +166,14 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss, weighted, right = 0.0, 0.0, 0
         count = len(self.train.y) if rows is None else len(rows)
-        for X, y in self._pieces(self.train, rows):
+        for X, y, group in self._pieces(self.train, rows):
             logits = self.logits(X)
             each = sample_losses(self.base, logits, y)
-            total = (each if gamma is None else each * gamma[y]).sum()
+            total = (each if gamma is None else each * gamma[group]).sum()
             (total / count).backward()  # type: ignore[no-untyped-call]
             loss += float(each.detach().sum(dtype=torch.float64))
             if rows is None:
-                weighted += _total(each.detach(), gamma, y)
+                weighted += _total(each.detach(), gamma, group)
                 right += int((logits.detach().argmax(dim=1) == y).sum())
         return Sums(loss, weighted, right)
 
@@ -194,12 +195,12 @@ class Training:
             if self.stop():
                 raise Interrupted
             if rows is None:
-                X, y = samples.X[begin : begin + size], samples.y[begin : begin + size]
+                piece = [array[begin : begin + size] for array in samples]
             else:
-                chosen = rows[begin : begin + size]
-                X, y = samples.X.index_select(0, chosen), samples.y.index_select(0, chosen)
+                piece = [array.index_select(0, rows[begin : begin + size]) for array in samples]
+            X, y, group = piece
             # Channels lie last in memory; torch still counts them second.
-            yield Samples(X.permute(0, 3, 1, 2) if X.ndim == 4 else X, y)
+            yield Samples(X.permute(0, 3, 1, 2) if X.ndim == 4 else X, y, group)
 
     def _epoch_order(self) -> Tensor:
         """Order of the samples in this epoch; it depends on the seed and the epoch alone."""
@@ -247,11 +248,11 @@ class Training:
     @torch.no_grad()
     def _sums(self, samples: Samples, gamma: Tensor | None) -> Sums:
         loss, weighted, right = 0.0, 0.0, 0
-        for X, y in self._pieces(samples, None):
+        for X, y, group in self._pieces(samples, None):
             logits = self.logits(X)
             each = sample_losses(self.base, logits, y)
             loss += float(each.sum(dtype=torch.float64))
-            weighted += _total(each, gamma, y)
+            weighted += _total(each, gamma, group)
             right += int((logits.argmax(dim=1) == y).sum())
         return Sums(loss, weighted, right)
 
@@ -288,8 +289,8 @@ def sound(loss: float) -> bool:
     return math.isfinite(loss) and loss <= EXPLODED
 
 
-def _total(each: Tensor, gamma: Tensor | None, y: Tensor) -> float:
-    return float((each if gamma is None else each * gamma[y]).sum(dtype=torch.float64))
+def _total(each: Tensor, gamma: Tensor | None, group: Tensor) -> float:
+    return float((each if gamma is None else each * gamma[group]).sum(dtype=torch.float64))
 
 
 # Jobs of one sweep share their data: a worker keeps it for the next.
@@ -299,7 +300,9 @@ def _tensors(part: Part, dtype: torch.dtype, device: torch.device) -> Samples:
     if X.ndim == 4:
         X = X.permute(0, 2, 3, 1)
     X = X.to(device, dtype, memory_format=torch.contiguous_format)
-    return Samples(X, torch.from_numpy(part.y).to(device))
+    y = torch.from_numpy(part.y).to(device)
+    group = y if part.groups is None else torch.from_numpy(part.groups).to(device)
+    return Samples(X, y, group)
 
 
 def _optimizer(job: Job, network: torch.nn.Module) -> torch.optim.Optimizer:

@@ -38,7 +38,7 @@ def torch_costs(job: Job, data: Dataset, device: str = "auto") -> Costs:
     size = job["train.batch_size"]
     batch = len(data.train) if size == "full" else min(int(size), len(data.train))
     taken = min(batch, MOST_SAMPLES)
-    part = Part(data.train.X[:taken], data.train.y[:taken])
+    part = Part(data.train.X[:taken], data.train.y[:taken], data.train.group[:taken])
     with one_thread():
         small = replace(data, train=part, val=None, test=None)
         run = Training(job, small, open_device(device), lambda: False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from tiltcli.evaluation.cells import OVER, UNDER
 from tiltcli.evaluation.claims.verdicts import Finding, verdict_of
-from tiltcli.evaluation.comparison import OVER, UNDER, Comparison
+from tiltcli.evaluation.comparison import Comparison
 from tiltcli.statistics import mean_interval, permutation_test
 
 CLAIMS = (

@@ -1,0 +1,34 @@
+"""Long series in few points that look the same."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+
+def thin(values: npt.ArrayLike, limit: int = 1500) -> npt.NDArray[np.int64]:
+    """Indices that draw a long series as it looks: each stretch's lowest and highest points.
+
+    Every k-th point would hide the swings between them.
+
+    Args:
+        values: shape (n,), float.
+        limit: stretches; at most twice as many indices are returned.
+
+    Returns:
+        sorted indices, int64.
+
+    """
+    series = np.asarray(values, dtype=float)
+    n = len(series)
+    if n <= 2 * limit:
+        return np.arange(n)
+    edges = np.linspace(0, n, limit + 1).astype(np.int64)
+    filled = np.where(np.isnan(series), 0.0, series)
+    chosen = {0, n - 1}
+    for begin, end in pairwise(edges):
+        part = filled[begin:end]
+        chosen.update((begin + int(part.argmin()), begin + int(part.argmax())))
+    return np.array(sorted(chosen), dtype=np.int64)

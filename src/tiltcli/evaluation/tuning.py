@@ -1,0 +1,266 @@
+"""The fair question: methods that are each tuned, on validation, before they are compared.
+
+A *method* is what is compared; it is told apart by a few settings (`loss.kind`, `loss.groups`,
+`train.optimizer` …). *Rows* are kept apart by what the experiment is about (network and data).
+Everything else is *tuned*: a method is represented, in each row, by the one cell of its own that
+validation likes best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiltcli.errors import Fault, UserError, listing, nearest
+from tiltcli.evaluation.cells import REPLICATES, Cells, best, gather, ranked, scores
+from tiltcli.statistics import mean_interval
+
+METHODS = ("loss.kind",)
+"""Settings that tell methods apart, unless others are named."""
+
+BY = ("model.kind", "model.width", "model.depth")
+"""Settings that tell rows apart, unless others are named; and all of the data."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method in one row, and the cell that stands for it.
+
+    Attributes:
+        row: settings that tell rows apart, those that vary.
+        method: settings that tell methods apart.
+        cells: numbers of the cells it tried.
+        chosen: number of the one that validation likes best; None if none has a value.
+        partner: number of the chosen one's static partner; None for a static cell, and where the
+            run has none.
+        core_seconds: time that training all of its cells took.
+
+    """
+
+    row: Mapping[str, Any]
+    method: Mapping[str, Any]
+    cells: tuple[int, ...]
+    chosen: int | None
+    partner: int | None
+    core_seconds: float
+
+    @property
+    def name(self) -> str:
+        """Name of the method: its settings' values, those that apply."""
+        return ", ".join(_said(key, value) for key, value in self.method.items() if _has(value))
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Methods, each tuned in each row.
+
+    Attributes:
+        cells: the cells of all methods.
+        metric: what chose.
+        methods: settings that tell methods apart.
+        by: settings that tell rows apart, of those that vary.
+        candidates: by row, then by method, in the order of the settings.
+
+    """
+
+    cells: Cells
+    metric: str
+    methods: tuple[str, ...]
+    by: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+
+
+def tune(
+    jobs: pd.DataFrame,
+    metric: str = "val_accuracy",
+    *,
+    methods: Sequence[str] = METHODS,
+    by: Sequence[str] | None = None,
+    metrics: Sequence[str] = (),
+) -> Tuning:
+    """Choose each method's cell in each row.
+
+    Args:
+        jobs: jobs table of one run or of several.
+        metric: column whose mean over replicates chooses; of a loss less is better.
+        methods: settings that tell methods apart.
+        by: settings that tell rows apart; None: `BY` and all of the data but replicates.
+        metrics: further columns to average.
+
+    Raises:
+        UserError: with every setting named that does not vary or is unknown, and for a metric that
+            is missing.
+
+    """
+    faults = [fault for key in methods if (fault := _unfit(jobs, "--methods", key, varies=True))]
+    faults += [fault for key in by or () if (fault := _unfit(jobs, "--by", key, varies=False))]
+    both = [key for key in by or () if key in methods]
+    faults += [Fault(f"{key} cannot be in --methods as well", source="--by") for key in both]
+    if metric not in jobs or jobs[metric].isna().all():
+        known = [
+            n for n in jobs if str(n).endswith(("_accuracy", "_loss")) and jobs[n].notna().any()
+        ]
+        faults.append(
+            Fault(f"no {metric} in these jobs; allowed: {listing(known)}", source="--tune")
+        )
+    if faults:
+        raise UserError(*faults)
+    cells = gather(jobs, dict.fromkeys((metric, *metrics)))
+    varying = {*cells.outside, *cells.inside}
+    apart = by if by is not None else [k for k in cells.outside if k in BY or k.startswith("data.")]
+    rows_by = tuple(key for key in apart if key in varying and key not in methods)
+    seconds = jobs["seconds"].astype(float).groupby(cells.of_job.to_numpy()).sum()
+    candidates = []
+    table = cells.rows
+    partners = {int(cell): int(other) for cell, other in table["partner"].items()}  # type: ignore[call-overload]
+    for row, in_row in _split(table, rows_by):
+        for method, own in _split(in_row, methods):
+            chosen = best(own, metric)
+            partner = None if chosen is None else partners[chosen]
+            if partner in (chosen, -1):
+                partner = None
+            numbers = tuple(int(n) for n in own.index)
+            spent = float(seconds.reindex(numbers).sum())
+            candidates.append(Candidate(row, method, numbers, chosen, partner, spent))
+    return Tuning(cells, metric, tuple(methods), rows_by, tuple(candidates))
+
+
+def _unfit(jobs: pd.DataFrame, option: str, key: str, *, varies: bool) -> Fault | None:
+    """What is wrong with a setting named by the user; None if it will do."""
+    settings = [str(name) for name in jobs.columns if "." in str(name)]
+    varying = [
+        name for name in settings if name not in REPLICATES and jobs[name].nunique(dropna=False) > 1
+    ]
+    if key in REPLICATES:
+        return Fault(
+            f"{key} only repeats the experiment; vary here: {listing(varying)}", source=option
+        )
+    if key not in settings:
+        close = nearest(key, settings)
+        hint = f"did you mean {close}?" if close else f"vary here: {listing(varying)}"
+        return Fault(f"no setting {key}; {hint}", source=option)
+    if varies and key not in varying:
+        return Fault(
+            f"{key} does not vary in these jobs; vary here: {listing(varying)}", source=option
+        )
+    return None
+
+
+def _split(rows: pd.DataFrame, keys: Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Rows by their values of some columns, in the order in which these first occur."""
+    if not keys:
+        return [({}, rows)]
+    found = []
+    for values, own in rows.groupby(list(keys), dropna=False, sort=False):
+        found.append((dict(zip(keys, values, strict=True)), own))
+    return found
+
+
+def _has(value: Any) -> bool:
+    return not pd.isna(value)
+
+
+def _said(key: str, value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if isinstance(value, str) and key in METHODS else f"{key.rpartition('.')[2]} {text}"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a method can be expected to reach, by the number of cells tried.
+
+    Attributes:
+        candidate: the method and its row.
+        tried: numbers of cells k = 1 … n, shape (n,).
+        mean: expected value of the reported metric, shape (n,).
+        low: lower end of its 95% interval over replicates; NaN with fewer than two.
+        high: upper end.
+        replicates: replicates that all cells have.
+
+    """
+
+    candidate: Candidate
+    tried: npt.NDArray[np.int64]
+    mean: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+    replicates: int
+
+
+def choice_weights(n: int) -> npt.NDArray[np.float64]:
+    """Chance that the i-th best of n cells is the best of k drawn without replacement.
+
+    Dodge et al. 2019 (arXiv:1909.03004), by exact order statistics: C(n − i, k − 1) / C(n, k).
+
+    Args:
+        n: cells.
+
+    Returns:
+        shape (n, n): rows k = 1 … n, columns i = 1 … n, the best first; each row sums to 1.
+
+    """
+    from scipy.special import gammaln
+
+    def log_choose(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):
+            found = gammaln(a + 1.0) - gammaln(b + 1.0) - gammaln(a - b + 1.0)
+        return np.where((b >= 0) & (b <= a), found, -np.inf)
+
+    k, i = np.arange(1, n + 1)[:, None], np.arange(1, n + 1)[None, :]
+    weights = np.exp(log_choose(n - i, k - 1) - log_choose(np.full_like(k, n), k))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def budgets(tuning: Tuning, jobs: pd.DataFrame, reported: str = "test_accuracy") -> list[Budget]:
+    """Expected value of the cell that validation picks among k tried at random, for every k.
+
+    Args:
+        tuning: methods and their cells.
+        jobs: the jobs they were gathered from.
+        reported: result column to report of the picked cell.
+
+    Returns:
+        one curve for each candidate with a cell that has values.
+
+    Raises:
+        UserError: if the column is missing.
+
+    """
+    if reported not in jobs or jobs[reported].isna().all():
+        raise UserError(f"the jobs have no {reported}: their data has no such part")
+    rows = tuning.cells.rows
+    table = pd.DataFrame(
+        {
+            "cell": tuning.cells.of_job.to_numpy(),
+            "draw": jobs["data.seed"].to_numpy() if "data.seed" in jobs else 0,
+            "seed": jobs["train.seed"].to_numpy(),
+            "value": scores(jobs, reported).to_numpy(),
+        }
+    ).dropna(subset=["value"])
+    crossed = table.groupby("cell")["draw"].nunique().max() > 1
+    unit = "draw" if crossed else "seed"
+    values = table.groupby(["cell", unit])["value"].mean().unstack(unit)
+    found = []
+    for candidate in tuning.candidates:
+        order = ranked(rows.loc[list(candidate.cells)], tuning.metric).index
+        own = values.loc[[cell for cell in order if cell in values.index]].dropna(axis=1)
+        if own.empty:
+            continue
+        curves = choice_weights(len(own)) @ own.to_numpy(float)
+        estimates = [mean_interval(line) for line in curves]
+        found.append(
+            Budget(
+                candidate,
+                np.arange(1, len(own) + 1),
+                np.array([e.mean for e in estimates]),
+                np.array([e.low for e in estimates]),
+                np.array([e.high for e in estimates]),
+                own.shape[1],
+            )
+        )
+    return found
