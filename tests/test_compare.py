@@ -8,11 +8,12 @@ import pytest
 
 import tiltcli
 from helpers import tilt, write_grid
+from tiltcli.cli.commands.compare import result_of
+from tiltcli.cli.rendering import to_csv, to_json, to_markdown
 from tiltcli.errors import UserError
 from tiltcli.evaluation.claims import Verdict, verdict_of
 from tiltcli.evaluation.claims.accuracy_claims import accuracy_claims
 from tiltcli.evaluation.comparison import compare
-from tiltcli.evaluation.rendering import to_csv, to_json, to_markdown
 from tiltcli.statistics import Estimate
 
 
@@ -126,7 +127,7 @@ def test_missing_metrics_are_missing():
     assert rows["n"].eq(0).all()
     assert rows["difference"].isna().all()
     assert "val_accuracy is missing" in " ".join(found.notes)
-    assert "–" in to_markdown(found)
+    assert "–" in to_markdown(result_of(found))
 
 
 def test_no_baseline_is_said():
@@ -167,12 +168,13 @@ def test_a_run_with_itself_is_refused():
 
 
 def test_forms():
-    found = run(*CELLS)
+    comparison = run(*CELLS)
+    found = result_of(comparison)
     page = json.loads(to_json(found))
-    assert page["format"] == 1
+    assert (page["format"], page["command"]) == (1, "compare")
     assert page["rows"][0]["loss.amplitude"] == 3
     assert len(page["rows"]) == len(to_csv(found).splitlines()) - 1 == 6
-    assert to_csv(found).splitlines()[0].split(",") == list(found.rows.columns)
+    assert to_csv(found).splitlines()[0].split(",") == list(comparison.rows.columns)
     assert to_markdown(found).count("| under |") == 6
 
 

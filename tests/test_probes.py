@@ -152,7 +152,8 @@ def test_all_faults_of_the_table_at_once(tmp_path):
     assert "unknown quantity 'hesian'" in text
     assert "did you mean hessian?" in text
     assert "probe.ntk_points: got 0" in text
-    assert "probe.evry: unknown; did you mean probe.every?" in text
+    assert "probe.evry: unknown; allowed: probe.every, " in text
+    assert "did you mean probe.every?" in text
     assert not list(tmp_path.iterdir())
 
 

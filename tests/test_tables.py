@@ -90,7 +90,7 @@ EMPTY = "no number (empty or NaN)"
 BAD = {
     "a wrong target": (
         "a,knd\n1,x\n2,y\n",
-        ["has no column kind; it has a, knd; did you mean knd?"],
+        ["has no column kind; it has: a, knd; did you mean knd?"],
     ),
     "text for a number": (
         "a,b,kind\nhello,1,x\n2,1,y\n3,?,x\n",
@@ -114,7 +114,7 @@ BAD = {
     "a header alone": ("a,kind\n", ["has no rows below its header"]),
     "two columns of one name": ("a,a,kind\n1,2,x\n3,4,y\n", ["two columns of one name: a"]),
     "labels alone": ("kind\nx\ny\n", ["no column besides kind"]),
-    "semicolons": ("a;b;kind\n1;2;x\n", ["it has a;b;kind", "not separated by commas"]),
+    "semicolons": ("a;b;kind\n1;2;x\n", ["it has: a;b;kind", "not separated by commas"]),
     "a long row": ("a,kind\n1,x\n2,y,9\n", ["not a readable table", "line 3"]),
     "longer rows": ("a,kind\n1,x,7\n2,y,9\n", ["not a readable table"]),
     "a short row": ("a,b,kind\n1,2,x\n3\n", [f"column b: {EMPTY} in row 2", "kind: no label"]),

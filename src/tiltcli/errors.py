@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+FEW = 6
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -171,6 +173,28 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     tails = {name.rpartition(".")[2]: name for name in names}
     found = difflib.get_close_matches(word.rpartition(".")[2], tails, n=1, cutoff=0.6)
     return tails[found[0]] if found else None
+
+
+def with_suggestion(
+    problem: str, given: str, known: Iterable[str], *, says: str = "allowed", limit: int = 12
+) -> str:
+    """What is wrong with a name, and what would do: the nearest, and all where they are few.
+
+    Args:
+        problem: what is wrong, as `got fuse`.
+        given: the name.
+        known: names that would do.
+        says: what the list of them is called.
+        limit: names that are shown at most.
+
+    """
+    names = list(known)
+    close = nearest(given, names)
+    hint = f"did you mean {close}?" if close else ""
+    if close and len(names) > FEW:
+        return f"{problem}; {hint}"
+    allowed = f"{problem}; {says}: {listing(names, limit) or 'none'}"
+    return f"{allowed}; {hint}" if hint else allowed
 
 
 def listing(names: Sequence[object], limit: int = 12) -> str:

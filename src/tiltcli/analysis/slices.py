@@ -13,7 +13,7 @@ from tiltcli.analysis.loss_lines import Valley, line, losses_along, shape_of
 from tiltcli.curvature.compiled import CompiledCurvature
 from tiltcli.data import Dataset
 from tiltcli.engines import Snapshot
-from tiltcli.errors import UserError, nearest
+from tiltcli.errors import UserError, with_suggestion
 from tiltcli.grid import Job
 
 Array = npt.NDArray[np.float64]
@@ -71,9 +71,8 @@ class Slicer:
 
     def __init__(self, job: Job, data: Dataset, direction: str = "hessian") -> None:
         if direction not in DIRECTIONS:
-            close = nearest(direction, DIRECTIONS)
-            hint = f"; did you mean {close}?" if close else ""
-            raise UserError(f"direction: got {direction}; allowed: {', '.join(DIRECTIONS)}{hint}")
+            problem = f"direction: got {direction}"
+            raise UserError(with_suggestion(problem, direction, DIRECTIONS))
         if job["model.kind"] != "mlp":
             raise UserError(
                 f"valleys are cut through networks of one hidden layer (model.kind = mlp), "

@@ -73,7 +73,7 @@ def standings(progress: Progress, most: int = 1000) -> list[str]:
         most: lines at most.
 
     """
-    from tiltcli.evaluation.rendering import spread
+    from tiltcli.evaluation.texts import spread
 
     found = progress.standings()
     if not any(static.n and best for _, static, best in found):

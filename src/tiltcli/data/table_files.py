@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tiltcli.data.labels import Label, fractions, whole_numbers
 from tiltcli.data.limits import check_bytes
-from tiltcli.errors import UserError, listing, nearest
+from tiltcli.errors import UserError, listing, with_suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,10 +85,9 @@ def _check_names(path: Path, names: Sequence[str], target: str) -> None:
     if twice:
         faults.append(f"{path}: has two columns of one name: {listing(twice)}")
     if target not in names:
-        close = nearest(target, names)
-        hint = f"; did you mean {close}?" if close else ""
         shown = [repr(name) if not name.strip() or len(name) > 60 else name for name in names]
-        faults.append(f"{path}: has no column {target}; it has {listing(shown) or 'none'}{hint}")
+        problem = f"{path}: has no column {target}"
+        faults.append(with_suggestion(problem, target, shown, says="it has"))
         if len(names) == 1 and any(sign in names[0] for sign in ";\t|"):
             faults.append(f"{path}: its columns are not separated by commas")
     elif len(names) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tiltcli.engines.base import Block, Context, Ending, Engine, Interrupted, Snapshot
-from tiltcli.errors import UserError
+from tiltcli.errors import UserError, with_suggestion
 from tiltcli.grid import Job
 
 NAMES = ("auto", "fused", "torch")
@@ -17,7 +17,7 @@ def choose_engine(name: str, job: Job) -> str:
 
     """
     if name not in NAMES:
-        raise UserError(f"--engine: got {name}; allowed: {', '.join(NAMES)}")
+        raise UserError(with_suggestion(f"--engine: got {name}", name, NAMES))
     if name == "torch":
         return "torch"
     from tiltcli.engines.coverage import uncovered

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.errors import Outcome, UserError, listing, nearest
+from tiltcli.errors import Outcome, UserError, listing, with_suggestion
 from tiltcli.evaluation.cells import FITTED, OVER, REPLICATES, UNDER, UNKNOWN
 from tiltcli.grid.settings import PATHS, SETTINGS
 from tiltcli.statistics import holm, mean_interval, permutation_tests
@@ -144,9 +144,7 @@ def compare(
 def _check_metric(metric: str, jobs: pd.DataFrame) -> None:
     known = [name for name in jobs.columns if name.endswith(("_loss", "_accuracy"))]
     if metric not in known:
-        close = nearest(metric, known)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"--metric: no column {metric}; allowed: {listing(known)}{hint}")
+        raise UserError(with_suggestion(f"--metric: no column {metric}", metric, known))
 
 
 def _completed(jobs: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from tiltcli.errors import Outcome, UserError, listing, nearest
+from tiltcli.errors import Outcome, UserError, with_suggestion
 from tiltcli.grid import load_sweep
 from tiltcli.grid.settings import SETTINGS
 from tiltcli.store.read import find_run, read_jobs
@@ -56,9 +56,7 @@ def choose(jobs: pd.DataFrame, axes: Mapping[str, Any], metric: str) -> list[Cho
     """
     results = [name for name in jobs.columns if name.endswith(("accuracy", "loss"))]
     if metric not in results:
-        close = nearest(metric, results)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"--metric: no column {metric}; allowed: {listing(results)}{hint}")
+        raise UserError(with_suggestion(f"--metric: no column {metric}", metric, results))
     dynamical = jobs[jobs["loss.kind"] == "dynamical"]
     if dynamical.empty:
         raise UserError("the run has no dynamical jobs to choose from")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.errors import Outcome, UserError, listing, nearest
+from tiltcli.errors import Outcome, UserError, with_suggestion
 from tiltcli.evaluation.cells import Cell, best_cell, ranked_cells
 from tiltcli.grid.settings import PATHS
 from tiltcli.statistics import Estimate, mean_interval
@@ -66,9 +66,7 @@ def phase_maps(jobs: pd.DataFrame, metric: str) -> list[Map]:
     """
     known = [name for name in jobs.columns if name.endswith(("_accuracy", "_loss"))]
     if metric not in known:
-        close = nearest(metric, known)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"--metric: no column {metric}; allowed: {listing(known)}{hint}")
+        raise UserError(with_suggestion(f"--metric: no column {metric}", metric, known))
     dynamical = jobs[jobs["loss.kind"] == "dynamical"]
     if dynamical.empty:
         raise UserError("a phase diagram needs dynamical jobs; this run has none")

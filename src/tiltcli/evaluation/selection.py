@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from tiltcli.errors import UserError, listing, nearest
+from tiltcli.errors import UserError, listing, with_suggestion
 
 Value = float | str | bool | None
 
@@ -132,9 +132,8 @@ def select(frame: pd.DataFrame, conditions: Sequence[Condition], name: str = "")
 def _problem(frame: pd.DataFrame, condition: Condition) -> str | None:
     names = list(frame.columns)
     if condition.key not in names:
-        close = nearest(condition.key, names)
-        hint = f"did you mean {close}?" if close else f"known: {listing(names, 60)}"
-        return f"selection {condition.text!r}: no column {condition.key}; {hint}"
+        problem = f"selection {condition.text!r}: no column {condition.key}"
+        return with_suggestion(problem, condition.key, names)
     if condition.key == "train.batch_size":
         return None
     numeric = pd.api.types.is_numeric_dtype(frame[condition.key])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltcli.errors import listing, nearest
+from tiltcli.errors import listing, with_suggestion
 from tiltcli.grid.settings import Setting
 
 KINDS = {
@@ -57,11 +57,11 @@ def _validated(setting: Setting, value: Any) -> Any:
     try:
         return setting.validate(value)
     except ValueError as error:
-        hint = ""
+        problem = f"got {_show(value)}"
         if isinstance(value, str) and " | " in setting.allowed:
-            close = nearest(value, [name.strip('" ') for name in setting.allowed.split("|")])
-            hint = f'; did you mean "{close}"?' if close else ""
-        raise ValueError(f"got {_show(value)}; allowed: {setting.allowed}{hint}") from error
+            names = setting.allowed.split(" | ")
+            raise ValueError(with_suggestion(problem, _show(value), names)) from error
+        raise ValueError(f"{problem}; allowed: {setting.allowed}") from error
 
 
 def _show(value: Any) -> str:
@@ -75,9 +75,8 @@ def _computed(setting: Setting, table: dict[str, Any]) -> list[Any]:
     """Values of { range | linspace | logspace = […] }."""
     if len(table) != 1 or next(iter(table)) not in KINDS:
         given = listing(list(table)) or "nothing"
-        close = nearest(next(iter(table), ""), KINDS)
-        hint = f"; did you mean {close}?" if close else ""
-        raise ValueError(f"got a table with {given}; allowed: one of {', '.join(KINDS)}{hint}")
+        word = next(iter(table), "")
+        raise ValueError(with_suggestion(f"got a table with {given}", word, KINDS))
     kind, arguments = next(iter(table.items()))
     bad = f"got {kind} = {_show(arguments)}; allowed: {KINDS[kind]}"
     if setting.arrow not in ("int64", "float64") and setting.key != "train.batch_size":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiltcli.errors import Fault, UserError, listing, nearest
+from tiltcli.errors import Fault, UserError, listing, with_suggestion
 from tiltcli.grid.settings import SETTINGS
 
 QUANTITIES = ("hessian", "ntk")
@@ -71,9 +71,7 @@ def read_probe(
     known = [name(key) for key in KEYS]
     for key in table:
         if key not in KEYS:
-            close = nearest(name(key), known)
-            hint = f"did you mean {close}?" if close else f"known: {listing(known)}"
-            wrong(name(key), f"unknown; {hint}")
+            wrong(name(key), with_suggestion("unknown", name(key), known))
     every = _count(table.get("every"), name("every"), "epochs", wrong)
     if "every" not in table:
         wrong(name("every"), "missing; allowed: a whole number of epochs ≥ 1")
@@ -97,9 +95,7 @@ def read_quantities(
         return ()
     for one in given:
         if one not in QUANTITIES:
-            close = nearest(one, QUANTITIES) if isinstance(one, str) else None
-            hint = f"; did you mean {close}?" if close else ""
-            wrong(key, f"unknown quantity {one!r}; {allowed}{hint}")
+            wrong(key, with_suggestion(f"unknown quantity {one!r}", str(one), QUANTITIES))
     return tuple(quantity for quantity in QUANTITIES if quantity in given)
 
 

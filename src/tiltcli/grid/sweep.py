@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiltcli.errors import Fault, UserError, listing, nearest
+from tiltcli.errors import Fault, UserError, listing, nearest, with_suggestion
 from tiltcli.grid.axes import axis_values, is_axis
 from tiltcli.grid.expand import Grid, Resolved, Watched
 from tiltcli.grid.jobs import Job
@@ -205,10 +205,7 @@ class _Reader:
                 self._unknown(key, ("name", *_file_keys(), *_PROBE), "")
 
     def _unknown(self, key: str, known: Iterable[str], block: str) -> None:
-        names = list(known)
-        close = nearest(key, names)
-        hint = f"did you mean {close}?" if close else f"known: {listing(names, 40)}"
-        self.fault(key, f"unknown; {hint}", block)
+        self.fault(key, with_suggestion("unknown", key, known), block)
 
     def _tables(
         self, tables: Mapping[str, Any], block: str
@@ -281,9 +278,8 @@ class _Reader:
             problem = False
             for key in tie:
                 if key not in SETTINGS:
-                    close = nearest(key, _file_keys())
-                    hint = f"; did you mean {close}?" if close else ""
-                    self.fault("sweep.zip", f"names {key}, which is unknown{hint}", block)
+                    said = with_suggestion(f"names {key}, which is unknown", key, _file_keys())
+                    self.fault("sweep.zip", said, block)
                     problem = True
                 elif key not in values:
                     self.fault("sweep.zip", f"names {key}, which the file does not set", block)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from tiltcli.errors import METRIC_COLUMNS, UserError, listing, nearest
+from tiltcli.errors import METRIC_COLUMNS, UserError, with_suggestion
 from tiltcli.evaluation.cells import best_cell, judge
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style
 from tiltcli.statistics import mean_interval
@@ -46,9 +46,7 @@ def curves(
 
     """
     if metric not in _NUMBERS:
-        close = nearest(metric, _NUMBERS)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"--metric: no column {metric}; allowed: {listing(_NUMBERS)}{hint}")
+        raise UserError(with_suggestion(f"--metric: no column {metric}", metric, _NUMBERS))
     if metrics[metric].isna().all():
         raise UserError(f"--metric: {metric} is empty: the data has no such part")
     widths = sorted(jobs["model.width"].unique())

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tiltcli.evaluation.cells import OVER, UNDER, UNKNOWN
 from tiltcli.evaluation.comparison import Comparison
-from tiltcli.evaluation.rendering import plain
+from tiltcli.evaluation.texts import plain
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style
 
 if TYPE_CHECKING:

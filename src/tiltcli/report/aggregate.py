@@ -12,7 +12,7 @@ import pandas as pd
 from tiltcli.analysis.traces import bound_of
 from tiltcli.errors import Outcome
 from tiltcli.evaluation.cells import FITTED, OVER, REPLICATES, UNDER, UNKNOWN
-from tiltcli.evaluation.rendering import plain
+from tiltcli.evaluation.texts import plain
 from tiltcli.grid.settings import PATHS
 from tiltcli.statistics import half_width
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiltcli.errors import UserError
-from tiltcli.evaluation.rendering import interval, number, p_value, to_markdown
+from tiltcli.evaluation.texts import interval, number, p_value, to_markdown
 from tiltcli.report.curvature_verdicts import probed_traces
 from tiltcli.report.loaded_runs import Run
 from tiltcli.report.origin import about, invocations, where_chosen

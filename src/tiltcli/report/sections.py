@@ -9,7 +9,7 @@ from typing import Any
 
 from tiltcli.evaluation.claims import Finding, Verdict
 from tiltcli.evaluation.comparison import Comparison
-from tiltcli.evaluation.rendering import blocks, interval, number, p_value
+from tiltcli.evaluation.texts import interval, metric_tables, number, p_value
 from tiltcli.report.loaded_runs import Run
 from tiltcli.report.origin import invocations
 from tiltcli.report.verdict_list import Judged, notes
@@ -100,11 +100,11 @@ def _bar(finding: Finding) -> str:
 def comparison_tables(comparison: Comparison) -> str:
     """Return a table per metric, and the notes."""
     lines = [f"<p>Differences are {text(comparison.name_b)} − {text(comparison.name_a)}.</p>"]
-    for block in blocks(comparison):
-        named = block.metric.replace("_", " ")
-        rows = [[signed(cell) for cell in row] for row in block.rows]
+    for one in metric_tables(comparison):
+        named = one.title.replace("_", " ")
+        rows = [[signed(cell) for cell in row] for row in one.rows]
         lines.append(f"<h4>{text(named)}</h4>")
-        lines.append(table(f"Comparison by {named}", [text(h) for h in block.header], rows))
+        lines.append(table(f"Comparison by {named}", [text(h) for h in one.header], rows))
     if comparison.notes:
         items = "".join(f"<li>{text(note)}</li>" for note in comparison.notes)
         lines.append(f'<ul class="note">{items}</ul>')

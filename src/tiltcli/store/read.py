@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiltcli.errors import Outcome, UserError, listing, nearest
+from tiltcli.errors import Outcome, UserError, with_suggestion
 from tiltcli.store import parts
 from tiltcli.store.columns import JOBS, METRICS, PROBES
 from tiltcli.store.deduplicate import Mask, counted, rows_of
@@ -60,9 +60,8 @@ def find_run(run: str | Path, results: Path) -> Path:
         if text and (folder / "sweep.toml").is_file():
             return folder
     names = list_runs(results)
-    close = nearest(text, names)
-    hint = f"did you mean {close}?" if close else f"runs there: {listing(names) or 'none'}"
-    raise UserError(f"no run {text!r} under {results}/ and no such path; {hint}")
+    problem = f"no run {text!r} under {results}/ and no such path"
+    raise UserError(with_suggestion(problem, text, names, says="runs there"))
 
 
 def outcomes(folder: Path) -> dict[str, str]:

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiltcli.cli.app import app, say
-from tiltcli.cli.commands.sweep import Results
 from tiltcli.cli.completion import run_names
-from tiltcli.errors import UserError, nearest
+from tiltcli.cli.options import RESULTS, Format, OutputFormat, Results, Where
+from tiltcli.cli.rendering import Result, write
 
 if TYPE_CHECKING:
     from tiltcli.evaluation.comparison import Comparison
-    from tiltcli.evaluation.rendering import Block
 
 _SHORT = {"loss.amplitude": "A", "loss.period": "T"}
-FORMATS = ("table", "json", "csv", "markdown")
 
 
 @app.command()
@@ -38,10 +36,7 @@ def compare(
             autocompletion=run_names,
         ),
     ],
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="CONDITION", help="Keep jobs such as 'model.width == 30'."),
-    ] = None,
+    where: Where = None,
     metric: Annotated[
         list[str] | None,
         typer.Option("--metric", help="Column to compare; may be repeated. Default: accuracies."),
@@ -53,13 +48,11 @@ def compare(
     threshold: Annotated[
         float, typer.Option("--threshold", min=0.0, max=1.0, help="Training accuracy that fits.")
     ] = 0.99,
-    output_format: Annotated[
-        str, typer.Option("--format", metavar="|".join(FORMATS), help="Form of the output.")
-    ] = "table",
+    output_format: OutputFormat = Format.TABLE,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw the differences to this file too.")
     ] = None,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
 ) -> None:
     """Compare two runs pair by pair: what differs, by how much, and how sure that is.
 
@@ -69,10 +62,6 @@ def compare(
     all settings they share, so also on the seed. Intervals are 95%; p-values are exact paired
     permutation tests, corrected (Holm) over the rows.
     """
-    if output_format not in FORMATS:
-        close = nearest(output_format, FORMATS)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"--format: got {output_format}; allowed: {', '.join(FORMATS)}{hint}")
     from tiltcli.api import compare as compare_runs
     from tiltcli.evaluation.comparison import METRICS
     from tiltcli.plots.style import check_path
@@ -88,16 +77,11 @@ def compare(
         threshold=threshold,
         best=best,
     )
-    if output_format == "table":
-        _show(found)
+    write(result_of(found), output_format)
+    if output_format is Format.TABLE:
         _show_learning(found, (run_a, run_b), where or [], results)
         for note in found.notes:
             say(f"note: {note}")
-    else:
-        from tiltcli.evaluation import rendering
-
-        text = getattr(rendering, f"to_{output_format}")(found)
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
     if plot is not None:
         from tiltcli.plots.forest import forest
         from tiltcli.plots.style import save
@@ -106,32 +90,31 @@ def compare(
         say(f"written: {plot}")
 
 
-def _show(comparison: Comparison) -> None:
-    from rich.table import Table
+def result_of(comparison: Comparison) -> Result:
+    """Return a comparison as the renderer takes it."""
+    from tiltcli.evaluation.texts import metric_tables
 
-    from tiltcli.cli.console import output
-    from tiltcli.evaluation.rendering import blocks
-
-    console = output()
-    console.print(f"a  {comparison.name_a}\nb  {comparison.name_b}", highlight=False)
-    found = blocks(comparison)
-    if max(map(_width, found)) > console.width:
-        found = blocks(comparison, compact=True)
-    gap = 2 if max(map(_width, found)) <= console.width else 1
-    for block in found:
-        console.print(f"\n{block.metric}", style="bold")
-        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
-        for name in block.header:
-            table.add_column(name, justify="left" if name == "regime" else "right", no_wrap=True)
-        for row in block.rows:
-            table.add_row(*row)
-        console.print(table)
-
-
-def _width(block: Block) -> int:
-    """Columns of the terminal that a block takes."""
-    longest = (max(map(len, cells)) for cells in zip(block.header, *block.rows, strict=True))
-    return sum(one + 2 for one in longest) - 2
+    records = [
+        {str(key): one for key, one in row.items()} for row in comparison.rows.to_dict("records")
+    ]
+    return Result(
+        "compare",
+        {
+            "a": comparison.name_a,
+            "b": comparison.name_b,
+            "threshold": comparison.threshold,
+            "groups": comparison.groups,
+            "cells": comparison.cells,
+            "rows": records,
+            "notes": comparison.notes,
+        },
+        list(comparison.rows.columns),
+        records,
+        [f"  a: {comparison.name_a}", f"  b: {comparison.name_b}"],
+        metric_tables(comparison),
+        metric_tables(comparison, compact=True),
+        comparison.notes,
+    )
 
 
 def _show_learning(
@@ -140,7 +123,7 @@ def _show_learning(
     """Training accuracy by epoch of both sides, a line per group: its first cell, the best."""
     from tiltcli.cli.narrowing import narrowed
     from tiltcli.cli.sparks import key, mean_curve, spark
-    from tiltcli.evaluation.rendering import plain
+    from tiltcli.evaluation.texts import plain
     from tiltcli.store.read import find_run, read
 
     sides = []

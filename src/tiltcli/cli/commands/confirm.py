@@ -9,18 +9,12 @@ from typing import Annotated
 import typer
 
 from tiltcli.cli.app import app, say
-from tiltcli.cli.commands.sweep import Results
-from tiltcli.cli.completion import run_names
+from tiltcli.cli.options import RESULTS, Results, Run
 
 
 @app.command()
 def confirm(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="A run with dynamical cells.", show_default=False, autocompletion=run_names
-        ),
-    ],
+    run: Run,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Grid file to write; default: stdout."),
@@ -29,7 +23,7 @@ def confirm(
         str, typer.Option("--metric", help="Column whose mean over the seeds chooses.")
     ] = "val_accuracy",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of fresh seeds.")] = 20,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
 ) -> None:
     """Write the grid that confirms a run: its best cells against static, on fresh seeds.
 

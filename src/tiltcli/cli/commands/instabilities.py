@@ -2,54 +2,37 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tiltcli.cli.app import app, say
-from tiltcli.cli.commands.sweep import Results
-from tiltcli.cli.completion import run_names
-from tiltcli.errors import Outcome, UserError, listing, nearest
+from tiltcli.cli.options import RESULTS, Format, OneJob, OutputFormat, Results, Run, Where
+from tiltcli.cli.rendering import Result, write
+from tiltcli.errors import Outcome, UserError, listing
 
 if TYPE_CHECKING:
     from tiltcli.analysis.instability import Thresholds
     from tiltcli.analysis.traces import Trace
-
-FORMATS = ("table", "json", "csv")
+    from tiltcli.evaluation.texts import Table
 
 Row = dict[str, Any]
 
 
 @app.command()
 def instabilities(
-    run: Annotated[
-        str,
-        typer.Argument(
-            show_default=False, help="A run, by name or path.", autocompletion=run_names
-        ),
-    ],
-    job: Annotated[
-        str | None, typer.Option("--job", help="Id of the job to look at, or its beginning.")
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="CONDITION", help="Keep jobs such as 'train.seed == 0'."),
-    ] = None,
+    run: Run,
+    job: OneJob = None,
+    where: Where = None,
     swing: Annotated[
         float, typer.Option("--swing", help="Least swing of the loss that counts.")
     ] = 2e-5,
     relative: Annotated[
         bool, typer.Option("--relative", help="Count --swing in shares of the loss.")
     ] = False,
-    output_format: Annotated[
-        str, typer.Option("--format", metavar="|".join(FORMATS), help="Form of the output.")
-    ] = "table",
-    results: Results = Path("results"),
+    output_format: OutputFormat = Format.TABLE,
+    results: Results = RESULTS,
 ) -> None:
     """Find the instabilities of trainings: when they begin and end, and what cascade they run.
 
@@ -59,10 +42,6 @@ def instabilities(
     train.log_every = 1; λ_max at the onset is shown where it was probed, over its bound 2/η.
     Steps of the table: onset, t since its pulse began, crossing (λ_max climbs through 2/η), end.
     """
-    if output_format not in FORMATS:
-        close = nearest(output_format, FORMATS)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"--format: got {output_format}; allowed: {', '.join(FORMATS)}{hint}")
     if not 0 < swing < math.inf:
         raise UserError(f"--swing: got {swing}; allowed: a number > 0")
     from tiltcli.analysis.instability import Thresholds
@@ -84,15 +63,9 @@ def instabilities(
     traces = _with_single_steps(traces, len(done), tables.name)
     rules = Thresholds(swing, relative)
     rows = [row for trace in traces for row in _rows(trace, rules)]
-    if output_format == "json":
-        page = {"format": 1, "run": tables.name, "jobs": len(traces), "instabilities": rows}
-        sys.stdout.write(json.dumps(page, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-    elif output_format == "csv":
-        writer = csv.DictWriter(sys.stdout, list(HEADER), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    else:
-        _show(rows, several=len(traces) > 1)
+    facts = {"run": tables.name, "jobs": len(traces), "instabilities": rows}
+    shown = [_table(rows, several=len(traces) > 1)] if rows else []
+    write(Result("instabilities", facts, list(HEADER), rows, tables=shown), output_format)
     _notes(traces, rows)
 
 
@@ -144,20 +117,12 @@ def _rows(trace: Trace, rules: Thresholds) -> list[Row]:
     ]
 
 
-def _show(rows: list[Row], *, several: bool) -> None:
-    from rich.table import Table
+def _table(rows: list[Row], *, several: bool) -> Table:
+    from tiltcli.evaluation.texts import Table
 
-    from tiltcli.cli.console import output
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     shown = {key: title for key, title in HEADER.items() if several or key != "job"}
-    for key, title in shown.items():
-        left = key in ("job", "cascade")
-        table.add_column(title, justify="left" if left else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(_text(key, row[key]) for key in shown))
-    if rows:
-        output().print(table, highlight=False)
+    texts = tuple(tuple(_text(key, row[key]) for key in shown) for row in rows)
+    return Table("", tuple(shown.values()), texts, ("job", "cascade"))
 
 
 def _text(key: str, value: Any) -> str:

@@ -16,7 +16,7 @@ from tiltcli.cli import slurm
 from tiltcli.cli.app import app
 from tiltcli.cli.completion import template_names
 from tiltcli.cli.templates import templates
-from tiltcli.errors import UserError, listing, nearest
+from tiltcli.errors import UserError, with_suggestion
 
 
 def _about(text: str) -> str:
@@ -76,9 +76,7 @@ def new(
         return
     if template not in known:
         every = [*known, slurm.TEMPLATE]
-        close = nearest(template, every)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"no template {template}; there are {listing(every)}{hint}")
+        raise UserError(with_suggestion(f"no template {template}", template, every, limit=20))
     if grid is not None:
         raise UserError("--grid: only with slurm: tiltcli new slurm --grid grid.toml > job.sh")
     sys.stdout.write(known[template])

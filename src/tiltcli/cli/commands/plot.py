@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tiltcli.cli.app import app
-from tiltcli.cli.commands.sweep import Results
-from tiltcli.cli.completion import kind_names, run_names
+from tiltcli.cli.completion import kind_names
+from tiltcli.cli.options import RESULTS, OneJob, Results, Runs, Size, Style, Where, choice
 from tiltcli.cli.plot_kinds import KINDS, Request
-from tiltcli.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    pass
+from tiltcli.errors import UserError, with_suggestion
 
 _TABLE = "\n".join(f"- {kind.name}: {kind.says}" for kind in KINDS.values())
 
@@ -24,6 +21,7 @@ _TABLE = "\n".join(f"- {kind.name}: {kind.says}" for kind in KINDS.values())
     help="Draw a run.\n\n"
     "Example: [bold]tiltcli plot phase spiral-phase -o phase.svg[/bold]\n\n"
     f"The kinds:\n\n{_TABLE}\n\n"
+    "RUN@SELECTION draws a part of a run. "
     "compare takes two runs, or one (static against the dynamical cell that validation chose). "
     "Without -o the figure goes to the run's own folder, RUN/figures/KIND.png."
 )
@@ -37,51 +35,33 @@ def plot(
             autocompletion=kind_names,
         ),
     ],
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN…",
-            show_default=False,
-            help="A run; RUN@SELECTION for a part.",
-            autocompletion=run_names,
-        ),
-    ],
+    runs: Runs,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Figure to write: .png, .svg or .pdf."),
     ] = None,
-    size: Annotated[
-        str, typer.Option("--size", metavar="one|two", help="Width in columns of a paper.")
-    ] = "two",
+    size: Annotated[Size, choice(Size, "--size", "Width in columns of a paper.")] = Size.TWO,
     width: Annotated[
         float | None, typer.Option("--width", min=2.0, max=40.0, help="Width in inches instead.")
     ] = None,
-    style: Annotated[
-        str, typer.Option("--style", metavar="paper|screen|dark", help="Fonts and colours.")
-    ] = "paper",
+    style: Annotated[Style, choice(Style, "--style", "Fonts and colours.")] = Style.PAPER,
     metric: Annotated[
         str | None, typer.Option("--metric", help="Column to draw (phase, curves).")
     ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="CONDITION", help="Keep jobs such as 'model.width == 30'."),
-    ] = None,
-    job: Annotated[
-        str | None, typer.Option("--job", help="Id of the job to draw, or its beginning.")
-    ] = None,
+    where: Where = None,
+    job: OneJob = None,
     zoom: Annotated[
         str | None, typer.Option("--zoom", metavar="FIRST,LAST", help="Steps to enlarge (trace).")
     ] = None,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
 ) -> None:
     """Draw a run."""
     from tiltcli.cli.narrowing import narrowed
-    from tiltcli.plots.style import SIZES, STYLES, Look, check_path, save
+    from tiltcli.plots.style import SIZES, Look, check_path, save
     from tiltcli.store.read import find_run, read
 
-    _allowed("kind", kind, tuple(KINDS))
-    _allowed("--size", size, tuple(SIZES))
-    _allowed("--style", style, tuple(STYLES))
+    if kind not in KINDS:
+        raise UserError(with_suggestion(f"kind: got {kind}", kind, KINDS))
     chosen = KINDS[kind]
     if len(runs) > chosen.most_runs:
         raise UserError(f"{kind} draws {chosen.most_runs} run, not {len(runs)}: {' '.join(runs)}")
@@ -100,13 +80,6 @@ def plot(
     )
     save(chosen.draw(request), output)
     sys.stdout.write(f"{output}\n")
-
-
-def _allowed(what: str, given: str, known: tuple[str, ...]) -> None:
-    if given not in known:
-        close = nearest(given, known)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"{what}: got {given}; allowed: {', '.join(known)}{hint}")
 
 
 def _window(text: str | None) -> tuple[int, int] | None:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tiltcli.cli.app import INTERRUPTED, app, say
-from tiltcli.cli.commands.sweep import Results
-from tiltcli.cli.completion import run_names
+from tiltcli.cli.options import RESULTS, OneJob, Quiet, Results, Run, Where, Workers
 from tiltcli.errors import UserError
 
 
 @app.command()
 def probe(
-    run: Annotated[
-        str,
-        typer.Argument(
-            show_default=False, help="A run, by name or path.", autocompletion=run_names
-        ),
-    ],
+    run: Run,
     every: Annotated[
         int | None, typer.Option("--every", help="Epochs between probes, from epoch 0.")
     ] = None,
@@ -36,19 +29,11 @@ def probe(
         int | None,
         typer.Option("--ntk-points", help="Tangent kernel on the first so many training points."),
     ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="CONDITION", help="Jobs such as 'model.width == 30'."),
-    ] = None,
-    job: Annotated[
-        str | None, typer.Option("--job", help="Id of the job to probe, or its beginning.")
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", min=1, help="Jobs trained at once; default: one per core."),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
-    results: Results = Path("results"),
+    where: Where = None,
+    job: OneJob = None,
+    workers: Workers = None,
+    quiet: Quiet = False,
+    results: Results = RESULTS,
 ) -> None:
     """Add curvature to a run that is finished: train its jobs again and measure on the way.
 

@@ -9,16 +9,12 @@ from typing import Annotated
 import typer
 
 from tiltcli.cli.app import app
-from tiltcli.cli.commands.sweep import Results
-from tiltcli.cli.completion import run_names
+from tiltcli.cli.options import RESULTS, Results, Runs
 
 
 @app.command()
 def report(
-    runs: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN…", show_default=False, help="Runs.", autocompletion=run_names),
-    ],
+    runs: Runs,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -27,7 +23,7 @@ def report(
             help="File to write, .html or .md; default: report.html under results.",
         ),
     ] = None,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
 ) -> None:
     """Write a report of runs: verdicts on the claims, figures to explore, tables, provenance.
 

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from tiltcli.cli.app import app
-from tiltcli.cli.commands.sweep import Results
-from tiltcli.cli.completion import run_names
+from tiltcli.cli.options import RESULTS, Format, OutputFormat, Results, RunOrAll
+from tiltcli.cli.rendering import Result, write
 from tiltcli.errors import UserError, listing
 
+if TYPE_CHECKING:
+    from tiltcli.evaluation.texts import Table
+
 SHOWN = 5  # missing jobs
+COUNTS = ("name", "jobs", "done", "missing", "completed", "diverged", "failed", "seconds")
+"""Columns of the CSV."""
 
 
 @app.command()
 def runs(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            help="A run, by name or path.", show_default=False, autocompletion=run_names
-        ),
-    ] = None,
-    results: Results = Path("results"),
-    output_format: Annotated[
-        str, typer.Option("--format", metavar="table|json", help="Form of the output.")
-    ] = "table",
+    run: RunOrAll = None,
+    results: Results = RESULTS,
+    output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """List the runs, or show one run's axes, progress and failures.
 
@@ -35,31 +31,26 @@ def runs(
     """
     from tiltcli.store.read import find_run, list_runs
 
-    if output_format not in ("table", "json"):
-        raise UserError(f"--format: got {output_format}; allowed: table, json")
     if run is not None:
         folder = find_run(run, results)
-        _show_one(_facts(folder, whole=True), output_format)
-        if output_format == "table":
+        fact = _facts(folder, whole=True)
+        write(Result("runs", fact, COUNTS, [fact], _lines(fact)), output_format)
+        if output_format is Format.TABLE:
             _show_learning(folder)
         return
-    whole = output_format == "json"
+    whole = output_format is Format.JSON
     facts = [_facts(results / name, whole=whole) for name in list_runs(results)]
-    if output_format == "json":
-        print(json.dumps({"format": 1, "runs": facts}, indent=1))  # noqa: T201
-        return
-    if not facts:
+    if not facts and not whole:
         raise UserError(f"no runs under {results}/; tiltcli sweep makes one")
-    from rich.table import Table
+    write(Result("runs", {"runs": facts}, COUNTS, facts, tables=[_table(facts)]), output_format)
 
-    from tiltcli.cli.console import output
 
-    table = Table(box=None, pad_edge=False)
-    for name in ("run", "jobs", "done", "diverged", "failed"):
-        table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
-    for fact in facts:
-        table.add_row(fact["name"], *(str(fact[k]) for k in ("jobs", "done", "diverged", "failed")))
-    output().print(table)
+def _table(facts: list[dict[str, Any]]) -> Table:
+    from tiltcli.evaluation.texts import Table
+
+    keys = ("name", "jobs", "done", "diverged", "failed")
+    rows = tuple(tuple(str(fact[key]) for key in keys) for fact in facts)
+    return Table("", ("run", *keys[1:]), rows, ("run",))
 
 
 def _facts(folder: Path, *, whole: bool = False) -> dict[str, Any]:
@@ -129,10 +120,7 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _show_one(fact: dict[str, Any], output_format: str) -> None:
-    if output_format == "json":
-        print(json.dumps({"format": 1, **fact}, indent=1))  # noqa: T201
-        return
+def _lines(fact: dict[str, Any]) -> list[str]:
     lines = [
         f"{fact['name']} ({fact['folder']})",
         f"  {fact['done']} of {fact['jobs']} jobs done: {fact['completed']} completed, "
@@ -152,7 +140,7 @@ def _show_one(fact: dict[str, Any], output_format: str) -> None:
         lines.append(f"  missing by shard  {shown}")
     for job, error in fact["failures"].items():
         lines += [f"  failed {job}:", *(f"    {line}" for line in str(error).splitlines())]
-    print("\n".join(lines))  # noqa: T201
+    return lines
 
 
 def _show_learning(folder: Path) -> None:
@@ -160,7 +148,7 @@ def _show_learning(folder: Path) -> None:
     from tiltcli.cli.console import output
     from tiltcli.cli.sparks import key, mean_curve, spark
     from tiltcli.evaluation.cells import best_cell, judge
-    from tiltcli.evaluation.rendering import spread
+    from tiltcli.evaluation.texts import spread
     from tiltcli.statistics import mean_interval
     from tiltcli.store.read import read
 

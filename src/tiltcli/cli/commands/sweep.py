@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiltcli.cli.app import INTERRUPTED, app, say
+from tiltcli.cli.options import RESULTS, Device, EngineName, Quiet, Results, Workers, choice
 from tiltcli.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,27 +18,20 @@ if TYPE_CHECKING:
     from tiltcli.execution.runner import Summary
     from tiltcli.grid import Sweep
 
-Results = Annotated[Path, typer.Option("--results", help="Folder that runs are kept under.")]
-
 
 @app.command()
 def sweep(
     grid: Annotated[Path, typer.Argument(help="The grid file (TOML).", show_default=False)],
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated."),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", min=1, help="Jobs trained at once; default: one per core."),
-    ] = None,
+    workers: Workers = None,
     engine: Annotated[
-        str, typer.Option("--engine", metavar="auto|fused|torch", help="What trains the jobs.")
-    ] = "auto",
-    device: Annotated[
-        str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where torch trains.")
-    ] = "auto",
+        EngineName, choice(EngineName, "--engine", "What trains the jobs.")
+    ] = EngineName.AUTO,
+    device: Annotated[Device, choice(Device, "--device", "Where torch trains.")] = Device.AUTO,
     shard: Annotated[
         str | None,
         typer.Option("--shard", metavar="I/N", help="Every N-th job from the I-th on; see above."),
@@ -64,7 +58,7 @@ def sweep(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Remove an earlier run of this name first.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train every job of a grid that is not done yet.
 
@@ -88,7 +82,7 @@ def sweep(
     if send_tables and cluster is None:
         raise UserError("--send-tables: only with --cluster ADDRESS")
 
-    if cluster is not None and device != "auto":
+    if cluster is not None and device is not Device.AUTO:
         raise UserError("--device is for this machine; with --cluster every worker has its own")
     check_device(device)
     spec = load_sweep(grid, overrides or [])

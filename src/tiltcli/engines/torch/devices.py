@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiltcli.errors import UserError, nearest
+from tiltcli.errors import UserError, with_suggestion
 
 if TYPE_CHECKING:
     import torch
@@ -20,9 +20,7 @@ def check_device(name: str) -> None:
 
     """
     if name not in DEVICES:
-        close = nearest(name, DEVICES)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UserError(f"--device: got {name}; allowed: {', '.join(DEVICES)}{hint}")
+        raise UserError(with_suggestion(f"--device: got {name}", name, DEVICES))
     if name == "cuda":
         import torch
 

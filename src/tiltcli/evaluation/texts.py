@@ -1,8 +1,8 @@
-"""A comparison as JSON, CSV, Markdown, and as the compact rows that terminals and reports show."""
+"""Numbers, intervals, tables and comparisons as the texts that terminals and reports show."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,65 +11,49 @@ import pandas as pd
 from tiltcli.evaluation.comparison import Comparison
 from tiltcli.statistics import Estimate
 
-JSON_FORMAT = 1
-
 
 @dataclass(frozen=True)
-class Block:
-    """One metric of a comparison, ready to be shown.
+class Table:
+    """Rows ready to be shown.
 
     Attributes:
-        metric: its name.
+        title: what they are about; may be empty.
         header: names of the columns.
-        rows: texts, one list per row.
+        rows: texts, one for each column.
+        left: columns of words, which begin at one edge; numbers end at one.
 
     """
 
-    metric: str
+    title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    left: tuple[str, ...] = ()
 
 
-def to_json(comparison: Comparison) -> str:
-    """JSON with a version; what is missing is null."""
-    page = {
-        "format": JSON_FORMAT,
-        "a": comparison.name_a,
-        "b": comparison.name_b,
-        "threshold": comparison.threshold,
-        "groups": comparison.groups,
-        "cells": comparison.cells,
-        "rows": [
-            {key: _bare(value) for key, value in row.items()}
-            for row in comparison.rows.to_dict("records")
-        ],
-        "notes": comparison.notes,
-    }
-    return json.dumps(page, indent=1, allow_nan=False, ensure_ascii=False)
-
-
-def to_csv(comparison: Comparison) -> str:
-    """CSV with a header; what is missing is empty."""
-    return str(comparison.rows.to_csv(index=False, lineterminator="\n"))
-
-
-def to_markdown(comparison: Comparison) -> str:
-    """Markdown: a table for each metric, then the notes."""
-    lines = [f"b − a: {comparison.name_b} − {comparison.name_a}", ""]
-    for block in blocks(comparison):
-        lines += [f"**{block.metric}**", "", _line(block.header)]
-        lines.append("|" + " --- |" * len(block.header))
-        lines += [*map(_line, block.rows), ""]
-    lines += [f"- {note}" for note in comparison.notes]
-    return "\n".join(lines).rstrip("\n")
+def markdown(lines: Iterable[str], tables: Iterable[Table], notes: Iterable[str]) -> str:
+    """Markdown: lines (a list where they are indented), a table under its title each, notes."""
+    found = [f"- {line.strip()}" if line.startswith(" ") else line for line in lines]
+    found.append("")
+    for table in tables:
+        found += [f"**{table.title}**", ""] if table.title else []
+        found += [_line(table.header), "|" + " --- |" * len(table.header)]
+        found += [*map(_line, table.rows), ""]
+    found += [f"- {note}" for note in notes]
+    return "\n".join(found).rstrip("\n")
 
 
 def _line(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def blocks(comparison: Comparison, *, compact: bool = False) -> list[Block]:
-    """A block of rows per metric; compact ones have short names, and three digits."""
+def to_markdown(comparison: Comparison) -> str:
+    """Markdown of a comparison: a table for each metric, then the notes."""
+    headline = f"b − a: {comparison.name_b} − {comparison.name_a}"
+    return markdown([headline], metric_tables(comparison), comparison.notes)
+
+
+def metric_tables(comparison: Comparison, *, compact: bool = False) -> list[Table]:
+    """A table per metric; compact ones have short names, and three digits."""
     keys = [*comparison.groups, *comparison.cells]
     short = {"loss.amplitude": "A", "loss.period": "T"} if compact else {}
     names = (short.get(key, key.rpartition(".")[2] if ":" not in key else key) for key in keys)
@@ -81,7 +65,7 @@ def blocks(comparison: Comparison, *, compact: bool = False) -> list[Block]:
     for metric in comparison.metrics:
         rows = comparison.rows[comparison.rows["metric"] == metric]
         texts = tuple(_texts(row, keys, compact) for _, row in rows.iterrows())
-        found.append(Block(metric, header, texts))
+        found.append(Table(metric, header, texts, ("regime",)))
     return found
 
 
@@ -138,9 +122,3 @@ def p_value(p: float) -> str:
     if pd.isna(p):
         return "–"
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
-
-
-def _bare(value: Any) -> Any:
-    if value is None or pd.isna(value):
-        return None
-    return value.item() if hasattr(value, "item") else value
