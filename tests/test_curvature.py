@@ -16,9 +16,6 @@ from tiltcli.networks.models import Myrtle5, OneHiddenLayer
 HESSIAN = ["hessian_max", "hessian_second", "hessian_third", "hessian_min", "hessian_trace"]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def assert_right(curvature, theta, gamma, H, J, *, exact=True):
     values = np.linalg.eigvalsh(H)
     found = curvature.hessian(theta, gamma)

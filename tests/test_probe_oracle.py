@@ -9,8 +9,6 @@ from dense import dense
 from helpers import save_case, tilt, write_grid
 from tiltcli.networks.models import OneHiddenLayer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 P, D, W, C = 48, 5, 6, 4
 AMPLITUDE, PERIOD, REST, SETTLE, RATE = 12.0, 9, 1, 8, 0.3
 EPOCHS, EVERY = 40, 3
