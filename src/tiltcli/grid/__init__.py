@@ -3,7 +3,7 @@
 from tiltcli.grid.jobs import Job, job_id
 from tiltcli.grid.probe_settings import QUANTITIES, ProbeSettings
 from tiltcli.grid.settings import SETTINGS, Setting
-from tiltcli.grid.sweep import Sweep, load_sweep, parse_sweep
+from tiltcli.grid.sweep import Sweep, kept_grids, load_run, load_sweep, parse_sweep
 
 __all__ = [
     "QUANTITIES",
@@ -13,6 +13,8 @@ __all__ = [
     "Setting",
     "Sweep",
     "job_id",
+    "kept_grids",
+    "load_run",
     "load_sweep",
     "parse_sweep",
 ]

@@ -48,7 +48,7 @@ FIRST_PRODUCTS = 1 << 31
 
 @lru_cache(maxsize=16)
 def _points(part: Part, classes: int, dtype: str, depth: int) -> Points:
-    return Points.prepare(part.X, part.y, classes, dtype, depth=depth)
+    return Points.prepare(part.X, part.y, classes, dtype, part.groups, depth=depth)
 
 
 @dataclass(frozen=True)
