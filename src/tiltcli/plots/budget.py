@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiltcli.evaluation.rendering import plain
+from tiltcli.evaluation.texts import plain
 from tiltcli.evaluation.tuning import Budget
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style
 
