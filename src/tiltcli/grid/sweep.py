@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from tiltcli.grid.syntax import not_toml
 MOST_JOBS = 2_000_000
 MOST_BYTES = 1 << 20
 MOST_SEEDS = 1_000_000  # given by their number
-_LATER = re.compile(r"sweep-([1-9][0-9]*)\.toml")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _TOP = ("name", *TABLES, "sweep", "also", "probe")
 _PROBE = tuple(f"probe.{key}" for key in KEYS)
@@ -90,54 +89,6 @@ def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
     return parse_sweep(
         text, name=file.stem, folder=file.parent, source=str(file), overrides=overrides
     )
-
-
-def kept_grids(folder: Path) -> list[Path]:
-    """Grids of a run: `sweep.toml`, and those that it was extended by, `sweep-2.toml` and so on."""
-    found = {
-        int(number[1]): path
-        for path in folder.glob("sweep-*.toml")
-        if (number := _LATER.fullmatch(path.name))
-    }
-    return [folder / "sweep.toml", *(found[number] for number in sorted(found))]
-
-
-def load_run(folder: Path) -> Sweep:
-    """Read the grid of a run; of one that was extended, all its grids together.
-
-    Args:
-        folder: of the run.
-
-    Returns:
-        the run's jobs, each once, and the values of each axis; document, folder and probe are
-        those of the latest grid.
-
-    Raises:
-        UserError: with every fault found in the files.
-
-    """
-    grids = [load_sweep(path) for path in kept_grids(folder)]
-    latest = grids[-1]
-    if len(grids) == 1:
-        return latest
-    jobs = {job.id: job for grid in grids for job in grid.jobs}
-    return replace(
-        latest,
-        jobs=tuple(jobs.values()),
-        axes=_varying(tuple(jobs.values()), [key for grid in grids for key in grid.axes]),
-        expanded=sum(grid.expanded for grid in grids),
-        unused=tuple(sorted({key for grid in grids for key in grid.unused})),
-    )
-
-
-def _varying(jobs: Sequence[Job], first: Iterable[str]) -> dict[str, tuple[Any, ...]]:
-    """Values of every setting that several grids' jobs take several of, in their order."""
-    axes = {}
-    for key in dict.fromkeys((*first, *SETTINGS)):
-        values = {repr(value): value for job in jobs if (value := job.get(key)) is not None}
-        if len(values) > 1 and key not in PATHS:
-            axes[key] = tuple(values.values())
-    return axes
 
 
 def parse_sweep(
