@@ -34,11 +34,11 @@ STEPS = np.arange(1005)
 
 
 def jobs_table():
-    """Two widths, four cells and static, four seeds; one job diverged."""
+    """Two widths, four cells and static, ten seeds; one job diverged."""
     rows = []
     for width in (10, 100):
-        for seed in range(4):
-            shift = 0.01 * (seed - 1.5)
+        for seed in range(10):
+            shift = 0.004 * (seed - 4.5)
             level = 0.45 if width == 10 else 0.90
             settings = [("static", np.nan, np.nan, level)]
             for a, amplitude in enumerate((3.0, 30.0)):
@@ -47,12 +47,14 @@ def jobs_table():
                     settings.append(("dynamical", amplitude, period, level + gain))
             for kind, amplitude, period, value in settings:
                 lost = (width, seed, amplitude, period) == (10, 3, 30.0, 300.0)
-                value = np.nan if lost else value + shift * (1 + (amplitude == 30.0))
+                steep = (kind == "dynamical") / 8 + (amplitude == 30.0) + (period == 10.0) / 16
+                value = value + shift * (1 + steep)
                 rows.append(
                     {
                         "job": f"{kind}-{width}-{amplitude}-{period}-{seed}",
                         "outcome": "diverged" if lost else "completed",
                         "data.kind": "spiral",
+                        "data.classes": 3,
                         "model.width": width,
                         "loss.kind": kind,
                         "loss.amplitude": amplitude,
@@ -167,6 +169,9 @@ def comparison():
 
 FIGURES = {
     "phase": lambda look: phase(jobs_table(), "val_accuracy", "golden", look),
+    "map": lambda look: phase(
+        jobs_table(), "val_accuracy", "golden", look, "model.width", "loss.amplitude"
+    ),
     "curves": lambda look: curves(
         jobs_table(), metrics_table(jobs_table()), "train_accuracy", "golden", look
     ),

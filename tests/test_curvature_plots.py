@@ -58,7 +58,7 @@ def test_bands_are_geometric_means_over_seeds(traces):
     assert [panel.get_yscale() for panel in panels] == ["log"] * 3
     for name, panel in zip(("hessian_max", "hessian_max_static", "ntk_max"), panels, strict=True):
         lines = {line.get_label(): line for line in panel.lines}
-        for label, kind in (("static", "static"), ("A = 20, T = 500", "dynamical")):
+        for label, kind in (("static", "static"), ("A 20, T 500", "dynamical")):
             members = [one for one in traces if one.job["loss.kind"] == kind]
             table = np.array([one.probes[name].to_numpy() for one in members]).T
             if name == "hessian_max":
@@ -140,9 +140,13 @@ def test_refusals(folder, traces):
     assert refused.returncode == 2
     assert "was not probed" in refused.stderr
     many = [
-        type(one)(**{**vars(one), "job": type(one.job)(f"{i}", {**one.job.settings, "x.y": i})})
+        type(one)(
+            **{**vars(one), "job": type(one.job)(f"{i}", {**one.job.settings, "train.lr": 1.0 + i})}
+        )
         for one in traces[:1]
         for i in range(9)
     ]
-    with pytest.raises(UserError, match="9 settings"):
+    with pytest.raises(UserError, match="9 lines"):
         curvature(many, "many")
+    names = {line.get_label() for line in curvature(many[:2], "two").axes[0].lines}
+    assert names >= {"A 20, T 500, lr 1", "A 20, T 500, lr 2"}

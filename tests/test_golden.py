@@ -1,8 +1,13 @@
 """Figures look as they did when somebody last looked at them; the same figure is the same bytes."""
 
+import itertools
+from unittest.mock import patch
+
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from golden import FIGURES, FOLDER, grey, picture
 from tiltcli.cli.plot_kinds import KINDS
@@ -64,3 +69,36 @@ def test_page_and_ink_are_of_the_style(style):
     theme = STYLES[style]
     assert matplotlib.colors.to_hex(figure.get_facecolor()).upper() == theme.page
     assert figure.axes[0].xaxis.label.get_color() == theme.ink
+
+
+def written(figure):
+    """Texts of a figure as drawn, each with its box in pixels; and the figure's own box."""
+    drawn, original = [], Text.draw
+
+    def draw(text, renderer, *args, **options):
+        if text.get_visible() and text.get_text().strip():
+            drawn.append(text)
+        return original(text, renderer, *args, **options)
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    with patch.object(Text, "draw", draw):
+        canvas.draw()
+    boxes = [
+        (t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in dict.fromkeys(drawn)
+    ]
+    return boxes, figure.bbox
+
+
+@pytest.mark.parametrize("style", ["paper", "screen"])
+@pytest.mark.parametrize("width", [3.4, 7.0])
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_lies_on_another_or_is_cut(name, width, style):
+    boxes, page = written(FIGURES[name](Look(style, width)))
+    assert len(boxes) > 5
+    for text, box in boxes:
+        assert box.x0 > -2 and box.y0 > -2 and box.x1 < page.x1 + 2 and box.y1 < page.y1 + 2, text
+    for (one, a), (two, b) in itertools.combinations(boxes, 2):
+        across = min(a.x1, b.x1) - max(a.x0, b.x0)
+        down = min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert min(across, down) <= 2, (one, two)

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 
 import tiltcli
-from helpers import GRID, tilt, tilt_process, write_grid
+from helpers import GRID, tilt, write_grid
 from tiltcli.analysis.thinning import thin
 from tiltcli.errors import UserError
-from tiltcli.evaluation.cells import mixed
 from tiltcli.evaluation.phase_map import phase_maps
 from tiltcli.plots.curves import curves
 from tiltcli.plots.gamma import gamma_figure
@@ -17,27 +16,31 @@ from tiltcli.plots.style import save
 from tiltcli.schedule import Schedule
 
 
-def job(kind, width, amplitude, period, value, outcome="completed"):
+def job(kind, width, amplitude, period, value, seed=0, outcome="completed", **more):
     return {
-        "job": f"{kind}{width}{amplitude}{period}{value}",
+        "job": f"{kind}{width}{amplitude}{period}{value}{seed}{more}",
         "outcome": outcome,
+        "data.classes": 4,
         "model.width": width,
         "loss.kind": kind,
         "loss.amplitude": amplitude,
         "loss.period": period,
+        "train.seed": seed,
+        "train_accuracy": value,
         "val_accuracy": value,
+        **more,
     }
 
 
 JOBS = pd.DataFrame(
     [
         job("static", 10, None, None, 0.3),
-        job("static", 10, None, None, 0.5),
+        job("static", 10, None, None, 0.5, 1),
         job("dynamical", 10, 3.0, 10, 0.6),
-        job("dynamical", 10, 3.0, 10, 0.8),
-        job("dynamical", 10, 3.0, 50, 0.2),
-        job("dynamical", 10, 3.0, 50, np.nan, "diverged"),
-        job("dynamical", 10, 70.0, 10, np.nan, "diverged"),
+        job("dynamical", 10, 3.0, 10, 0.8, 1),
+        job("dynamical", 10, 3.0, 50, 0.95),
+        job("dynamical", 10, 3.0, 50, 0.9, 1, "diverged"),  # counts as chance, 1/4
+        job("dynamical", 10, 70.0, 10, 0.1, 0, "diverged"),  # less than chance already
         job("dynamical", 30, 70.0, 50, 0.9),
     ]
 )
@@ -45,9 +48,10 @@ JOBS = pd.DataFrame(
 
 def test_phase_map_holds_the_means():
     first, second = phase_maps(JOBS, "val_accuracy")
-    assert (first.amplitudes, first.periods) == ((3.0, 70.0), (10, 50))
-    np.testing.assert_allclose(first.means, [[0.7, 0.2], [np.nan, np.nan]])
-    assert first.jobs.tolist() == [[2, 2], [1, 0]]
+    assert (first.ys, first.xs) == ((3.0, 70.0), (10, 50))
+    assert (first.name, second.name) == ("width 10", "width 30")
+    np.testing.assert_allclose(first.means, [[0.7, 0.6], [0.1, np.nan]])
+    assert first.jobs.tolist() == first.counted.tolist() == [[2, 2], [1, 0]]
     assert first.lost.tolist() == [[0, 1], [1, 0]]
     assert (first.static.mean, first.static.n) == (pytest.approx(0.4), 2)
     assert second.static.n == 0
@@ -56,22 +60,81 @@ def test_phase_map_holds_the_means():
     assert (first.best, second.best) == ((0, 0), (1, 1))
 
 
+def rates():
+    """Static and one cell at two rates that differ by far; the better one is no more seeds."""
+    rows = []
+    for seed in range(3):
+        for lr, level in ((0.1, 0.3), (1.0, 0.8)):
+            more = {"train.lr": lr}
+            rows.append(job("static", 10, None, None, level + 0.01 * seed, seed, **more))
+            for amplitude in (3.0, 30.0):
+                value = level + 0.05 + 0.001 * amplitude + 0.02 * seed
+                rows.append(job("dynamical", 10, amplitude, 50, value, seed, **more))
+    return pd.DataFrame(rows)
+
+
+def test_phase_has_a_panel_for_each_rate():
+    low, high = phase_maps(rates(), "val_accuracy")
+    assert (low.name, high.name) == ("lr 0.1", "lr 1")
+    assert low.static.mean == pytest.approx(0.31)
+    assert high.static.mean == pytest.approx(0.81)
+    np.testing.assert_allclose(high.means, [[0.873], [0.9]])
+    assert high.counted.tolist() == [[3], [3]]
+    figure = phase(rates(), "val_accuracy", "x")
+    assert [axes.get_title() for axes in figure.axes if axes.images] == ["lr 0.1", "lr 1"]
+    assert "n = 3 per cell" in figure.get_suptitle()
+
+
+def test_map_of_other_axes_has_static_beside_the_tilted():
+    (found,) = phase_maps(rates(), "val_accuracy", "train.lr", "loss.amplitude", "map")
+    assert (found.xs, found.ys) == ((0.1, 1.0), ("static", 3.0, 30.0))
+    np.testing.assert_allclose(found.means, [[0.31, 0.81], [0.373, 0.873], [0.4, 0.9]])
+    assert found.best == (2, 1)
+    jobs = pd.concat([rates(), rates().assign(**{"model.width": 20})])
+    jobs["job"] = [str(i) for i in range(len(jobs))]
+    maps = phase_maps(jobs, "val_accuracy", "train.lr", "model.width", "map")
+    assert [one.name for one in maps] == ["static", "dynamical, A 3", "dynamical, A 30"]
+    np.testing.assert_allclose(maps[0].means, [[0.31, 0.81]] * 2)
+    np.testing.assert_allclose(maps[2].means, [[0.4, 0.9]] * 2)
+
+
+def test_a_setting_that_does_not_apply_makes_a_panel_too():
+    jobs = rates().assign(**{"train.optimizer": "sgd", "train.momentum": 0.5})
+    adam = jobs["train.lr"] == 0.1
+    jobs.loc[adam, ["train.optimizer", "train.momentum"]] = "adam", None
+    jobs["train.lr"] = 0.1
+    assert {one.name for one in phase_maps(jobs, "val_accuracy")} == {
+        "optimizer adam",
+        "optimizer sgd",
+    }
+
+
+def test_too_many_panels_ask_for_where():
+    jobs = pd.concat([rates().assign(**{"train.weight_decay": 0.1 * i}) for i in range(13)])
+    with pytest.raises(UserError, match="26 panels") as refused:
+        phase(jobs, "val_accuracy")
+    said = str(refused.value)
+    assert "--where 'train.weight_decay == 0'" in said
+    assert "train.lr: 0.1, 1" in said
+
+
 def test_phase_is_drawn_as_computed():
     figure = phase(JOBS, "val_accuracy")
     panels = [axes for axes in figure.axes if axes.images]
     assert [axes.get_title() for axes in panels] == ["width 10", "width 30"]
     assert figure.get_suptitle() == "validation accuracy, mean ± 95% interval, n = 1 to 2 per cell"
     drawn = panels[0].images[0].get_array()
-    np.testing.assert_allclose(np.ma.filled(drawn, np.nan), [[0.7, 0.2], [np.nan, np.nan]])
-    texts = {text.get_text() for text in panels[0].texts}
-    assert texts == {"0.700\n±1.271", "0.200", "1×"}
+    # Where every job was lost the colour would say nothing: hatched, its count beside its mean.
+    np.testing.assert_allclose(np.ma.filled(drawn, np.nan), [[0.7, 0.6], [np.nan, np.nan]])
+    texts = sorted(text.get_text() for text in panels[0].texts)
+    assert texts == ["0.100\n1 lost", "0.600\n±4.447\n1 lost", "0.700\n±1.271"]
     bars = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
     marks = [sorted({round(line.get_ydata()[0], 9) for line in axes.lines}) for axes in bars]
     assert marks == [[0.4], []]  # only width 10 has a static loss
 
 
 def paired(kind, seed, value, amplitude=None, period=None):
-    return job(kind, 10, amplitude, period, value) | {"train.seed": seed}
+    return job(kind, 10, amplitude, period, value, seed)
 
 
 def test_triangles_mark_what_differs_from_static():
@@ -86,13 +149,6 @@ def test_triangles_mark_what_differs_from_static():
     assert found.against.tolist() == [[1, 0, -1]]
     shown = phase(pd.DataFrame(rows), "val_accuracy").axes[0]
     assert [line.get_marker() for line in shown.lines] == ["^", "v"]
-
-
-def test_what_a_mean_hides_is_named():
-    jobs = JOBS.assign(**{"train.lr": 1.0, "loss.rest": 0.0, "data.seed": range(len(JOBS))})
-    assert mixed(jobs) == []
-    jobs.loc[3, "train.lr"], jobs.loc[4, "loss.rest"] = 0.5, 1.0
-    assert mixed(jobs) == ["train.lr", "loss.rest"]
 
 
 @pytest.mark.parametrize(
@@ -173,10 +229,10 @@ def test_command_draws_every_kind(folder, kind):
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_the_same_run_gives_the_same_bytes(folder, suffix):
     figures = []
-    for name, run in (("one", tilt), ("two", tilt_process)):
+    for name in ("one", "two"):
         path = folder / f"{name}.{suffix}"
         words = ("plot", "trace", "single", "-o", path, "--zoom", "20,60")
-        assert run(*words, cwd=folder).returncode == 0
+        assert tilt(*words, cwd=folder).returncode == 0
         figures.append(path.read_bytes())
     assert figures[0] == figures[1]
 

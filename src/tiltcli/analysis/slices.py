@@ -15,7 +15,6 @@ from tiltcli.data import Dataset
 from tiltcli.engines import Snapshot
 from tiltcli.errors import UserError, with_suggestion
 from tiltcli.grid import Job
-from tiltcli.networks.initial import depth_of, has_one_hidden_layer, takes_pictures
 
 Array = npt.NDArray[np.float64]
 
@@ -74,11 +73,10 @@ class Slicer:
         if direction not in DIRECTIONS:
             problem = f"direction: got {direction}"
             raise UserError(with_suggestion(problem, direction, DIRECTIONS))
-        if not has_one_hidden_layer(job):
-            depth = "" if takes_pictures(job) else f" of depth {depth_of(job)}"
+        if job["model.kind"] != "mlp":
             raise UserError(
                 f"valleys are cut through networks of one hidden layer (model.kind = mlp), "
-                f"not {job['model.kind']}{depth}"
+                f"not {job['model.kind']}"
             )
         self._width, self._base = int(job["model.width"]), str(job["loss.base"])
         self._data, self._direction = data, direction

@@ -20,7 +20,6 @@ def load_commands() -> None:
         new,
         plot,
         probe,
-        refine,
         report,
         runs,
         schema,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +30,9 @@ class Request:
         where: conditions of --where.
         metric: of --metric.
         zoom: first and last step of --zoom.
+        x: setting of --x.
+        y: setting of --y.
         look: style and width.
-        methods: of --methods.
-        by: of --by.
 
     """
 
@@ -43,9 +43,16 @@ class Request:
     where: tuple[str, ...]
     metric: str | None
     zoom: tuple[int, int] | None
+    x: str | None
+    y: str | None
     look: Look
-    methods: Sequence[str] | None = None
-    by: Sequence[str] | None = None
+
+    @property
+    def title(self) -> str:
+        """Name of the run, and what was selected of it: a figure says what it leaves out."""
+        chosen = [self.runs[0].partition("@")[2], *self.where]
+        said = ", ".join(filter(None, chosen))
+        return f"{self.tables.name} ({said})" if said else self.tables.name
 
     def one(self, *, dynamical: bool = False) -> Trace:
         """One training of the selected: the first; a dynamical one if there is any.
@@ -91,7 +98,7 @@ class Kind:
     probes: bool = False
     most_runs: int = 1
 
-    def check(self, given: Mapping[str, object], tables: Tables) -> None:
+    def check(self, given: dict[str, object], tables: Tables) -> None:
         """Refuse what this kind cannot use or do without.
 
         Raises:
@@ -112,29 +119,22 @@ class Kind:
             raise UserError(*wrong)
 
 
-def _note_mixed(request: Request) -> None:
-    from tiltcli.evaluation.cells import mixed
-
-    if keys := mixed(request.tables.jobs):
-        say(f"note: means are over all of {', '.join(keys)}; --where keeps one value of each")
-
-
 def _phase(request: Request) -> Figure:
-    from tiltcli.evaluation.cells import judge
+    from tiltcli.evaluation.cells import choosing_metric
     from tiltcli.plots.phase import phase
 
-    _note_mixed(request)
-    jobs, name = request.tables.jobs, request.tables.name
-    return phase(jobs, request.metric or judge(jobs), name, request.look)
+    jobs = request.tables.jobs
+    metric = request.metric or choosing_metric(jobs)
+    axes = {name: key for name, key in (("x", request.x), ("y", request.y)) if key}
+    return phase(jobs, metric, request.title, request.look, **axes)
 
 
 def _curves(request: Request) -> Figure:
     from tiltcli.plots.curves import curves
 
-    _note_mixed(request)
     tables = request.tables
     metric = request.metric or "train_accuracy"
-    return curves(tables.jobs, tables.metrics, metric, tables.name, request.look)
+    return curves(tables.jobs, tables.metrics, metric, request.title, request.look)
 
 
 def _gamma(request: Request) -> Figure:
@@ -154,7 +154,7 @@ def _trace(request: Request) -> Figure:
 def _curvature(request: Request) -> Figure:
     from tiltcli.plots.curvature import curvature
 
-    return curvature(request.all(), request.tables.name, request.look)
+    return curvature(request.all(), request.title, request.look)
 
 
 def _valley(request: Request) -> Figure:
@@ -169,46 +169,30 @@ def _valley(request: Request) -> Figure:
 
 def _compare(request: Request) -> Figure:
     from tiltcli.api import compare
-    from tiltcli.evaluation.cells import judge
+    from tiltcli.evaluation.cells import choosing_metric
     from tiltcli.plots.forest import forest
 
     runs, best = request.runs, None
     if len(runs) == 1:
         join = "," if "@" in runs[0] else "@"
         runs = tuple(f"{runs[0]}{join}loss.kind={kind}" for kind in ("static", "dynamical"))
-        best = judge(request.tables.jobs)
+        best = choosing_metric(request.tables.jobs)
     found = compare(*runs, results=request.results, where=request.where, best=best)
     for note in found.notes:
         say(f"note: {note}")
     return forest(found, request.look)
 
 
-def _budget(request: Request) -> Figure:
-    from tiltcli.evaluation.cells import choosing_metric
-    from tiltcli.evaluation.tuning import METHODS, budgets, tune
-    from tiltcli.plots.budget import budget
-
-    jobs, name = request.tables.jobs, request.tables.name
-    judge, metric = choosing_metric(jobs), request.metric or "test_accuracy"
-    tuning = tune(jobs, judge, methods=request.methods or METHODS, by=request.by)
-    return budget(budgets(tuning, jobs, metric), metric, judge, name, request.look)
-
-
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("phase", "means over amplitude × period, a map per width", _phase, ("metric",)),
+        Kind("phase", "means over amplitude × period", _phase, ("metric",)),
+        Kind("map", "means over any two settings", _phase, ("metric", "x", "y")),
         Kind("curves", "learning curves, static against the best cells", _curves, ("metric",)),
         Kind("gamma", "the class weights Γ(t)", _gamma, ("job",)),
         Kind("trace", "one training step by step", _trace, ("job", "zoom")),
         Kind("curvature", "λ_max of Hessian and NTK along trainings", _curvature, ("job",), True),
         Kind("valley", "the loss along its steepest line, through a pulse", _valley, ("job",)),
-        Kind(
-            "budget",
-            "what trying k cells can be expected to reach, a curve per method",
-            _budget,
-            ("metric", "methods", "by"),
-        ),
         Kind("compare", "differences with intervals", _compare, most_runs=2),
     )
 }

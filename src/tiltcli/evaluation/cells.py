@@ -51,6 +51,7 @@ class Cells:
         outside: settings that vary and that static jobs have too, in the order of the settings.
         inside: settings that vary among tilted jobs alone, likewise.
         of_job: number of the cell of each job, by job id.
+        unit_of: which replicate of its cell each job belongs to, by job id.
         metrics: the metrics.
 
     """
@@ -59,6 +60,7 @@ class Cells:
     outside: tuple[str, ...]
     inside: tuple[str, ...]
     of_job: pd.Series[int]
+    unit_of: pd.Series[int]
     metrics: tuple[str, ...]
 
     @property
@@ -80,16 +82,13 @@ def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float 
     it has no loss. A failed job has neither.
 
     Args:
-        jobs: jobs table, of one run or of several; rows of any outcome. A job that several runs
-            have counts once.
+        jobs: jobs table, of one run or of several; rows of any outcome.
         metrics: result columns to average; others of the table are left alone.
         threshold: mean final training accuracy of a static cell from which its group counts as
             overparameterised.
 
     """
     metrics = tuple(metrics)
-    if not jobs["job"].is_unique:
-        jobs = jobs.drop_duplicates("job", ignore_index=True)
     counted = tuple(dict.fromkeys((*metrics, "train_accuracy")))
     outside, inside = varying(jobs)
     settings = list(dict.fromkeys((*outside, *inside, *ALWAYS)))
@@ -120,11 +119,11 @@ def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float 
         if metric in metrics:
             paired = _changes(frame, metric)
             _average(rows, paired, unit, metric, _CHANGE)
-    # To twelve digits, for 0.98 + 0.99 + 1 is not quite 3 · 0.99 in floating point.
-    fitted = rows["partner"].map(rows["train_accuracy:mean"]).round(12)
+    fitted = rows["partner"].map(rows["train_accuracy:mean"])
     rows["regime"] = np.where(fitted.isna(), UNKNOWN, np.where(fitted >= threshold, OVER, UNDER))
-    number = pd.Series(frame["cell"].to_numpy(), index=pd.Index(jobs["job"], name="job"))
-    return Cells(rows, outside, inside, number, metrics)
+    ids = pd.Index(jobs["job"], name="job")
+    number, units = (pd.Series(frame[name].to_numpy(), index=ids) for name in ("cell", unit))
+    return Cells(rows, outside, inside, number, units, metrics)
 
 
 def varying(jobs: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -145,12 +144,14 @@ def varying(jobs: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 @lru_cache(maxsize=1)
 def _tilting() -> frozenset[str]:
-    """Settings of the loss that static jobs never have."""
-    static = {"loss.kind": "static"}
+    """Settings that dynamical jobs have and static jobs do not."""
+    of = {kind: {"loss.kind": kind} for kind in ("static", "dynamical")}
     return frozenset(
         key
         for key, setting in SETTINGS.items()
-        if key.startswith("loss.") and not setting.applies(static)
+        if key.startswith("loss.")
+        and setting.applies(of["dynamical"])
+        and not setting.applies(of["static"])
     )
 
 
@@ -235,10 +236,8 @@ def ranked(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Rows of cells, the best first.
 
     A cell that lost a job comes after all that lost none: its mean would be of the lucky seeds.
-    Of two that lost jobs the higher accuracy comes first, in which the diverged jobs count (see
-    `gather`); by a loss, in which they cannot, the one that lost fewer. Of equals the first in
-    the order of the settings comes first: accuracies are equal to twelve digits, for the same
-    numbers add up to other last bits in another order. Cells without a value are left out.
+    Of equals the first in the order of the settings comes first. Cells without a value are left
+    out.
 
     Args:
         rows: some of `Cells.rows`.
@@ -246,9 +245,7 @@ def ranked(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     """
     score: npt.NDArray[np.float64] = rows[f"{metric}:mean"].to_numpy(float)
-    lost = rows["lost"].to_numpy()
-    by_loss = metric.endswith("loss")
-    order = np.lexsort((score, lost) if by_loss else (-score.round(12), lost > 0))
+    order = np.lexsort((score if metric.endswith("loss") else -score, rows["lost"].to_numpy() > 0))
     found = rows.iloc[order]
     return found[found[f"{metric}:mean"].notna()]
 

@@ -1,43 +1,52 @@
-"""The numbers of a phase diagram: means and intervals per width, amplitude and period."""
+"""The numbers of maps of cells over two settings, such as a phase diagram of amplitude × period."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.errors import Outcome, UserError, with_suggestion
-from tiltcli.evaluation.cells import Cell, best_cell, ranked_cells
-from tiltcli.grid.settings import PATHS
-from tiltcli.statistics import Estimate, mean_interval
+from tiltcli.errors import Fault, UserError, with_suggestion
+from tiltcli.evaluation.cells import ALWAYS, REPLICATES, Cells, best, gather
+from tiltcli.evaluation.facets import check_panels, named, telling
+from tiltcli.statistics import Estimate
+
+PERIOD, AMPLITUDE = "loss.period", "loss.amplitude"
+STATIC = "static"
+NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
 @dataclass(frozen=True)
 class Map:
-    """One width. Arrays have shape (amplitudes, periods).
+    """One panel: cells that differ by nothing but two settings. Arrays have shape (ys, xs).
 
     Attributes:
-        width: hidden units or channels.
-        amplitudes: rows of the map, rising.
-        periods: columns of the map, rising.
-        means: mean of the metric over the completed jobs of a cell, NaN where there are none.
-        halves: half-width of the mean's 95% interval, NaN with fewer than two jobs.
-        jobs: number of jobs of each cell, ended in whatever way.
+        settings: what tells it from the other panels of its run.
+        xs: values of its columns, rising; where one axis is of the tilt alone and the other is
+            not, the static cells have a row (or column) of their own, the first: "static".
+        ys: values of its rows, likewise.
+        means: mean of the metric, NaN where no job of the cell has a value.
+        halves: half-width of the mean's 95% interval, NaN with fewer than two replicates.
+        counted: replicates in the mean.
+        jobs: jobs of each cell, ended in whatever way.
         lost: of them, diverged or failed.
-        against: 1 or −1 where the 95% interval of the mean paired difference from static lies
-            above or below zero, else 0.
-        static: mean over the static jobs; n = 0 without any.
-        best: row and column of the best cell among those that lost no job.
+        against: 1 or −1 where the 95% interval of the mean paired difference from the static
+            partner lies above or below zero, else 0.
+        static: of the one static partner of all cells; n = 0 where there is none or are several.
+        best: row and column of the best tilted cell; None where none has a value.
 
     """
 
-    width: int
-    amplitudes: tuple[float, ...]
-    periods: tuple[int, ...]
+    settings: Mapping[str, Any]
+    xs: tuple[Any, ...]
+    ys: tuple[Any, ...]
     means: npt.NDArray[np.float64]
     halves: npt.NDArray[np.float64]
+    counted: npt.NDArray[np.int64]
     jobs: npt.NDArray[np.int64]
     lost: npt.NDArray[np.int64]
     against: npt.NDArray[np.int64]
@@ -45,96 +54,161 @@ class Map:
     best: tuple[int, int] | None
 
     @property
+    def name(self) -> str:
+        """Its settings, as a title."""
+        return named(self.settings)
+
+    @property
     def best_estimate(self) -> Estimate:
         """Mean and interval of the best cell; n = 0 without one."""
         if self.best is None:
-            return Estimate(np.nan, np.nan, np.nan, 0)
+            return NOTHING
         mean, half = float(self.means[self.best]), float(self.halves[self.best])
-        return Estimate(mean, mean - half, mean + half, int(self.jobs[self.best]))
+        return Estimate(mean, mean - half, mean + half, int(self.counted[self.best]))
 
 
-def phase_maps(jobs: pd.DataFrame, metric: str) -> list[Map]:
-    """Means per width, amplitude and period.
+def phase_maps(
+    jobs: pd.DataFrame, metric: str, x: str = PERIOD, y: str = AMPLITUDE, kind: str = "phase"
+) -> list[Map]:
+    """Maps over two settings, one for each combination of the others.
 
     Args:
         jobs: jobs table of a run.
         metric: result column to average.
+        x: setting of the columns.
+        y: setting of the rows.
+        kind: what is asked for, for messages.
 
     Raises:
-        UserError: if the column is unknown or empty, or there are no dynamical jobs.
+        UserError: if the metric is unknown or empty, a setting is unknown or cannot be an axis,
+            there is nothing to draw, or there are too many maps.
 
     """
-    known = [name for name in jobs.columns if name.endswith(("_accuracy", "_loss"))]
-    if metric not in known:
-        raise UserError(with_suggestion(f"--metric: no column {metric}", metric, known))
-    dynamical = jobs[jobs["loss.kind"] == "dynamical"]
-    if dynamical.empty:
-        raise UserError("a phase diagram needs dynamical jobs; this run has none")
-    if jobs[metric].isna().all():
-        raise UserError(f"--metric: {metric} is empty: the data has no such part")
-    amplitudes = tuple(float(a) for a in sorted(dynamical["loss.amplitude"].unique()))
-    periods = tuple(int(p) for p in sorted(dynamical["loss.period"].unique()))
-    return [
-        _map(int(width), jobs[jobs["model.width"] == width], metric, amplitudes, periods)
-        for width in sorted(jobs["model.width"].unique())
+    _check(jobs, metric, x, y)
+    cells = gather(jobs, [metric])
+    rows, tilt = cells.rows, {*cells.inside, PERIOD, AMPLITUDE}
+    if {x, y} & tilt and rows["static"].all():
+        raise UserError(f"{kind} needs dynamical jobs, for {x} and {y}; this run has none")
+    outside = [key for key in cells.outside if key not in (x, y)]
+    inside = [key for key in cells.inside if key not in (x, y)]
+    shown = list(telling(rows[~rows["static"]] if len(tilt & {x, y}) else rows, outside))
+    if not shown and not inside and "model.width" not in (x, y):
+        shown = ["model.width"]
+    apart = len(tilt & {x, y})
+    panels = [
+        ({**settings, **more}, own, static)
+        for settings, group in _split(rows, shown, outside)
+        for more, own, static in _panels(group, inside, apart)
     ]
+    check_panels(kind, rows, [*shown, *inside], len(panels))
+    with_static = apart == 1 and any(len(static) for *_, static in panels)
+    xs = _values(rows[x], x in tilt and with_static)
+    ys = _values(rows[y], y in tilt and with_static)
+    return [_map(cells, metric, (x, y), (xs, ys), *panel, apart) for panel in panels]
+
+
+def _check(jobs: pd.DataFrame, metric: str, x: str, y: str) -> None:
+    faults = []
+    known = [str(n) for n in jobs.columns if str(n).endswith(("_accuracy", "_loss"))]
+    if metric not in known:
+        faults.append(
+            Fault(with_suggestion(f"no column {metric}", metric, known), source="--metric")
+        )
+    elif jobs[metric].isna().all():
+        faults.append(Fault(f"{metric} is empty: the data has no such part", source="--metric"))
+    settings = [str(name) for name in jobs.columns if "." in str(name)]
+    able = [
+        key
+        for key in settings
+        if key in ALWAYS
+        or (key not in (*REPLICATES, "loss.kind") and jobs[key].nunique(dropna=False) > 1)
+    ]
+    for option, key in (("--x", x), ("--y", y)):
+        if key not in able:
+            why = "does not vary here" if key in settings else "is no setting"
+            why = "only repeats the experiment" if key in REPLICATES else why
+            said = with_suggestion(f"{key} {why}", key, able)
+            faults.append(Fault(said, source=option))
+    if x == y:
+        faults.append(Fault(f"{y} is --x as well", source="--y"))
+    if faults:
+        raise UserError(*faults)
+
+
+def _split(
+    rows: pd.DataFrame, shown: Sequence[str], keys: Sequence[str]
+) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Rows by some settings, with the values of those that are shown."""
+    by = list(dict.fromkeys((*shown, *keys)))
+    if not by:
+        return [({}, rows)]
+    return [
+        ({key: own[key].iloc[0] for key in shown}, own)
+        for _, own in rows.groupby(by, dropna=False, sort=True)
+    ]
+
+
+def _panels(
+    group: pd.DataFrame, inside: Sequence[str], apart: int
+) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
+    """Tilted cells by what else varies of the tilt, each with the static cells beside them."""
+    static, tilted = group[group["static"]], group[~group["static"]]
+    shown = telling(tilted, inside)
+    panels = [(more, own, static) for more, own in _split(tilted, shown, inside) if len(own)]
+    if apart:
+        return panels
+    # Neither axis is of the tilt: static has a map of its own.
+    panels = [({"loss.kind": "dynamical", **more}, own, static[:0]) for more, own, _ in panels]
+    return [({"loss.kind": STATIC}, static, static[:0])] * bool(len(static)) + panels
+
+
+def _values(column: pd.Series[Any], with_static: bool) -> tuple[Any, ...]:
+    values = sorted(column.dropna().unique().tolist())
+    if column.isna().any() and not with_static and column.name not in (PERIOD, AMPLITUDE):
+        values.append(None)
+    return (STATIC, *values) if with_static else tuple(values)
 
 
 def _map(
-    width: int,
-    jobs: pd.DataFrame,
+    cells: Cells,
     metric: str,
-    amplitudes: tuple[float, ...],
-    periods: tuple[int, ...],
+    axes: tuple[str, str],
+    values: tuple[tuple[Any, ...], tuple[Any, ...]],
+    settings: dict[str, Any],
+    own: pd.DataFrame,
+    static: pd.DataFrame,
+    apart: int,
 ) -> Map:
-    shape = len(amplitudes), len(periods)
+    (x, y), (xs, ys) = axes, values
+    shape = len(ys), len(xs)
     means, halves = np.full(shape, np.nan), np.full(shape, np.nan)
-    count, lost, against = (np.zeros(shape, np.int64) for _ in range(3))
-    still = jobs[(jobs["loss.kind"] == "static") & (jobs["outcome"] == Outcome.COMPLETED)]
-    # What is the same in all jobs pairs nothing, and would cost time in every cell.
-    needed = [
-        name
-        for name in jobs.columns
-        if name in ("train.seed", metric) or ("." in name and jobs[name].nunique(dropna=False) > 1)
-    ]
-    for cell in ranked_cells(jobs, metric):
-        at = _place(cell, amplitudes, periods)
-        done = cell.jobs[cell.jobs["outcome"] == Outcome.COMPLETED]
-        estimate = mean_interval(done[metric])
-        means[at], halves[at] = estimate.mean, estimate.high - estimate.mean
-        count[at], lost[at] = len(cell.jobs), cell.lost
-        against[at] = _against(done[needed], still[needed], metric)
-    best = best_cell(jobs, metric)
-    return Map(
-        width,
-        amplitudes,
-        periods,
-        means,
-        halves,
-        count,
-        lost,
-        against,
-        mean_interval(still[metric]),
-        None if best is None else _place(best, amplitudes, periods),
-    )
+    counted, jobs, lost, against = (np.zeros(shape, np.int64) for _ in range(4))
+    places = {}
+    drawn = pd.concat([own, static]) if apart == 1 else own
+    for number, row in drawn.iterrows():
+        at = _place(row, y, ys), _place(row, x, xs)
+        places[number] = at
+        means[at] = row[f"{metric}:mean"]
+        halves[at] = row[f"{metric}:high"] - row[f"{metric}:mean"]
+        counted[at], jobs[at], lost[at] = row[f"{metric}:n"], row["jobs"], row["lost"]
+        low, high = row[f"{metric}:change_low"], row[f"{metric}:change_high"]
+        if high - low > 1e-9:  # an interval of width zero decides nothing
+            against[at] = int(low > 0) - int(high < 0)
+    found = best(own[~own["static"]], metric)
+    level = NOTHING
+    if apart == 2 and len(static):
+        (level,) = (
+            Estimate(*found)
+            for found in static[
+                [f"{metric}:{name}" for name in ("mean", "low", "high", "n")]
+            ].itertuples(index=False, name=None)
+        )
+    at_best = None if found is None else places[found]
+    return Map(settings, xs, ys, means, halves, counted, jobs, lost, against, level, at_best)
 
 
-def _place(cell: Cell, amplitudes: tuple[float, ...], periods: tuple[int, ...]) -> tuple[int, int]:
-    return amplitudes.index(cell.amplitude), periods.index(cell.period)
-
-
-def _against(jobs: pd.DataFrame, static: pd.DataFrame, metric: str) -> int:
-    """Sign of the mean paired difference if its 95% interval leaves out zero, else 0."""
-    pair = [
-        name
-        for name in jobs.columns
-        if "." in name
-        and name not in PATHS
-        and (name == "loss.base" or not name.startswith("loss."))
-        and jobs[name].notna().all()
-    ]
-    if "train.seed" not in pair:
+def _place(row: pd.Series[Any], key: str, values: tuple[Any, ...]) -> int:
+    if row["static"] and values[0] == STATIC:
         return 0
-    both = jobs[[*pair, metric]].merge(static[[*pair, metric]], on=pair, suffixes=("", "_static"))
-    found = mean_interval(both[metric] - both[f"{metric}_static"])
-    return int(found.low > 0) - int(found.high < 0)
+    value = row[key]
+    return values.index(None if pd.isna(value) else value)

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.errors import UserError
-from tiltcli.evaluation.cells import REPLICATES
-from tiltcli.grid.settings import PATHS
+from tiltcli.errors import Outcome, UserError
+from tiltcli.evaluation.cells import gather
+from tiltcli.evaluation.facets import cell_name, check_panels, named, telling
 from tiltcli.plots.scales import log_scale
 from tiltcli.plots.style import PAPER, Look, new_figure, style
 from tiltcli.statistics import mean_interval
+from tiltcli.store.spool import setting_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ MOST_PULSES = 40
 
 
 def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figure:
-    """Draw λ_max against the step, a line for each setting, over its seeds.
+    """Draw λ_max against the step, a line for each cell, over its replicates.
 
     A single training is drawn as its probes. Several seeds are drawn as their geometric mean with
     the 95% interval of it (Student's, of the logarithms); of two probes in a row the higher
@@ -48,17 +49,12 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
         look: style and width.
 
     Raises:
-        UserError: if nothing was probed, or there are more settings than can be told apart.
+        UserError: if nothing was probed, or there are more cells than can be told apart.
 
     """
-    groups = _groups([one for one in traces if len(one.probes)])
+    groups = _lines([one for one in traces if len(one.probes)], len(look.colours))
     if not groups:
         raise UserError(f"{title}: nothing was probed")
-    if len(groups) > len(look.colours):
-        raise UserError(
-            f"{title}: curvature would be drawn of {len(groups)} settings, "
-            f"{len(look.colours)} can be told apart; choose with --where"
-        )
     single = len(groups) == 1 and len(next(iter(groups.values()))) == 1
     known = pd.concat([one.probes for members in groups.values() for one in members])
     panels = [(column, said) for column, said in PANELS if known[column].notna().any()]
@@ -67,11 +63,12 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for panel, (column, said) in zip(axes, panels, strict=True):
             for number, (label, members) in enumerate(groups.items()):
-                colour = look.ink if label.startswith("static") else look.colours[number]
+                colour = look.ink if label == "static" else look.colours[number]
                 if single:
                     _points(panel, members[0], column, colour, look)
                 else:
-                    _band(panel, members, column, colour, label)
+                    # The first line is the thicker one, so that two that agree are both seen.
+                    _band(panel, members, column, colour, label, 0.8 if number else 1.8)
                 if column == "hessian_max":
                     _onsets(panel, members, colour)
             _frame(panel, groups, column, look)
@@ -92,26 +89,32 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
     return figure
 
 
-def _groups(traces: Sequence[Trace]) -> dict[str, list[Trace]]:
-    """Traces that differ only by their seeds, under a name that says what sets them apart."""
-    apart = {*REPLICATES, *PATHS, *PATHS.values()}
-    found: dict[tuple[str, ...], list[Trace]] = {}
-    for one in traces:
-        settings = {key: str(value) for key, value in one.job.settings.items() if key not in apart}
-        found.setdefault(tuple(sorted(f"{k} {v}" for k, v in settings.items())), []).append(one)
-    widths = {one.job["model.width"] for one in traces}
-    named: dict[str, list[Trace]] = {}
-    for members in found.values():
-        job = members[0].job
-        label = "static"
-        if job["loss.kind"] == "dynamical":
-            label = f"A = {job['loss.amplitude']:g}, T = {job['loss.period']}"
-        if len(widths) > 1:
-            label += f", width {job['model.width']}"
-        while label in named:
-            label += "′"
-        named[label] = members
-    return named
+def _lines(traces: Sequence[Trace], most: int) -> dict[str, list[Trace]]:
+    """Traces of each cell, under a name that says what sets it apart."""
+    jobs = pd.DataFrame(
+        [
+            {
+                "job": one.job.id,
+                "outcome": str(Outcome.COMPLETED),
+                "train_accuracy": np.nan,
+                **setting_columns(one.job),
+            }
+            for one in traces
+        ]
+    )
+    if jobs.empty:
+        return {}
+    cells = gather(jobs)
+    keys = telling(cells.rows, cells.outside)
+    apart = [*keys, *telling(cells.rows[~cells.rows["static"]], cells.inside)]
+    check_panels("curvature", cells.rows, apart, len(cells.rows), most, "lines")
+    found = {}
+    for number in cells.rows.index.tolist():
+        group = named({key: cells.rows.loc[number, key] for key in keys})
+        label = ", ".join(filter(None, [cell_name(cells, number), group]))
+        members = set(cells.jobs_of(number))
+        found[label] = [one for one in traces if one.job.id in members]
+    return found
 
 
 def _points(panel: Axes, one: Trace, column: str, colour: str, look: Look) -> None:
@@ -131,11 +134,15 @@ def _points(panel: Axes, one: Trace, column: str, colour: str, look: Look) -> No
             panel.axvspan(found.onset, end, color=look.grey, alpha=0.18, linewidth=0, zorder=0)
 
 
-def _band(panel: Axes, members: Sequence[Trace], column: str, colour: str, label: str) -> None:
+def _band(
+    panel: Axes, members: Sequence[Trace], column: str, colour: str, label: str, thickness: float
+) -> None:
     """Draw the geometric mean of some seeds and its interval."""
     steps, logs = seed_table(members, column)
     found = [mean_interval(row) for row in logs]
-    panel.plot(steps, np.exp([one.mean for one in found]), color=colour, label=label, linewidth=0.9)
+    panel.plot(
+        steps, np.exp([one.mean for one in found]), color=colour, label=label, linewidth=thickness
+    )
     if logs.shape[1] > 1:
         low, high = np.exp([one.low for one in found]), np.exp([one.high for one in found])
         panel.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)

@@ -1,4 +1,4 @@
-"""Learning curves: static against the best dynamical cell, a panel per width."""
+"""Learning curves: static against the best tilted cell, a panel per group of cells."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from tiltcli.errors import METRIC_COLUMNS, UserError, with_suggestion
-from tiltcli.evaluation.cells import best_cell, judge
-from tiltcli.plots.style import PAPER, Look, new_figure, said, style
-from tiltcli.statistics import mean_interval
+from tiltcli.evaluation.cells import Cells, choosing_metric, gather
+from tiltcli.evaluation.facets import Group, cell_name, check_panels, group_keys, groups, named
+from tiltcli.evaluation.learning_curves import Curve, learning_curves
+from tiltcli.plots.style import PAPER, Look, new_figure, said, style, within, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,11 +29,12 @@ def curves(
     title: str = "",
     look: Look = PAPER,
 ) -> Figure:
-    """Draw a metric against the epoch, static beside the best dynamical cell.
+    """Draw a metric against the epoch, static beside the best tilted cell of each group.
 
-    The best cell of a width is the one with the highest mean final validation accuracy (training
-    accuracy, if there is no validation set) among those that lost no job. Bands are 95% intervals
-    of the mean over the seeds.
+    A group is of one width, one learning rate, and so on: all that static has too. Its best cell
+    is that with the highest mean final validation accuracy (training accuracy, if there is no
+    validation set), see `tiltcli.evaluation.cells.best`. Bands are 95% intervals of the mean over
+    the replicates that completed; a panel's title says how many jobs of its two cells were lost.
 
     Args:
         jobs: jobs table.
@@ -42,36 +44,44 @@ def curves(
         look: style and width.
 
     Raises:
-        UserError: if the metric is unknown or empty.
+        UserError: if the metric is unknown or empty, or there are too many groups.
 
     """
     if metric not in _NUMBERS:
         raise UserError(with_suggestion(f"--metric: no column {metric}", metric, _NUMBERS))
     if metrics[metric].isna().all():
         raise UserError(f"--metric: {metric} is empty: the data has no such part")
-    widths = sorted(jobs["model.width"].unique())
-    columns = min(len(widths), 2 if look.narrow else max(3, int(look.width / 2.4)))
-    rows = -(-len(widths) // columns)
-    judged = judge(jobs)
-    seeds: set[int] = set()
+    judged = choosing_metric(jobs)
+    cells = gather(jobs, [judged])
+    found = groups(cells, judged)
+    check_panels("curves", cells.rows, group_keys(cells), len(found))
+    shown = {number for group in found for number in group.shown}
+    drawn = learning_curves(cells, jobs, metrics, metric, shown)
+    columns = min(len(found), 2 if look.narrow else max(3, int(look.width / 2.4)))
+    characters = int(60 * look.width / columns / (0.6 * look.theme.text))
+    names = [wrapped(_name(cells, group, characters), characters) for group in found]
+    rows_needed = -(-len(found) // columns)
+    size = look.theme.text / 8.0
+    lines = max(name.count("\n") for name in names)
     with style(look):
-        figure = new_figure(look, 0.75 + 1.45 * rows)
-        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for panel in axes[len(widths) :]:
+        figure = new_figure(look, size * (0.75 + (1.45 + 0.14 * lines) * rows_needed))
+        axes = figure.subplots(
+            rows_needed, columns, squeeze=False, sharex=True, sharey=True
+        ).ravel()
+        for panel in axes[len(found) :]:
             panel.remove()
-        for number, (panel, width) in enumerate(zip(axes, widths, strict=False)):
-            own = jobs[jobs["model.width"] == width]
-            static = own[own["loss.kind"] == "static"]
-            best = best_cell(own, judged)
-            if len(static):
-                seeds.add(_band(panel, static, metrics, metric, look.ink, "static"))
-            if best is not None:
-                seeds.add(_band(panel, best.jobs, metrics, metric, look.colours[1], "dynamical"))
-            panel.set_title(f"width {width}" + (f": {best.label}" if best else ""))
+        for number, (panel, group) in enumerate(zip(axes, found, strict=False)):
+            # The first line is the thicker one, so that two that agree are both seen.
+            pens = {group.static: (look.ink, 1.8), group.best: (look.colours[1], 0.9)}
+            for cell in group.shown:
+                label = "static" if cell == group.static else "dynamical"
+                if cell in drawn:
+                    _line(panel, drawn[cell], metric, pens[cell], label)
+            panel.set_title(names[number])
             panel.locator_params(axis="x", nbins=4)
             if number % columns == 0:
                 panel.set_ylabel(said(metric))
-            if number + columns >= len(widths):
+            if number + columns >= len(found):
                 panel.set_xlabel("epoch")
                 panel.tick_params(labelbottom=True)
         if metric.endswith("loss"):
@@ -80,12 +90,24 @@ def curves(
             low, high = axes[0].get_ylim()
             axes[0].set_ylim(max(low, 0.0), min(high, 1.01))
         name = f"{title}: " if title else ""
-        n = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(max(seeds, default=0))
+        seeds = sorted({one.replicates for one in drawn.values()}) or [0]
+        n = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
         gap = "\n" if look.narrow else " "
-        band = f",{gap}band: 95% interval" if max(seeds, default=0) > 1 else ""
-        figure.suptitle(f"{name}mean over n = {n} seeds{band}")
-        _legend(figure, list(axes[: len(widths)]), judged, look)
+        band = f",{gap}band: 95% interval" if seeds[-1] > 1 else ""
+        draws = "data.seed" in jobs and jobs["data.seed"].nunique() > 1
+        over = "replicates" if draws else "seeds"
+        figure.suptitle(f"{name}mean over n = {n} {over}{band}")
+        _legend(figure, list(axes[: len(found)]), judged, look)
     return figure
+
+
+def _name(cells: Cells, group: Group, room: int) -> str:
+    """Title of a panel: the group, its best cell, and how many jobs of what is drawn were lost."""
+    lost = int(cells.rows.loc[group.shown, "lost"].sum())
+    parts = [named(group.settings)]
+    parts += [] if group.best is None else [cell_name(cells, group.best)]
+    name = ": ".join(parts) + (f", {lost} lost" if lost else "")
+    return name if len(name) <= room else name.replace(": ", ":\n")
 
 
 def _legend(figure: Figure, panels: Sequence[Axes], judged: str, look: Look) -> None:
@@ -96,22 +118,12 @@ def _legend(figure: Figure, panels: Sequence[Axes], judged: str, look: Look) -> 
     figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=2)
 
 
-def _band(
-    panel: Axes,
-    jobs: pd.DataFrame,
-    metrics: pd.DataFrame,
-    metric: str,
-    colour: str,
-    label: str,
-) -> int:
-    """Draw one side; returns its number of jobs."""
-    rows = metrics[metrics["job"].isin(jobs["job"])]
-    table = rows.pivot(index="epoch", columns="job", values=metric)
-    if len(table) > MOST_POINTS:
-        table = table.iloc[np.unique(np.linspace(0, len(table) - 1, MOST_POINTS).astype(int))]
-    found = [mean_interval(values) for values in table.to_numpy(dtype=float)]
-    panel.plot(table.index, [e.mean for e in found], color=colour, label=label)
-    if table.shape[1] > 1:
-        low, high = [e.low for e in found], [e.high for e in found]
-        panel.fill_between(table.index, low, high, color=colour, alpha=0.2, linewidth=0)
-    return table.shape[1]
+def _line(panel: Axes, one: Curve, metric: str, pen: tuple[str, float], label: str) -> None:
+    colour, thickness = pen
+    kept = np.unique(np.linspace(0, len(one.epochs) - 1, MOST_POINTS).astype(int))
+    panel.plot(one.epochs[kept], one.mean[kept], color=colour, linewidth=thickness, label=label)
+    if one.replicates > 1:
+        high = within(metric, one.high[kept])
+        panel.fill_between(
+            one.epochs[kept], one.low[kept], high, color=colour, alpha=0.2, linewidth=0
+        )

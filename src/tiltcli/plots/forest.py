@@ -23,8 +23,8 @@ _SHORT = {"model.width": "width", "loss.amplitude": "A", "loss.period": "T"}
 def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
     """Draw mean differences b − a with 95% intervals, a panel per metric.
 
-    A filled mark has an interval that leaves out zero. Beyond 40 rows only the first (the best of
-    each group) are drawn, and the title says so.
+    A filled mark is of a difference that is decided, as the table has it. Beyond 40 rows only the
+    first (the best of each group) are drawn, and the title says so.
     """
     metrics = [m for m in comparison.metrics if _rows(comparison, m)["n"].gt(0).any()]
     metrics = metrics or list(comparison.metrics)
@@ -40,7 +40,7 @@ def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
             panel.axvline(0, color=look.grey, linewidth=0.8)
             for y, (_, row) in enumerate(_rows(comparison, metric).head(MOST_ROWS).iterrows()):
                 _mark(panel, y, row, look)
-            gap = " " if rows > 1 or columns == 1 else "\n"  # side by side, long names would meet
+            gap = "\n" if look.narrow or columns > 1 else " "  # long names would meet
             panel.set_xlabel(f"difference in{gap}{said(metric)}")
             panel.tick_params(labelbottom=True)
             panel.tick_params(axis="y", length=0)
@@ -89,18 +89,27 @@ def _colour(regime: str, look: Look) -> str:
 
 def _mark(panel: Axes, y: int, row: pd.Series[float], look: Look) -> None:
     colour = _colour(str(row["regime"]), look)
-    told = row["low"] > 0 or row["high"] < 0
+    told = _decided(row)
     panel.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.3)
     face = colour if told else look.theme.page
     panel.plot(row["difference"], y, "o", color=colour, markerfacecolor=face, markersize=4)
+
+
+def _decided(row: pd.Series[float]) -> bool:
+    return bool(
+        (row["low"] > 0 or row["high"] < 0)
+        and row["high"] - row["low"] > 1e-9
+        and row["p_corrected"] < 0.05
+        and row["n"] >= 5
+    )
 
 
 def _title(comparison: Comparison, rows: pd.DataFrame, look: Look) -> str:
     counts = sorted(set(rows["n"]))
     n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
     lines = [*_names(comparison, look), f"mean of n = {n} pairs, 95% interval"]
-    if (comparison.rows["low"].le(0) & comparison.rows["high"].ge(0)).any():
-        lines[-1] += ("\n" if look.narrow else "; ") + "open: it reaches zero"
+    if not comparison.rows.apply(_decided, axis=1).all():
+        lines[-1] += ("\n" if look.narrow else "; ") + "open: undecided"
     if len(rows) > MOST_ROWS:
         lines.append(f"first {MOST_ROWS} of {len(rows)} rows")
     return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""The phase diagram: amplitude × period, a map per width, and the best of each beside static."""
+"""Maps of cells over two settings, the phase diagram of amplitude × period first of all.
+
+A panel for each combination of what else varies; and the best of each panel beside static.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiltcli.evaluation.phase_map import Map, phase_maps
-from tiltcli.plots.style import PAPER, Look, new_figure, said, style
+from tiltcli.evaluation.facets import short, value_text
+from tiltcli.evaluation.phase_map import AMPLITUDE, PERIOD, STATIC, Map, phase_maps
+from tiltcli.plots.style import PAPER, Look, new_figure, packed, said, style, within, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,54 +22,87 @@ if TYPE_CHECKING:
 _ROW = 0.31  # height of a row of cells, inches
 # What is around the cells of a panel, inches: height and width, with the bar beside or above.
 _BESIDE, _ABOVE = (0.52, 0.95), (0.78, 0.38)
+_LINE = 0.14  # height of a line of a title, inches
+_LEAST = 0.62  # of the cells of a panel: less, and its bar has no room
+_NAMES = {AMPLITUDE: "amplitude A", PERIOD: "period T (steps)"}
 
 
 def phase(
-    jobs: pd.DataFrame, metric: str = "val_accuracy", title: str = "", look: Look = PAPER
+    jobs: pd.DataFrame,
+    metric: str = "val_accuracy",
+    title: str = "",
+    look: Look = PAPER,
+    x: str = PERIOD,
+    y: str = AMPLITUDE,
 ) -> Figure:
-    """Draw the phase diagram.
+    """Draw cells over two settings: a phase diagram, unless others than amplitude and period.
 
-    Each width has a colour scale of its own, said on its bar: what a width reaches differs more
-    between widths than between cells. A line on the bar is the static loss; where there is room,
-    cells hold their mean and the half-width of its 95% interval over the seeds. A triangle marks
-    cells whose paired difference from static has an interval that leaves out zero. With several
-    widths a last panel shows static and the best cell of each with their intervals.
+    Every other setting that varies makes panels. Each has a colour scale of its own, said on its
+    bar: what a width reaches differs more between widths than between cells. A line on the bar is
+    the static loss; where that varies along an axis it has a row of its own. Where there is room,
+    cells hold their mean and the half-width of its 95% interval over the replicates. A triangle
+    marks cells whose paired difference from static has an interval that leaves out zero. With
+    several panels over amplitude and period a last one shows static and the best cell of each
+    with their intervals.
 
     Args:
         jobs: jobs table of a run.
         metric: its column to average.
         title: name of the run.
         look: style and width.
+        x: setting of the columns.
+        y: setting of the rows.
 
     Raises:
-        UserError: if the column is unknown or empty, or there are no dynamical jobs.
+        UserError: see `tiltcli.evaluation.phase_map.phase_maps`.
 
     """
-    maps = phase_maps(jobs, metric)
-    panels_needed = len(maps) + (len(maps) > 1)
+    kind = "phase" if (x, y) == (PERIOD, AMPLITUDE) else "map"
+    maps = phase_maps(jobs, metric, x, y, kind)
+    keys = {key for one in maps for key in one.settings}
+    summary = kind == "phase" and len(maps) > 1 and len(keys) == 1
+    panels_needed = len(maps) + summary
     columns = _columns(panels_needed, look)
     rows = -(-panels_needed // columns)
     around = _ABOVE if look.narrow else _BESIDE
-    cell = 72 * (look.width / columns - around[1]) / len(maps[0].periods)
+    size = look.theme.text / 8.0
+    room = look.width / columns - size * around[1]  # for the cells of a panel, inches
+    cell = 72 * room / len(maps[0].xs)
     # Five characters of the smallest type; less than that and colour alone has to do.
     written = cell > 3.1 * look.small
-    row = _ROW if written else min(_ROW, max(0.14, 1.3 / len(maps[0].amplitudes)))
+    high = _ROW + _LINE * any(one.lost.any() for one in maps)
+    row = size * high if written else min(_ROW, max(0.14, 1.3 / len(maps[0].ys)))
+    names = [wrapped(one.name, _fitting(72 * room, look)) for one in maps]
+    lines = max(name.count("\n") for name in names)
     with style(look):
-        figure = new_figure(look, 0.6 + rows * (around[0] + row * len(maps[0].amplitudes)))
+        height = size * (around[0] + _LINE * lines) + max(row * len(maps[0].ys), _LEAST)
+        figure = new_figure(look, 0.6 * size + rows * height)
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel in panels[panels_needed:]:
             panel.remove()
         for number, (panel, one) in enumerate(zip(panels, maps, strict=False)):
-            _draw(figure, panel, one, look, written)
+            _draw(figure, panel, one, names[number], metric, look, written)
+            _ticks(panel.xaxis, x, one.xs, _fitting(cell, look))
+            _ticks(panel.yaxis, y, one.ys)
             if number % columns == 0:
-                panel.set_ylabel("amplitude A")
+                panel.set_ylabel(_axis(y))
             if number + columns >= len(maps):
-                panel.set_xlabel("period T (steps)")
-        if len(maps) > 1:
-            _draw_best(panels[len(maps)], maps, metric, look, alone=len(maps) % columns == 0)
+                panel.set_xlabel(_axis(x))
+        if summary:
+            alone = len(maps) % columns == 0
+            _draw_best(panels[len(maps)], maps, keys.pop(), metric, look, alone=alone)
         figure.suptitle(_title(maps, metric, title, written, look))
-        figure.supxlabel(_legend(maps, look), fontsize=look.small)
+        figure.supxlabel(_legend(maps, written, look), fontsize=look.small)
     return figure
+
+
+def _axis(key: str) -> str:
+    return _NAMES.get(key, short(key).replace("_", " "))
+
+
+def _fitting(points: float, look: Look) -> int:
+    """Characters of a text that is so many points wide, about."""
+    return max(int(points / (0.6 * look.theme.text)), 1)
 
 
 def _columns(panels: int, look: Look) -> int:
@@ -75,7 +112,7 @@ def _columns(panels: int, look: Look) -> int:
 
 
 def _title(maps: Sequence[Map], metric: str, title: str, written: bool, look: Look) -> str:
-    counts = sorted({int(n) for one in maps for n in np.unique(one.jobs) if n})
+    counts = sorted({int(n) for one in maps for n in one.counted[one.jobs > 0]})
     each = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
     kind = "mean ± 95% interval" if written and counts[-1] > 1 else "mean"
     name = f"{title}: " if title else ""
@@ -83,46 +120,52 @@ def _title(maps: Sequence[Map], metric: str, title: str, written: bool, look: Lo
     return text if not look.narrow else text.replace(", mean", "\nmean")
 
 
-def _legend(maps: Sequence[Map], look: Look) -> str:
+def _legend(maps: Sequence[Map], written: bool, look: Look) -> str:
     parts = ["boxed: best cell"]
     if any(one.static.n for one in maps):
         parts.append("line on the bar: static")
     if any(one.against.any() for one in maps):
-        parts.append("▲▼: above, below static (95%)")
+        parts.append("▲▼: above, below static (95%, each cell by itself)")
     if any(one.lost.any() for one in maps):
-        parts.append("×: seeds lost" if look.narrow else "×: seeds diverged or failed")
-    if not look.narrow or len(parts) < 3:
-        return "; ".join(parts)
-    return "; ".join(parts[:2]) + "\n" + "; ".join(parts[2:])
+        lost = "lost" if written else "×"
+        parts.append(f"{lost}: diverged (counts as chance at most) or failed")
+    return packed(parts, look)
 
 
-def _draw(figure: Figure, panel: Axes, one: Map, look: Look, written: bool) -> None:
+def _draw(
+    figure: Figure, panel: Axes, one: Map, name: str, metric: str, look: Look, written: bool
+) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    low, high = _scale(one)
+    low, high = _scale(one, metric)
     margin = 0.02 * (high - low)  # so that a mark at either end is seen whole
     image = panel.imshow(
-        one.means,
+        np.where(one.lost < one.jobs, one.means, np.nan),
         cmap="cividis",
         vmin=low - margin,
         vmax=high + margin,
         origin="lower",
         aspect="auto",
     )
-    _ticks(panel, one)
     _write_cells(panel, one, image, look, written)
+    for line, values in ((panel.axhline, one.ys), (panel.axvline, one.xs)):
+        if values[0] == STATIC:
+            line(0.5, color=look.theme.page, linewidth=2.0)
+    panel.tick_params(length=0)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(True)
     static = f"static {one.static.mean:.3f}" if one.static.n else ""
     if look.narrow:
         bar = figure.colorbar(image, ax=panel, location="top", fraction=0.06, pad=0.02, aspect=22)
-        bar.ax.set_title(f"width {one.width}" + (f"\n{static}" if static else ""), pad=4)
+        bar.ax.set_title("\n".join(filter(None, (name, static))), pad=4)
         bar.ax.tick_params(pad=1)
     else:
         bar = figure.colorbar(image, ax=panel, fraction=0.1, pad=0.03, aspect=14)
-        panel.set_title(f"width {one.width}")
-        bar.ax.set_title(static.replace(" ", "\n"), fontsize=look.small, pad=3)
+        panel.set_title(name)
+        bar.ax.set_title(static.replace(" ", "\n"), fontsize=look.small, pad=6)
     bar.ax.tick_params(length=2)
     bar.outline.set_linewidth(0.4)
-    bar.locator = MaxNLocator(nbins=3 if look.narrow else 4)
+    bar.locator = MaxNLocator(nbins=2 if look.narrow else 4)
     bar.update_ticks()
     if one.static.n:
         # Black on white: the bar goes from dark to light.
@@ -131,83 +174,94 @@ def _draw(figure: Figure, panel: Axes, one: Map, look: Look, written: bool) -> N
             line(one.static.mean, color=colour, linewidth=thickness)
 
 
-def _scale(one: Map) -> tuple[float, float]:
-    values = one.means[~np.isnan(one.means)].tolist() + [one.static.mean] * bool(one.static.n)
+def _scale(one: Map, metric: str) -> tuple[float, float]:
+    """Ends of the colours: of what lost no job, or chance would leave no colour for the rest."""
+    known = ~np.isnan(one.means)
+    whole = known & (one.lost == 0)
+    values = one.means[whole if whole.any() else known].tolist()
+    values += [one.static.mean] * bool(one.static.n)
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if high - low < 1e-3:
         # A scale over nothing would paint noise as structure.
         middle = (low + high) / 2
-        low, high = middle - 5e-4, middle + 5e-4
+        high = within(metric, middle + 5e-4)
+        low = high - 1e-3
     return low, high
 
 
-def _ticks(panel: Axes, one: Map) -> None:
-    for axis, values in ((panel.xaxis, one.periods), (panel.yaxis, one.amplitudes)):
-        every = -(-len(values) // 8)
-        axis.set_ticks(range(0, len(values), every), [f"{v:g}" for v in values[::every]])
-    panel.tick_params(length=0)
-    for side in ("top", "right"):
-        panel.spines[side].set_visible(True)
+def _ticks(axis: Any, key: str, values: Sequence[Any], room: int | None = None) -> None:
+    """Name the cells along an axis; `room`: characters that fit beneath one."""
+    names = [value if value == STATIC else value_text(key, value) for value in values]
+    every = -(-len(values) // 8)
+    axis.set_ticks(range(0, len(values), every), names[::every])
+    if room is not None and max(map(len, names[::every])) >= room * every:
+        for label in axis.get_ticklabels():
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
 def _write_cells(panel: Axes, one: Map, image: Any, look: Look, written: bool) -> None:
     from matplotlib.patches import Rectangle
 
     crowded = one.means.size > 150
-    for i, j in np.ndindex(one.means.shape):
+    for i, j in np.argwhere(one.jobs > 0):
         value = float(one.means[i, j])
-        ink = look.grey
-        if np.isnan(value):
-            box = Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="///", ec=look.grey, lw=0)
-            panel.add_patch(box)
-        else:
+        ink = look.ink
+        behind: dict[str, Any] = {}
+        if one.lost[i, j] == one.jobs[i, j]:
+            cell = Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="///", ec=look.grey, lw=0)
+            panel.add_patch(cell)
+            # Letters on hatching cannot be read.
+            behind = {"bbox": {"facecolor": look.theme.page, "edgecolor": "none", "pad": 1.0}}
+        elif not np.isnan(value):
             red, green, blue, _ = image.to_rgba(value)
             ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-            if written:
-                panel.text(j, i, _text(value, float(one.halves[i, j])), color=ink, **_type(look))
+        lost = int(one.lost[i, j])
+        if written:
+            text = _text(value, float(one.halves[i, j]), lost)
+            panel.text(j, i, text, color=ink, **_type(look), **behind)
         if one.against[i, j] and not crowded:
             marker = "^" if one.against[i, j] > 0 else "v"
             at = (j + 0.38, i + 0.36) if written else (j, i)
             panel.plot(*at, marker, color=ink, markersize=2.4, markeredgewidth=0)
-        if one.lost[i, j] and not crowded:
-            text = f"{one.lost[i, j]}×" if written else "×"
-            at = (j - 0.46, i + 0.46) if written else (j - 0.1, i + 0.4)
-            panel.text(*at, text, color=ink, ha="left", va="top", fontsize=look.small)
+        if lost and not written and not crowded:
+            panel.text(j, i + 0.4, "×", color=ink, ha="center", va="top", fontsize=look.small)
     if one.best is not None:
         i, j = one.best
         box = Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, ec=look.colours[1], lw=1.5)
         panel.add_patch(box)
 
 
-def _text(mean: float, half: float) -> str:
+def _text(mean: float, half: float, lost: int) -> str:
     digits = 3 if abs(mean) < 10 else 1
-    text = f"{mean:.{digits}f}"
-    if np.isnan(half):
-        return text
-    return f"{text}\n±{half:.{digits}f}".replace("±0.", "±.")
+    lines = [] if np.isnan(mean) else [f"{mean:.{digits}f}"]
+    lines += [] if np.isnan(half) else [f"±{half:.{digits}f}".replace("±0.", "±.")]
+    return "\n".join([*lines, f"{lost} lost"] if lost else lines)
 
 
 def _type(look: Look) -> dict[str, Any]:
     return {"ha": "center", "va": "center", "fontsize": look.small, "linespacing": 1.0}
 
 
-def _draw_best(panel: Axes, maps: Sequence[Map], metric: str, look: Look, alone: bool) -> None:
-    """Static and the best cell of each width, with intervals; `alone` in its row or beside maps."""
-    widths = np.array([one.width for one in maps], dtype=float)
-    static = [one.static for one in maps]
-    best = [one.best_estimate for one in maps]
-    for found, shift, colour, marker, label in (
-        (static, 0.96, look.ink, "o", "static"),
-        (best, 1.04, look.colours[1], "s", "best cell"),
+def _draw_best(
+    panel: Axes, maps: Sequence[Map], key: str, metric: str, look: Look, alone: bool
+) -> None:
+    """Static and the best cell of each panel, with intervals; `alone` in its row or beside maps."""
+    values = [one.settings[key] for one in maps]
+    numbers = [v for v in values if isinstance(v, int | float | np.number) and v > 0]
+    logarithmic = len(numbers) == len(maps)
+    places = np.array(numbers if logarithmic else range(len(maps)), dtype=float)
+    for found, side, colour, marker, label in (
+        ([one.static for one in maps], -1, look.ink, "o", "static"),
+        ([one.best_estimate for one in maps], 1, look.colours[1], "s", "best cell"),
     ):
         means = np.array([e.mean for e in found])
         if np.isnan(means).all():
             continue
-        half = np.array([e.high - e.mean for e in found])
+        half = np.nan_to_num([e.high - e.mean for e in found])
         panel.errorbar(
-            widths * shift,
+            places * (1 + 0.04 * side) if logarithmic else places + 0.08 * side,
             means,
-            np.nan_to_num(half),
+            (half, within(metric, means + half) - means),
             color=colour,
             marker=marker,
             markersize=3,
@@ -216,10 +270,11 @@ def _draw_best(panel: Axes, maps: Sequence[Map], metric: str, look: Look, alone:
             capsize=1.5,
             label=label,
         )
-    panel.set_xscale("log")
-    panel.set_xticks(widths, [f"{w:g}" for w in widths])
+    if logarithmic:
+        panel.set_xscale("log")
+    panel.set_xticks(places, [value_text(key, value) for value in values])
     panel.minorticks_off()
-    panel.set_xlabel("width")
+    panel.set_xlabel(_axis(key))
     panel.set_ylabel(said(metric))
     # In a narrow figure there is no room for a title, and the figure's own has it. Beside a map it
     # is none of the layout's, which would push the map's bar away from it.

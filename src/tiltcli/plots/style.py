@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,7 @@ def _settings(look: Look) -> dict[Any, Any]:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.linewidth": 0.6,
+        "axes.formatter.useoffset": False,  # 0.9995, not 5e-4 + 1 somewhere above the axis
         "axes.titlepad": 4.0,
         "axes.prop_cycle": _cycle(theme.colours),
         "xtick.major.width": 0.6,
@@ -162,6 +164,27 @@ def new_figure(look: Look, height: float) -> Figure:
     return Figure(
         figsize=(look.width, height), layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
     )
+
+
+def wrapped(name: str, characters: int) -> str:
+    """Name of a facet in lines, none of its settings parted from their values."""
+    whole = ", ".join(part.replace(" ", "\xa0") for part in name.split(", "))
+    lines = (line for text in whole.split("\n") for line in textwrap.wrap(text, characters))
+    return "\n".join(lines).replace("\xa0", " ")
+
+
+def packed(parts: Sequence[str], look: Look) -> str:
+    """Remarks below a figure, in as few lines as its width allows."""
+    whole = "; ".join(part.replace(" ", "\xa0") for part in parts)
+    fitting = int(72 * look.width / (0.56 * look.small))
+    return "\n".join(textwrap.wrap(whole, fitting)).replace("\xa0", " ")
+
+
+def within(metric: str, values: Any) -> Any:
+    """Values, none above what the metric can reach: no bar of an accuracy ends above 1."""
+    import numpy as np
+
+    return np.minimum(values, 1.0) if metric.endswith("accuracy") else values
 
 
 _SAID = {"train": "training", "val": "validation", "test": "test"}

@@ -10,19 +10,7 @@ import typer
 
 from tiltcli.cli.app import app
 from tiltcli.cli.completion import kind_names
-from tiltcli.cli.options import (
-    RESULTS,
-    By,
-    Methods,
-    OneJob,
-    Results,
-    Runs,
-    Size,
-    Style,
-    Where,
-    choice,
-    names,
-)
+from tiltcli.cli.options import RESULTS, OneJob, Results, Runs, Size, Style, Where, choice
 from tiltcli.cli.plot_kinds import KINDS, Request
 from tiltcli.errors import UserError, with_suggestion
 
@@ -33,7 +21,8 @@ _TABLE = "\n".join(f"- {kind.name}: {kind.says}" for kind in KINDS.values())
     help="Draw a run.\n\n"
     "Example: [bold]tiltcli plot phase spiral-phase -o phase.svg[/bold]\n\n"
     f"The kinds:\n\n{_TABLE}\n\n"
-    "RUN@SELECTION draws a part of a run. "
+    "RUN@SELECTION draws a part of a run. A setting that a kind has no axis for makes panels. "
+    "map draws any two: [bold]--x train.lr --y loss.amplitude[/bold]. "
     "compare takes two runs, or one (static against the dynamical cell that validation chose). "
     "Without -o the figure goes to the run's own folder, RUN/figures/KIND.png."
 )
@@ -58,14 +47,18 @@ def plot(
     ] = None,
     style: Annotated[Style, choice(Style, "--style", "Fonts and colours.")] = Style.PAPER,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="Column to draw (phase, curves, budget).")
+        str | None, typer.Option("--metric", help="Column to draw (phase, map, curves).")
     ] = None,
-    methods: Methods = None,
-    by: By = None,
     where: Where = None,
     job: OneJob = None,
     zoom: Annotated[
         str | None, typer.Option("--zoom", metavar="FIRST,LAST", help="Steps to enlarge (trace).")
+    ] = None,
+    x: Annotated[
+        str | None, typer.Option("--x", metavar="SETTING", help="Columns of the map (map).")
+    ] = None,
+    y: Annotated[
+        str | None, typer.Option("--y", metavar="SETTING", help="Rows of the map (map).")
     ] = None,
     results: Results = RESULTS,
 ) -> None:
@@ -87,20 +80,10 @@ def plot(
     check_path(output)
     tables = narrowed(read(folder), [selection, *(where or [])], job)
     window = _window(zoom)
-    given = {"metric": metric, "job": job, "zoom": zoom, "methods": methods, "by": by}
-    chosen.check(given, tables)
+    chosen.check({"metric": metric, "job": job, "zoom": zoom, "x": x, "y": y}, tables)
     look = Look(style, width or SIZES[size])
     request = Request(
-        folder,
-        results,
-        tables,
-        tuple(runs),
-        tuple(where or ()),
-        metric,
-        window,
-        look,
-        names(methods),
-        names(by),
+        folder, results, tables, tuple(runs), tuple(where or ()), metric, window, x, y, look
     )
     save(chosen.draw(request), output)
     sys.stdout.write(f"{output}\n")

@@ -1,0 +1,154 @@
+"""Facets: what a view with fewer dimensions than the run shows apart, and what it calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from tiltcli.errors import UserError, listing
+from tiltcli.evaluation.cells import ALWAYS, Cells, best
+from tiltcli.evaluation.texts import plain
+from tiltcli.grid.settings import SETTINGS
+
+MOST_PANELS = 24
+"""Panels of a figure beyond which nobody finds anything in it."""
+
+_SHORT = {"loss.amplitude": "A", "loss.period": "T"}
+
+
+def short(key: str) -> str:
+    """Name of a setting where there is little room: `width`, `A`, `lr`."""
+    return _SHORT.get(key, key.rpartition(".")[2])
+
+
+def value_text(key: str, value: Any) -> str:
+    """Text of a setting's value; a dash where the setting does not apply."""
+    if pd.isna(value):
+        return "full" if key == "train.batch_size" else "–"
+    if key in SETTINGS and SETTINGS[key].whole:
+        return str(int(value))
+    return str(value)[:8] if key.endswith("digest") else plain(value)
+
+
+def named(settings: Mapping[str, Any]) -> str:
+    """Name of a facet: `width 10, lr 0.1`."""
+    parts = (
+        value_text(key, value) if key == "loss.kind" else f"{short(key)} {value_text(key, value)}"
+        for key, value in settings.items()
+    )
+    return ", ".join(parts)
+
+
+def cell_name(cells: Cells, number: int) -> str:
+    """Name of a cell within its group: `static`, or `A 3, T 10` and what else varies."""
+    row = cells.rows.loc[number]
+    if row["static"]:
+        return "static"
+    tilt = [key for key in ALWAYS if key.startswith("loss.")]
+    keys = dict.fromkeys((*tilt, *telling(cells.rows[~cells.rows["static"]], cells.inside)))
+    return named({key: row[key] for key in keys})
+
+
+def group_keys(cells: Cells) -> tuple[str, ...]:
+    """Settings that tell groups apart, for the first columns of a table: at least the width."""
+    return telling(cells.rows, cells.outside) or ("model.width",)
+
+
+def telling(rows: pd.DataFrame, keys: Sequence[str]) -> tuple[str, ...]:
+    """Those of some settings that are needed to tell rows apart.
+
+    A setting that has one value wherever it applies (momentum beside adam) says nothing if another
+    says where it applies.
+    """
+    kept = list(keys)
+    count = len(rows[kept].drop_duplicates()) if kept else 1
+    for key in reversed(keys):
+        others = [other for other in kept if other != key]
+        if rows[key].nunique() < 2 and others and len(rows[others].drop_duplicates()) == count:
+            kept = others
+    return tuple(kept)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A static cell and the best of those that differ from it by the tilt alone.
+
+    Attributes:
+        settings: what tells it from other groups; at least the width.
+        static: number of the static cell; None without one.
+        best: number of the best tilted cell; None if none has a value.
+        tilted: number of tilted cells.
+
+    """
+
+    settings: Mapping[str, Any]
+    static: int | None
+    best: int | None
+    tilted: int
+
+    @property
+    def shown(self) -> list[int]:
+        """Numbers of the static and of the best cell, those there are."""
+        return [number for number in (self.static, self.best) if number is not None]
+
+
+def groups(cells: Cells, metric: str, *, ripe: bool = False) -> list[Group]:
+    """Groups of cells, a row of a table each.
+
+    Args:
+        cells: the cells.
+        metric: one of theirs; it chooses the best.
+        ripe: while a sweep runs: only cells with at least half the replicates of the furthest one
+            of their group can be best. The best of many single seeds would be the luckiest.
+
+    """
+    keys = group_keys(cells)
+    found = []
+    for rows in cells.groups:
+        settings = {key: rows[key].iloc[0] for key in keys}
+        static, tilted = rows.index[rows["static"]], rows[~rows["static"]]
+        count = tilted[f"{metric}:n"]
+        able = tilted[2 * count >= count.max()] if ripe and len(tilted) else tilted
+        first = int(static[0]) if len(static) else None
+        found.append(Group(settings, first, best(able, metric), len(tilted)))
+    return found
+
+
+def check_panels(
+    kind: str,
+    rows: pd.DataFrame,
+    keys: Sequence[str],
+    count: int,
+    most: int = MOST_PANELS,
+    what: str = "panels",
+) -> None:
+    """Refuse a figure of more than can be looked at.
+
+    Args:
+        kind: of the figure, for the message.
+        rows: what would be drawn.
+        keys: settings that make its panels.
+        count: of panels.
+        most: that can be looked at.
+        what: they are, if not panels.
+
+    Raises:
+        UserError: naming the settings and their values, of which `--where` chooses.
+
+    """
+    if count <= most:
+        return
+    values = {key: sorted(rows[key].dropna().unique().tolist()) for key in keys}
+    axes = "; ".join(
+        f"{key}: {listing([value_text(key, one) for one in found], 12)}"
+        for key, found in values.items()
+    )
+    key = max(values, key=lambda one: len(values[one]))
+    example = value_text(key, values[key][0])
+    raise UserError(
+        f"{kind} would have {count} {what}, at most {most} can be told apart; choose with "
+        f"--where, as in --where '{key} == {example}' ({axes})"
+    )
