@@ -54,7 +54,7 @@ figures: reproduce
 	@$(BIN)/tiltcli report $(SPIRAL) $(DIGITS) -o results/published/REPORT.md
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check

@@ -1,25 +1,37 @@
 """What all tests share."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+# Before NumPy or torch is loaded, and for every process that a test starts: several of them share
+# the cores, and threads that wait for each other would take many times as long.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """As many as there are cores for this process, not in the machine."""
+    from tiltcli.engines.machine import cores
+
+    return min(cores(), 8)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that share what a fixture has made run on one worker, so that it is made once."""
+    for item in items:
+        shared = item._fixtureinfo.name2fixturedefs.values()
+        if any(one[-1].scope == "module" for one in shared):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)
 def _from_the_root(request, monkeypatch):
     """Tests name their data relative to the project's root."""
     monkeypatch.chdir(request.config.rootpath)
-
-
-@pytest.fixture
-def one_thread():
-    """As in the workers; many small products only wait for each other's threads."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

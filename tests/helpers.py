@@ -1,16 +1,23 @@
 """Small grids and ways to run the tool as a user does."""
 
+import contextlib
+import io
 import os
+import signal
 import subprocess
 import sys
+import traceback
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from unittest import mock
 
 import llvmlite.binding
 import numpy as np
 import pandas as pd
 import pytest
 
+from tiltcli.cli import main
 from tiltcli.engines.mlp.kernel import FusedNetwork
 from tiltcli.engines.mlp.layout import Points
 from tiltcli.schedule import Schedule
@@ -31,6 +38,8 @@ seeds = 3
 log_every = 50
 """
 
+ENVIRONMENT = {"COLUMNS": "100", "NO_COLOR": "1"}
+
 
 def write_grid(folder, text=GRID, name="grid"):
     path = Path(folder) / f"{name}.toml"
@@ -42,20 +51,57 @@ def command(*words):
     return [sys.executable, "-m", "tiltcli", *map(str, words)]
 
 
-def tilt(*words, cwd, extra_env=None, **options):
+@dataclass(frozen=True)
+class Ended:
+    """What a run of the tool left: exit code, and what it wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def tilt(*words, cwd, extra_env=None):
+    """Run the tool's entry point in this process, with streams of its own.
+
+    A process's start costs more than most commands. Where the process itself is looked at (signals,
+    what is loaded, its environment), there is `tilt_process`. Here warnings are errors, as in all
+    tests, and an error that nobody catches is a traceback and exit code 1, as there.
+    """
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with (
+        mock.patch.dict(os.environ, {**ENVIRONMENT, **(extra_env or {})}),
+        mock.patch.object(sys, "argv", ["tiltcli", *map(str, words)]),
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return Ended(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
+
+
+def tilt_process(*words, cwd, extra_env=None):
     """Run the tool in a process of its own."""
-    environment = {**os.environ, "PYTHONWARNINGS": "default", "COLUMNS": "100", "NO_COLOR": "1"}
-    environment |= extra_env or {}
-    return subprocess.run(
+    done = subprocess.run(
         command(*words),
         cwd=cwd,
-        env=environment,
+        env={**os.environ, "PYTHONWARNINGS": "default", **ENVIRONMENT, **(extra_env or {})},
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
-        **options,
     )
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def same_tables(a, b):

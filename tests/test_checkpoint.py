@@ -39,17 +39,6 @@ ROWS = PICTURES.replace('"myrtle5"', '"mlp"').replace("200", '"full"').replace("
 VALUES = [column.name for column in METRIC_COLUMNS if column.name != "job"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """As in a worker."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def job_of(text, *overrides):
     return parse_sweep(text, name="x", folder=Path(), overrides=overrides).jobs[0]
 

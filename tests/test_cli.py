@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import GRID, tilt, write_grid
+from helpers import GRID, tilt, tilt_process, write_grid
 from tiltcli.cli.app import app
 from tiltcli.cli.main import load_commands
 from tiltcli.grid import parse_sweep
@@ -26,6 +26,26 @@ def test_help_lists_every_command_with_an_example(tmp_path):
             own = tilt(name, flag, cwd=tmp_path)
             assert own.returncode == 0
             assert f"Example: tiltcli {name}" in own.stdout
+
+
+def test_a_process_says_what_is_said_within_one(tmp_path):
+    """Most tests spare themselves the start of a process; this one holds that it is the same."""
+    for place in ("within", "process"):
+        (tmp_path / place).mkdir()
+        write_grid(tmp_path / place, GRID.replace("epochs = 200", "epochs = 5"))
+    for words in (
+        ["--help"],
+        ["sweep", "--help"],
+        ["swep"],
+        ["sweep", "grid.toml", "--set", "model.widht=3", "--set", "train.epochs=0"],
+        ["sweep", "grid.toml", "--quiet"],
+        ["compare", "grid@loss.kind=static", "grid@loss.kind=dynamical", "--format", "json"],
+        ["plot", "phase", "grid"],
+    ):
+        within = tilt(*words, cwd=tmp_path / "within")
+        assert within == tilt_process(*words, cwd=tmp_path / "process")
+        assert "Traceback" not in within.stderr
+    assert within.returncode == 0
 
 
 @pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["--version"]])
@@ -186,5 +206,5 @@ def test_new_writes_what_is_shipped(tmp_path):
 
 def test_no_colour_codes_off_a_terminal(tmp_path):
     for words in (["--help"], ["sweep", "--help"], ["runs"], ["--no-color", "runs"]):
-        shown = tilt(*words, cwd=tmp_path, extra_env={"NO_COLOR": ""})
+        shown = tilt_process(*words, cwd=tmp_path, extra_env={"NO_COLOR": ""})
         assert "\x1b" not in shown.stdout + shown.stderr

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 import tiltcli
 from dask_cluster import DaskCluster
-from helpers import GRID, command, same_tables, tilt, write_grid
+from helpers import GRID, command, same_tables, tilt_process, write_grid
 from tiltcli.engines.torch.checkpoint import _digest
 from tiltcli.errors import UserError
 from tiltcli.execution.dask import ClusterTrainer, client
@@ -56,8 +56,7 @@ def cluster(tmp_path_factory):
 def whole(tmp_path_factory):
     """The same grid trained in-process."""
     folder = tmp_path_factory.mktemp("whole")
-    write_grid(folder, MANY)
-    assert tilt("sweep", "grid.toml", cwd=folder).returncode == 0
+    tiltcli.sweep(write_grid(folder, MANY), results=folder / "results")
     return tiltcli.read("grid", folder / "results")
 
 
@@ -91,7 +90,7 @@ def begin(folder, *words):
 def test_the_same_rows_as_in_process(tmp_path, cluster, whole):
     write_grid(tmp_path, MANY)
     words = ["sweep", "grid.toml", "--cluster", cluster.address]
-    ended = tilt(*words, cwd=tmp_path)
+    ended = tilt_process(*words, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert f"{JOBS} completed" in ended.stderr
     same(tmp_path, whole)
@@ -100,7 +99,7 @@ def test_the_same_rows_as_in_process(tmp_path, cluster, whole):
     assert steps * seconds == pytest.approx(JOBS * 20000, rel=0.1)  # every worker's steps count
     assert not list((tmp_path / "results").rglob(".*.tmp"))
     assert len(list((tmp_path / "results").rglob("*.parquet"))) < 30
-    again = tilt(*words, cwd=tmp_path)
+    again = tilt_process(*words, cwd=tmp_path)
     assert f"nothing to do; {JOBS} were done before" in again.stderr
 
 
@@ -182,7 +181,7 @@ def test_the_client_is_ended_and_started_again(tmp_path, cluster, whole):
         wait_for_parts(tmp_path, stored)
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    again = tilt(*words, cwd=tmp_path)
+    again = tilt_process(*words, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "were done before" in again.stderr
     same(tmp_path, whole)
@@ -220,7 +219,7 @@ def test_a_job_that_always_kills_its_worker(tmp_path, cluster):
     """On workers of two threads, where others run beside it."""
     write_grid(tmp_path, GRID.replace("seeds = 3", f"seeds = [0, {CRASHING}, 1]"))
     words = ["sweep", "grid.toml", "--set", "model.width=4", "--set", "loss.kind=static"]
-    ended = tilt(*words, "--cluster", cluster.address, cwd=tmp_path)
+    ended = tilt_process(*words, "--cluster", cluster.address, cwd=tmp_path)
     assert ended.returncode == 1, ended.stderr
     assert "lost its worker 3 times" in ended.stderr
     jobs = read(tmp_path).jobs

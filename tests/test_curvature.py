@@ -11,12 +11,9 @@ from tiltcli.curvature.lanczos import extreme_eigenvalues
 from tiltcli.curvature.points import kernel_points
 from tiltcli.data import Dataset, Part
 from tiltcli.networks.initial import MYRTLE5_POOLS, Weights
-from tiltcli.networks.models import Myrtle5, OneHiddenLayer
+from tiltcli.networks.models import Myrtle5, Perceptron
 
 HESSIAN = ["hessian_max", "hessian_second", "hessian_third", "hessian_min", "hessian_trace"]
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def assert_right(curvature, theta, gamma, H, J, *, exact=True):
@@ -49,7 +46,7 @@ def hidden_layer(P, D, W, C, seed=0):
     y[:C] = np.arange(C)
     weights = Weights(*(rng.normal(size=s) * 0.7 for s in ((D, W), (W,), (W, C), (C,))))
     parameters = {name: getattr(weights, name) for name in ("W1", "b1", "W2", "b2")}
-    network = OneHiddenLayer(parameters, torch.float64)
+    network = Perceptron(parameters, torch.float64)
     gamma = rng.uniform(0.1, 2.0, C)
     data = Dataset(Part(X, y), None, None, C, tuple(map(str, range(C))))
     return network, data, gamma * C / gamma.sum()

@@ -16,7 +16,7 @@ from selenium.webdriver.support.ui import Select
 
 import tiltcli
 from browser import chromium
-from helpers import GRID, tilt, write_grid
+from helpers import GRID, tilt, tilt_process, write_grid
 from tiltcli.report.aggregate import best_of, gather, regime_of
 from tiltcli.report.curve_series import curves
 from tiltcli.report.loaded_runs import CURVES, load_run
@@ -88,7 +88,8 @@ def see_everything(browser):
 
 
 def test_same_runs_same_bytes(folder, page):
-    assert tilt("report", NAME, "judged", "single", "-o", "again.html", cwd=folder).returncode == 0
+    words = ("report", NAME, "judged", "single", "-o", "again.html")
+    assert tilt_process(*words, cwd=folder).returncode == 0
     assert (folder / "again.html").read_bytes() == page.read_bytes()
 
 

@@ -7,9 +7,7 @@ import torch
 import tiltcli
 from dense import dense
 from helpers import save_case, tilt, write_grid
-from tiltcli.networks.models import OneHiddenLayer
-
-pytestmark = pytest.mark.usefixtures("one_thread")
+from tiltcli.networks.models import Perceptron
 
 P, D, W, C = 48, 5, 6, 4
 AMPLITUDE, PERIOD, REST, SETTLE, RATE = 12.0, 9, 1, 8, 0.3
@@ -60,7 +58,7 @@ def case():
 def trained(base):
     """The network before every probed update, and the matrices of what is about to be descended."""
     X, y, weights = case()
-    network = OneHiddenLayer(weights, torch.float64)
+    network = Perceptron(weights, torch.float64)
     for step in range(EPOCHS + 1):
         now = gamma(step)
         if step % EVERY == 0:

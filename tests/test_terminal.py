@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import tiltcli
-from helpers import GRID, command, tilt, write_grid
+from helpers import GRID, command, tilt, tilt_process, write_grid
 from tiltcli.cli.sparks import mean_curve, spark
 
 BEST = ["--best", "val_accuracy"]
@@ -99,7 +99,8 @@ def test_runs_shows_learning_of_static_and_the_best_cell(folder):
 
 
 def test_other_encodings_get_ascii(folder):
-    shown = tilt("runs", "grid", cwd=folder, extra_env={"PYTHONIOENCODING": "ascii"})
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    shown = tilt_process("runs", "grid", cwd=folder, extra_env=ascii_only)
     assert shown.returncode == 0, shown.stderr
     assert "+-.0" in shown.stdout
     assert re.search(r"static +[_.:=+*#-]{8,} 0\.", shown.stdout)

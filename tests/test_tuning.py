@@ -5,9 +5,15 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+import tiltcli
+from tiltcli.cli.app import app
+from tiltcli.cli.main import load_commands
 from tiltcli.errors import UserError
 from tiltcli.evaluation.tuning import budgets, choice_weights, tune
+
+load_commands()
 
 
 def table():
@@ -116,7 +122,7 @@ def test_what_cannot_be_asked_is_said_at_once():
     assert len(said) == 5
     assert "no setting loss.shape" in said[0]
     assert "data.kind does not vary" in said[1]
-    assert "vary here: model.width" in said[1]
+    assert "vary here: loss.kind, model.width, train.lr, loss.amplitude" in said[1]
     assert "only repeats" in said[2]
     assert "did you mean model.width?" in said[3]
     assert "val_accuracy" in said[4]
@@ -148,3 +154,17 @@ def test_a_cell_that_lost_a_job_is_chosen_only_where_none_is_whole():
     jobs.loc[jobs["job"] == lost, "outcome"] = "diverged"
     second = tune(jobs).candidates[0]
     assert second.chosen != first.chosen
+
+
+def test_the_command_draws_budgets(tmp_path, monkeypatch):
+    from helpers import GRID, write_grid
+
+    tiltcli.sweep(write_grid(tmp_path, GRID), results=tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    for words in ([], ["--methods", "loss.kind,loss.amplitude", "--metric", "val_accuracy"]):
+        shown = runner.invoke(app, ["plot", "budget", "grid", "-o", "b.png", *words])
+        assert shown.exit_code == 0, shown.output
+        assert (tmp_path / "b.png").read_bytes()[1:4] == b"PNG"
+    wrong = runner.invoke(app, ["plot", "budget", "grid", "--by", "loss.amplitud"])
+    assert "did you mean loss.amplitude?" in str(wrong.exception)

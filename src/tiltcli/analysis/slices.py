@@ -15,6 +15,7 @@ from tiltcli.data import Dataset
 from tiltcli.engines import Snapshot
 from tiltcli.errors import UserError, with_suggestion
 from tiltcli.grid import Job
+from tiltcli.networks.initial import depth_of, has_one_hidden_layer, takes_pictures
 
 Array = npt.NDArray[np.float64]
 
@@ -73,10 +74,11 @@ class Slicer:
         if direction not in DIRECTIONS:
             problem = f"direction: got {direction}"
             raise UserError(with_suggestion(problem, direction, DIRECTIONS))
-        if job["model.kind"] != "mlp":
+        if not has_one_hidden_layer(job):
+            depth = "" if takes_pictures(job) else f" of depth {depth_of(job)}"
             raise UserError(
                 f"valleys are cut through networks of one hidden layer (model.kind = mlp), "
-                f"not {job['model.kind']}"
+                f"not {job['model.kind']}{depth}"
             )
         self._width, self._base = int(job["model.width"]), str(job["loss.base"])
         self._data, self._direction = data, direction

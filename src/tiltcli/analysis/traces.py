@@ -16,7 +16,7 @@ from tiltcli.analysis.pulses import Curvature, Instability, instabilities
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import schedule_of, steps_per_epoch, total_steps
 from tiltcli.errors import UserError
-from tiltcli.grid import Job, load_sweep
+from tiltcli.grid import Job, load_run
 from tiltcli.schedule import Schedule
 from tiltcli.store.read import Tables
 
@@ -157,7 +157,7 @@ def jobs_of(folder: Path, wanted: list[str]) -> list[Job]:
         UserError: if the run's grid no longer has one of them.
 
     """
-    known = {job.id: job for job in load_sweep(folder / "sweep.toml").jobs}
+    known = {job.id: job for job in load_run(folder).jobs}
     for one in wanted:
         if one not in known:
             raise UserError(

@@ -20,6 +20,7 @@ def load_commands() -> None:
         new,
         plot,
         probe,
+        refine,
         report,
         runs,
         schema,

@@ -103,6 +103,24 @@ Where = Annotated[
         "--where", metavar="CONDITION", help="Only jobs such as 'model.width == 30'; repeatable."
     ),
 ]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        "--methods",
+        metavar="SETTING,…",
+        help="Settings that tell methods apart; default: loss.kind.",
+        show_default=False,
+    ),
+]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="SETTING,…",
+        help="Settings that tell rows apart; default: the network and the data.",
+        show_default=False,
+    ),
+]
 OneJob = Annotated[
     str | None, typer.Option("--job", help="Only the job with this id, or its beginning.")
 ]
@@ -112,6 +130,12 @@ Workers = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 OutputFormat = Annotated[Format, choice(Format, "--format", "Form of the output.")]
+
+
+def names(text: str | None) -> list[str] | None:
+    """Names from a comma-separated option; None where it was not given."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
 
 RESULTS = Path("results")
 """Default of --results."""

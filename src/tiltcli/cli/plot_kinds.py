@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,8 @@ class Request:
         x: setting of --x.
         y: setting of --y.
         look: style and width.
+        methods: of --methods.
+        by: of --by.
 
     """
 
@@ -46,6 +48,8 @@ class Request:
     x: str | None
     y: str | None
     look: Look
+    methods: Sequence[str] | None = None
+    by: Sequence[str] | None = None
 
     @property
     def title(self) -> str:
@@ -98,7 +102,7 @@ class Kind:
     probes: bool = False
     most_runs: int = 1
 
-    def check(self, given: dict[str, object], tables: Tables) -> None:
+    def check(self, given: Mapping[str, object], tables: Tables) -> None:
         """Refuse what this kind cannot use or do without.
 
         Raises:
@@ -183,6 +187,17 @@ def _compare(request: Request) -> Figure:
     return forest(found, request.look)
 
 
+def _budget(request: Request) -> Figure:
+    from tiltcli.evaluation.cells import choosing_metric
+    from tiltcli.evaluation.tuning import METHODS, budgets, tune
+    from tiltcli.plots.budget import budget
+
+    jobs, name = request.tables.jobs, request.tables.name
+    judge, metric = choosing_metric(jobs), request.metric or "test_accuracy"
+    tuning = tune(jobs, judge, methods=request.methods or METHODS, by=request.by)
+    return budget(budgets(tuning, jobs, metric), metric, judge, name, request.look)
+
+
 KINDS = {
     kind.name: kind
     for kind in (
@@ -193,6 +208,12 @@ KINDS = {
         Kind("trace", "one training step by step", _trace, ("job", "zoom")),
         Kind("curvature", "λ_max of Hessian and NTK along trainings", _curvature, ("job",), True),
         Kind("valley", "the loss along its steepest line, through a pulse", _valley, ("job",)),
+        Kind(
+            "budget",
+            "what trying k cells can be expected to reach, a curve per method",
+            _budget,
+            ("metric", "methods", "by"),
+        ),
         Kind("compare", "differences with intervals", _compare, most_runs=2),
     )
 }

@@ -8,8 +8,10 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiltcli.cli.app import say
 from tiltcli.cli.options import Format
 
 if TYPE_CHECKING:
@@ -52,6 +54,17 @@ def write(result: Result, form: Format) -> None:
         return
     text = {Format.JSON: to_json, Format.CSV: to_csv, Format.MARKDOWN: to_markdown}[form](result)
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def write_grid(text: str, output: Path | None, options: str = "") -> None:
+    """Write a grid file to stdout, or whole to where it is wanted."""
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from tiltcli.store.parts import write_whole
+
+    write_whole(output, lambda to: to.write_text(text, encoding="utf-8"))
+    say(f"written: {output}; tiltcli sweep {output}{' ' if options else ''}{options} runs it")
 
 
 def to_json(result: Result) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from tiltcli.curvature.points import SAMPLE
 from tiltcli.errors import Fault
 from tiltcli.grid import Job, ProbeSettings
+from tiltcli.networks.initial import depth_of, has_one_hidden_layer, takes_pictures
 
 VECTORS = 64
 """Vectors of a Lanczos run that are reckoned with; most converge within so many."""
@@ -43,7 +44,9 @@ def kernel_bytes(job: Job, points: int, classes: int, parameters: int) -> int:
 
 def _activations(job: Job, points: int) -> int:
     width = int(job["model.width"])
-    return width * points if job["model.kind"] == "mlp" else width * min(points, PIECE)
+    if has_one_hidden_layer(job):
+        return width * points
+    return width * min(points, PIECE) * (1 if takes_pictures(job) else depth_of(job))
 
 
 def memory_faults(

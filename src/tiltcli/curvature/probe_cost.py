@@ -14,6 +14,7 @@ from tiltcli.curvature.prober import Prober, curvature_of
 from tiltcli.data import Dataset, Part
 from tiltcli.engines import Context, Interrupted, Snapshot, load_engine
 from tiltcli.grid import Job, ProbeSettings
+from tiltcli.networks.initial import has_one_hidden_layer
 
 TRIAL_SECONDS = 0.15
 """Length of the training whose last weights are probed."""
@@ -32,9 +33,9 @@ def probe_seconds(job: Job, data: Dataset, settings: ProbeSettings, engine: str)
     """Processor seconds of one probe.
 
     A one-hidden-layer network is probed whole, at its first weights and after a moment of its
-    training, as Lanczos takes more products at some weights than at others. Of a network of
-    pictures one product is measured, which takes long enough, and counted as often as usual.
-    Either on few points, and reckoned up to all.
+    training, as Lanczos takes more products at some weights than at others. Of any other
+    network one product is measured, which takes long enough, and counted as often as usual. Either
+    on few points, and reckoned up to all.
 
     Args:
         job: the job.
@@ -43,7 +44,7 @@ def probe_seconds(job: Job, data: Dataset, settings: ProbeSettings, engine: str)
         engine: what trains it.
 
     """
-    if job["model.kind"] != "mlp":
+    if not has_one_hidden_layer(job):
         return _by_products(job, data, settings)
     parameters = int(job["model.width"]) * (data.train.X.shape[1] + 1 + data.classes) + data.classes
     points = max(32, int(WORK / parameters))

@@ -12,6 +12,7 @@ from tiltcli.curvature.points import kernel_points
 from tiltcli.data import Dataset
 from tiltcli.engines.base import Snapshot
 from tiltcli.grid import Job, ProbeSettings
+from tiltcli.networks.initial import has_one_hidden_layer
 
 Array = npt.NDArray[np.float64]
 
@@ -79,7 +80,7 @@ def curvature_of(job: Job, data: Dataset, points: npt.NDArray[np.int64]) -> Curv
         points: training points of the tangent kernel.
 
     """
-    if job["model.kind"] != "mlp":
+    if not has_one_hidden_layer(job):
         from tiltcli.curvature.autograd import AutogradCurvature
 
         return AutogradCurvature.of(job, data, points)

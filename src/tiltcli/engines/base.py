@@ -80,7 +80,7 @@ class Snapshot:
         lr: learning rate of the update that comes next.
         gamma: class weights Γ of that update, float64, shape (C,).
         theta: all parameters flat, float64, in the order of the network's parameters; for a
-            one-hidden-layer network that of `tiltcli.networks.initial.Weights.theta`.
+            perceptron W1 row by row, b1, W2 and so on.
 
     """
 

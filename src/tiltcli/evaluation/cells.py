@@ -82,13 +82,16 @@ def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float 
     it has no loss. A failed job has neither.
 
     Args:
-        jobs: jobs table, of one run or of several; rows of any outcome.
+        jobs: jobs table, of one run or of several; rows of any outcome. A job that several runs
+            have counts once.
         metrics: result columns to average; others of the table are left alone.
         threshold: mean final training accuracy of a static cell from which its group counts as
             overparameterised.
 
     """
     metrics = tuple(metrics)
+    if not jobs["job"].is_unique:
+        jobs = jobs.drop_duplicates("job", ignore_index=True)
     counted = tuple(dict.fromkeys((*metrics, "train_accuracy")))
     outside, inside = varying(jobs)
     settings = list(dict.fromkeys((*outside, *inside, *ALWAYS)))
@@ -119,7 +122,8 @@ def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float 
         if metric in metrics:
             paired = _changes(frame, metric)
             _average(rows, paired, unit, metric, _CHANGE)
-    fitted = rows["partner"].map(rows["train_accuracy:mean"])
+    # To twelve digits, for 0.98 + 0.99 + 1 is not quite 3 · 0.99 in floating point.
+    fitted = rows["partner"].map(rows["train_accuracy:mean"]).round(12)
     rows["regime"] = np.where(fitted.isna(), UNKNOWN, np.where(fitted >= threshold, OVER, UNDER))
     ids = pd.Index(jobs["job"], name="job")
     number, units = (pd.Series(frame[name].to_numpy(), index=ids) for name in ("cell", unit))
@@ -144,14 +148,12 @@ def varying(jobs: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 @lru_cache(maxsize=1)
 def _tilting() -> frozenset[str]:
-    """Settings that dynamical jobs have and static jobs do not."""
-    of = {kind: {"loss.kind": kind} for kind in ("static", "dynamical")}
+    """Settings of the loss that static jobs never have."""
+    static = {"loss.kind": "static"}
     return frozenset(
         key
         for key, setting in SETTINGS.items()
-        if key.startswith("loss.")
-        and setting.applies(of["dynamical"])
-        and not setting.applies(of["static"])
+        if key.startswith("loss.") and not setting.applies(static)
     )
 
 
@@ -236,8 +238,10 @@ def ranked(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Rows of cells, the best first.
 
     A cell that lost a job comes after all that lost none: its mean would be of the lucky seeds.
-    Of equals the first in the order of the settings comes first. Cells without a value are left
-    out.
+    Of two that lost jobs the higher accuracy comes first, in which the diverged jobs count (see
+    `gather`); by a loss, in which they cannot, the one that lost fewer. Of equals the first in
+    the order of the settings comes first: accuracies are equal to twelve digits, for the same
+    numbers add up to other last bits in another order. Cells without a value are left out.
 
     Args:
         rows: some of `Cells.rows`.
@@ -245,7 +249,9 @@ def ranked(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     """
     score: npt.NDArray[np.float64] = rows[f"{metric}:mean"].to_numpy(float)
-    order = np.lexsort((score if metric.endswith("loss") else -score, rows["lost"].to_numpy() > 0))
+    lost = rows["lost"].to_numpy()
+    by_loss = metric.endswith("loss")
+    order = np.lexsort((score, lost) if by_loss else (-score.round(12), lost > 0))
     found = rows.iloc[order]
     return found[found[f"{metric}:mean"].notna()]
 

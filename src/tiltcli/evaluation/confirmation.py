@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tiltcli.errors import Outcome, UserError, with_suggestion
-from tiltcli.grid import load_sweep
+from tiltcli.grid import load_run
 from tiltcli.grid.settings import SETTINGS
 from tiltcli.store.read import find_run, read_jobs
 
@@ -118,7 +118,7 @@ def confirmation_grid(
 
     """
     source = find_run(run, Path(results))
-    sweep, jobs = load_sweep(source / "sweep.toml"), read_jobs(source)
+    sweep, jobs = load_run(source), read_jobs(source)
     choices = choose(jobs, sweep.axes, metric)
     first = max(FIRST_FRESH_SEED, int(jobs["train.seed"].max()) + 1)
     model = next(job for job in sweep.jobs if job["loss.kind"] == "dynamical")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Fault, UserError, listing, nearest
-from tiltcli.evaluation.cells import REPLICATES, Cells, best, gather, ranked, scores
+from tiltcli.evaluation.cells import REPLICATES, Cells, best, gather, ranked, scores, varying
 from tiltcli.statistics import mean_interval
 
 METHODS = ("loss.kind",)
@@ -111,9 +111,9 @@ def tune(
     if faults:
         raise UserError(*faults)
     cells = gather(jobs, dict.fromkeys((metric, *metrics)))
-    varying = {*cells.outside, *cells.inside}
+    settings = {*cells.outside, *cells.inside}
     apart = by if by is not None else [k for k in cells.outside if k in BY or k.startswith("data.")]
-    rows_by = tuple(key for key in apart if key in varying and key not in methods)
+    rows_by = tuple(key for key in apart if key in settings and key not in methods)
     seconds = jobs["seconds"].astype(float).groupby(cells.of_job.to_numpy()).sum()
     candidates = []
     table = cells.rows
@@ -133,20 +133,20 @@ def tune(
 def _unfit(jobs: pd.DataFrame, option: str, key: str, *, varies: bool) -> Fault | None:
     """What is wrong with a setting named by the user; None if it will do."""
     settings = [str(name) for name in jobs.columns if "." in str(name)]
-    varying = [
-        name for name in settings if name not in REPLICATES and jobs[name].nunique(dropna=False) > 1
-    ]
+    outside, inside = varying(jobs)
+    several = ["loss.kind"] if jobs["loss.kind"].nunique() > 1 else []
+    several += [*outside, *inside]
     if key in REPLICATES:
         return Fault(
-            f"{key} only repeats the experiment; vary here: {listing(varying)}", source=option
+            f"{key} only repeats the experiment; vary here: {listing(several)}", source=option
         )
     if key not in settings:
         close = nearest(key, settings)
-        hint = f"did you mean {close}?" if close else f"vary here: {listing(varying)}"
+        hint = f"did you mean {close}?" if close else f"vary here: {listing(several)}"
         return Fault(f"no setting {key}; {hint}", source=option)
-    if varies and key not in varying:
+    if varies and key not in several:
         return Fault(
-            f"{key} does not vary in these jobs; vary here: {listing(varying)}", source=option
+            f"{key} does not vary in these jobs; vary here: {listing(several)}", source=option
         )
     return None
 

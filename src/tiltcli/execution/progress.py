@@ -147,5 +147,6 @@ def step_cost(job: Job) -> float:
     """Cost of a step in a unit of its own: one part grows with the width, one does not."""
     width = float(job["model.width"])
     if job["model.kind"] == "mlp":
-        return width + 20.0
+        deeper = int(job.get("model.depth") or 1) - 1
+        return width * (1.0 + deeper * (1.0 + width / 9.0)) + 20.0
     return width**2 + 5.0 * width + 22.0  # convolutions on 8 × 8 pictures, as measured

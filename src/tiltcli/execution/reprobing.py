@@ -22,7 +22,7 @@ from tiltcli.evaluation.selection import parse_selection, select
 from tiltcli.execution.progress import PROBE_STEPS, Progress, step_cost
 from tiltcli.execution.runner import check_probe, run_tasks
 from tiltcli.execution.train_job import Task
-from tiltcli.grid import Job, ProbeSettings, load_sweep
+from tiltcli.grid import Job, ProbeSettings, load_run
 from tiltcli.store import Finished, RunWriter
 from tiltcli.store.probe_rows import missing_epochs
 from tiltcli.store.read import find_run, last_probed_epochs, read_jobs, read_probes
@@ -149,7 +149,7 @@ def probe_run(
     folder = find_run(run, results)
     rows = chosen_jobs(folder, where, job)
     check_epochs(rows, settings)
-    sweep = load_sweep(folder / "sweep.toml")
+    sweep = load_run(folder)
     by_id = {one.id: one for one in sweep.jobs}
     stored: dict[str, Mapping[str, Any]] = {
         str(row["job"]): {str(key): value for key, value in row.items()}

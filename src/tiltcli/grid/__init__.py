@@ -2,6 +2,7 @@
 
 from tiltcli.grid.jobs import Job, job_id
 from tiltcli.grid.probe_settings import QUANTITIES, ProbeSettings
+from tiltcli.grid.run_grids import kept_grids, load_run
 from tiltcli.grid.settings import SETTINGS, Setting
 from tiltcli.grid.sweep import Sweep, load_sweep, parse_sweep
 
@@ -13,6 +14,8 @@ __all__ = [
     "Setting",
     "Sweep",
     "job_id",
+    "kept_grids",
+    "load_run",
     "load_sweep",
     "parse_sweep",
 ]

@@ -37,7 +37,9 @@ _ABOUT = {
 def json_schema() -> Schema:
     """JSON Schema of grid files."""
     base = {table: _table(table, complete=True) for table in TABLES}
-    block = {table: _table(table, complete=False) for table in TABLES} | {"sweep": _sweep()}
+    block = {table: _table(table, complete=False) for table in TABLES} | {
+        "sweep": _sweep(block=True)
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tiltcli grid file",
@@ -174,7 +176,7 @@ def _may_be(condition: When) -> Schema:
     return {"properties": {table: own}, "required": [table]}
 
 
-def _sweep() -> Schema:
+def _sweep(*, block: bool = False) -> Schema:
     keys = [f"{key.partition('.')[0]}.{_name(key)}" for key in SETTINGS] + ["train.seed"]
     tie = {"type": "array", "items": {"enum": keys}, "minItems": 2, "uniqueItems": True}
     zipped = {
@@ -183,7 +185,15 @@ def _sweep() -> Schema:
         "description": 'Axes that advance together, as [["model.width", "train.lr"]]; '
         "they are equally long.",
     }
-    return _object({"zip": zipped}, description="[sweep]: how axes are combined.")
+    methods = {
+        "description": "Settings that tell methods apart where the run is judged.",
+        "type": "array",
+        "items": {"enum": list(SETTINGS)},
+    }
+    if block:
+        return _object({"zip": zipped}, description="[sweep]: how axes are combined.")
+    said = "[sweep]: how axes are combined, and how the run is judged."
+    return _object({"zip": zipped, "methods": methods}, description=said)
 
 
 def _probe() -> Schema:

@@ -41,6 +41,7 @@ class Sweep:
         unused: settings given that no job has.
         folder: folder that paths in the document are relative to.
         probe: what to probe along every training; None for nothing.
+        methods: settings that tell methods apart where the run is judged; empty: as usual.
 
     """
 
@@ -52,6 +53,7 @@ class Sweep:
     unused: tuple[str, ...]
     folder: Path
     probe: ProbeSettings | None = None
+    methods: tuple[str, ...] = ()
 
     @property
     def duplicates(self) -> int:
@@ -166,11 +168,13 @@ class _Reader:
             grids.append((own, inherited + ties, prefix))
         jobs, axes, expanded, used = self._expand(grids)
         probe = read_probe(self._probe_table(), self.fault)
+        methods = self._methods(self.document.get("sweep", {}))
         if self.faults:
             raise UserError(*self.faults)
         given = {key for values, _, _ in grids for key in values}
         unused = tuple(sorted(given - used))
-        return Sweep(name, jobs, axes, expanded, self._resolved(), unused, self.folder, probe)
+        document = self._resolved()
+        return Sweep(name, jobs, axes, expanded, document, unused, self.folder, probe, methods)
 
     def _probe_table(self) -> Any:
         """Return the [probe] table with the overrides in it."""
@@ -256,8 +260,9 @@ class _Reader:
             self.fault("sweep", "must be a table, [sweep]", block)
             return []
         for key in table:
-            if key != "zip":
-                self._unknown(f"sweep.{key}", ["sweep.zip"], block)
+            if key != "zip" and (block or key != "methods"):
+                known = ["sweep.zip"] if block else ["sweep.zip", "sweep.methods"]
+                self._unknown(f"sweep.{key}", known, block)
         ties = table.get("zip", [])
         if not isinstance(ties, list) or not all(
             isinstance(tie, list) and len(tie) > 1 and all(isinstance(k, str) for k in tie)
@@ -268,6 +273,18 @@ class _Reader:
             )
             return []
         return [[_setting_key(key) for key in tie] for tie in ties]
+
+    def _methods(self, table: Any) -> tuple[str, ...]:
+        """Settings that [sweep] says tell methods apart."""
+        given = table.get("methods", []) if isinstance(table, dict) else []
+        if not isinstance(given, list) or not all(isinstance(key, str) for key in given):
+            self.fault("sweep.methods", 'must be a list of settings, as ["loss.kind"]')
+            return ()
+        for key in given:
+            if key not in SETTINGS:
+                said = with_suggestion(f"names {key}, which is unknown", key, SETTINGS)
+                self.fault("sweep.methods", said)
+        return tuple(given)
 
     def _check_ties(
         self, values: Mapping[str, list[Any]], ties: list[list[str]], block: str

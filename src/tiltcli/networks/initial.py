@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,16 @@ def takes_pictures(job: Job) -> bool:
     return bool(job["model.kind"] != "mlp")
 
 
+def depth_of(job: Job) -> int:
+    """Hidden layers of a perceptron."""
+    return int(job.get("model.depth") or 1)
+
+
+def has_one_hidden_layer(job: Job) -> bool:
+    """Whether the job's network is a perceptron with one hidden layer, see `Weights`."""
+    return not takes_pictures(job) and depth_of(job) == 1
+
+
 def parameter_shapes(job: Job, sample: Sequence[int], classes: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of every parameter of the job's network, in order.
 
@@ -75,12 +86,11 @@ def parameter_shapes(job: Job, sample: Sequence[int], classes: int) -> dict[str,
     """
     width = int(job["model.width"])
     if not takes_pictures(job):
-        return {
-            "W1": (*sample, width),
-            "b1": (width,),
-            "W2": (width, classes),
-            "b2": (classes,),
-        }
+        units = [*sample, *[width] * depth_of(job), classes]
+        layers: dict[str, tuple[int, ...]] = {}
+        for number, (inputs, outputs) in enumerate(pairwise(units), 1):
+            layers |= {f"W{number}": (inputs, outputs), f"b{number}": (outputs,)}
+        return layers
     if len(sample) != 3:
         raise UserError(
             Fault(
@@ -106,8 +116,9 @@ def parameter_shapes(job: Job, sample: Sequence[int], classes: int) -> dict[str,
 def initial_parameters(job: Job, sample: Sequence[int], classes: int) -> dict[str, Array]:
     """Draw or read the parameters a job starts from, by name, in the network's order.
 
-    One hidden layer, as the authors': weights Glorot, truncated normal at two standard deviations
-    with standard deviation √(2 / (fan_in + fan_out)) after truncation; biases normal with 0.01.
+    A perceptron layer by layer as the authors': weights Glorot, truncated normal at two standard
+    deviations with standard deviation √(2 / (fan_in + fan_out)) after truncation; biases normal
+    with 0.01.
     Myrtle5: weights He-normal, standard deviation √(2 / fan_in), biases zero. Drawn in float64
     by PCG64(train.seed) whatever the job's dtype, so that both precisions start from one point.
 
@@ -174,6 +185,12 @@ def _read(path: Path, wanted: dict[str, tuple[int, ...]], job: Job) -> dict[str,
     arrays = load_arrays(path)
     network = f"{job['model.kind']} of width {job['model.width']} on this data"
     faults = []
+    further = f"W{len(wanted) // 2 + 1}"
+    if not takes_pictures(job) and further in arrays:
+        faults.append(
+            f"{path}: has an array {further}, a layer more than model.depth = {depth_of(job)} has; "
+            f"needed: {', '.join(wanted)}"
+        )
     for name, shape in wanted.items():
         if name not in arrays:
             faults.append(f"{path}: has no array {name}; needed: {', '.join(wanted)}")

@@ -11,30 +11,30 @@ from torch.nn import functional
 from tiltcli.networks.initial import MYRTLE5_POOLS, Array
 
 
-class OneHiddenLayer(nn.Module):
-    """relu(X W1 + b1) W2 + b2.
+class Perceptron(nn.Module):
+    """Hidden layers of ReLUs: relu(X W1 + b1) W2 + b2 with one of them.
 
     Args:
-        parameters: W1 (inputs, width), b1, W2 (width, classes), b2 to start from.
+        parameters: W1 (inputs, width), b1, W2, b2, … to start from; the last W has a column for
+            each class.
         dtype: torch.float32 or torch.float64.
 
     """
 
-    W1: Tensor
-    b1: Tensor
-    W2: Tensor
-    b2: Tensor
-
     def __init__(self, parameters: Mapping[str, Array], dtype: torch.dtype) -> None:
         super().__init__()
-        for name in ("W1", "b1", "W2", "b2"):
-            value = torch.from_numpy(parameters[name].copy()).to(dtype)
-            self.register_parameter(name, nn.Parameter(value))
+        self.layers = len(parameters) // 2
+        for number in range(1, self.layers + 1):
+            for name in (f"W{number}", f"b{number}"):
+                value = torch.from_numpy(parameters[name].copy()).to(dtype)
+                self.register_parameter(name, nn.Parameter(value))
 
     def forward(self, X: Tensor) -> Tensor:
         """Logits (samples, classes) of inputs (samples, inputs)."""
-        hidden = torch.relu(X @ self.W1 + self.b1)
-        return hidden @ self.W2 + self.b2
+        for number in range(1, self.layers + 1):
+            W, b = getattr(self, f"W{number}"), getattr(self, f"b{number}")
+            X = (torch.relu(X) if number > 1 else X) @ W + b
+        return X
 
 
 class Myrtle5(nn.Module):
@@ -75,8 +75,8 @@ class Myrtle5(nn.Module):
         return logits
 
 
-NETWORKS: dict[str, type[OneHiddenLayer] | type[Myrtle5]] = {
-    "mlp": OneHiddenLayer,
+NETWORKS: dict[str, type[Perceptron] | type[Myrtle5]] = {
+    "mlp": Perceptron,
     "myrtle5": Myrtle5,
 }
 """Networks by the name that `model.kind` has."""

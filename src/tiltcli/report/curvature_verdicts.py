@@ -10,6 +10,7 @@ from tiltcli.evaluation.cells import REPLICATES
 from tiltcli.evaluation.claims import Finding
 from tiltcli.evaluation.claims.curvature_claims import instability_claims, lambda_claims
 from tiltcli.evaluation.claims.valley_claims import valley_claims
+from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.report.loaded_runs import Run
 
 MOST_JOBS = 64
@@ -46,7 +47,7 @@ def curvature_findings(run: Run) -> list[Finding]:
         return []
     found = instability_claims(dynamical) + lambda_claims(traces)
     close = [one for one in dynamical if one.why_not_single_steps() is None]
-    if close and all(one.job["model.kind"] == "mlp" for one in close):
+    if close and all(has_one_hidden_layer(one.job) for one in close):
         jobs = run.tables.jobs
         engines = dict(zip(jobs["job"].astype(str), jobs["engine"].astype(str), strict=True))
         try:

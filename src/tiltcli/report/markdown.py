@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tiltcli.errors import UserError
 from tiltcli.evaluation.texts import interval, number, p_value, to_markdown
+from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.report.curvature_verdicts import probed_traces
 from tiltcli.report.loaded_runs import Run
 from tiltcli.report.origin import about, invocations, where_chosen
@@ -127,7 +128,7 @@ def _curvature_section(run: Run, figures: Path, base: Path) -> list[str]:
     save(curvature(traces, run.name), path)
     lines = ["", _image(f"Curvature of {run.name}", path, base)]
     for one in traces:
-        if one.schedule and one.why_not_single_steps() is None and one.job["model.kind"] == "mlp":
+        if one.schedule and one.why_not_single_steps() is None and has_one_hidden_layer(one.job):
             engines = run.tables.jobs.set_index("job")["engine"]
             path = figures / f"{run.name}-valley.png"
             save(valley(one, valleys_of(one, str(engines[one.job.id]))), path)

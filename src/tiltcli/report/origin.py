@@ -9,7 +9,7 @@ import pandas as pd
 
 from tiltcli.errors import UserError
 from tiltcli.evaluation.confirmation import choose
-from tiltcli.grid import load_sweep
+from tiltcli.grid import load_run
 from tiltcli.report.loaded_runs import Run
 from tiltcli.store import provenance
 
@@ -31,7 +31,7 @@ def where_chosen(run: Run, runs: Sequence[Run]) -> tuple[bool | None, str]:
         if not other.tables.jobs[data].drop_duplicates().reset_index(drop=True).equals(own):
             continue
         try:
-            axes = load_sweep(other.folder / "sweep.toml").axes
+            axes = load_run(other.folder).axes
             choices = choose(other.tables.jobs, axes, "val_accuracy")
         except UserError:
             continue  # it has nothing to choose by

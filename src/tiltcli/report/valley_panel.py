@@ -11,6 +11,7 @@ from tiltcli.analysis.slices import Slice
 from tiltcli.analysis.traces import Trace
 from tiltcli.analysis.valleys import Valleys, valleys_of
 from tiltcli.errors import UserError
+from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.report.loaded_runs import Run
 from tiltcli.report.pack import floats
 
@@ -41,7 +42,7 @@ def valley(run: Run, one: Trace) -> tuple[dict[str, Any] | None, str]:
     if schedule is None:
         return None, "The valley is followed through a pulse: a static training has none."
     absent = "The valley through a pulse is not part of this page: "
-    if one.job["model.kind"] != "mlp":
+    if not has_one_hidden_layer(one.job):
         return None, f"{absent}it is cut through networks of one hidden layer."
     (row,) = run.tables.jobs[run.tables.jobs["job"] == one.job.id].to_dict("records")
     if work(one, int(row["parameters"])) > MOST_WORK:

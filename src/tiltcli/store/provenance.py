@@ -18,7 +18,7 @@ import tomli_w
 
 import tiltcli
 from tiltcli.errors import UserError
-from tiltcli.grid import SETTINGS, Sweep
+from tiltcli.grid import SETTINGS, Sweep, kept_grids, load_run
 from tiltcli.grid.paths import located
 from tiltcli.grid.settings import PATHS
 from tiltcli.grid.shards import Shard
@@ -52,11 +52,17 @@ def _moved(path: str, origin: Path, folder: Path) -> str:
         return str(target)
 
 
-def check_same_grid(folder: Path, sweep: Sweep) -> None:
-    """Refuse to mix two grids under one name.
+def check_same_grid(folder: Path, sweep: Sweep, extend: bool = False) -> None:
+    """Refuse to mix two grids under one name, unless the run is to grow.
+
+    Args:
+        folder: of the run.
+        sweep: the grid.
+        extend: whether another grid may add jobs to the run's.
 
     Raises:
-        UserError: naming what differs between the run's grid and this one.
+        UserError: naming what differs between the run's grid and this one, or if it would add
+            nothing.
 
     """
     path = folder / "sweep.toml"
@@ -64,19 +70,37 @@ def check_same_grid(folder: Path, sweep: Sweep) -> None:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is in the way: not a folder")
         return
+    apart = [_apart(kept, folder, sweep) for kept in kept_grids(folder)]
+    if not all(apart):
+        return
+    if not extend:
+        shown = "; ".join(apart[-1][:8]) + ("; …" if len(apart[-1]) > 8 else "")
+        raise UserError(
+            f"{folder}: holds a run of another grid ({shown}). --extend lets that run grow by "
+            f"what is new here; or give this grid its own name (--set name={sweep.name}-2), or "
+            "--fresh to remove the old run"
+        )
+    there = {job.id for job in load_run(folder).jobs}
+    here = {job.id for job in sweep.jobs}
+    if here < there:
+        raise UserError(
+            f"{folder}: --extend: this grid adds no job to the run's {len(there)} and would leave "
+            f"{len(there - here)} of them out; a run only grows: add values to its axes, or give "
+            f"this grid its own name (--set name={sweep.name}-2)"
+        )
+
+
+def _apart(kept: Path, folder: Path, sweep: Sweep) -> list[str]:
+    """What differs between a run's grid and this one; nothing where they are the same."""
     try:
-        before = tomllib.loads(path.read_text(encoding="utf-8"))
+        before = tomllib.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); --fresh starts the run anew") from None
+        raise UserError(f"{kept}: cannot be read ({error}); --fresh starts the run anew") from None
     now = tomllib.loads(tomli_w.dumps(document_of(sweep, folder)))
     for document in (before, now):
-        document.pop("probe", None)  # probing changes no job
-    if differences := _differences(before, now):
-        shown = "; ".join(differences[:8]) + ("; …" if len(differences) > 8 else "")
-        raise UserError(
-            f"{folder}: holds a run of another grid ({shown}). Give this one its own name "
-            f"(--set name={sweep.name}-2), or --fresh to remove the old run"
-        )
+        document.pop("probe", None)  # probing changes no job, nor does judging
+        document["sweep"] = {k: v for k, v in document.get("sweep", {}).items() if k != "methods"}
+    return _differences(before, now)
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -104,8 +128,12 @@ def record(folder: Path, sweep: Sweep, invocation: Mapping[str, Any], writer: st
     """
     text = "# The grid of this run, with --set applied; paths are relative to this folder.\n"
     text += tomli_w.dumps(document_of(sweep, folder))
-    grid = folder / "sweep.toml"
-    # That of the run before differs at most in what it probes.
+    kept = kept_grids(folder)
+    grid = kept[0]
+    if grid.exists():
+        same = [one for one in kept if not _apart(one, folder, sweep)]
+        grid = same[0] if same else folder / f"sweep-{_next(kept)}.toml"
+    # The same grid of an earlier call differs at most in what it probes.
     if not grid.exists() or tomllib.loads(grid.read_text(encoding="utf-8")) != tomllib.loads(text):
         write_whole(grid, lambda to: _write(to, text))
     if not writer:
@@ -114,6 +142,11 @@ def record(folder: Path, sweep: Sweep, invocation: Mapping[str, Any], writer: st
     _write_page(folder / f"provenance-{writer}.json", sweep, [invocation])
     if not (folder / "provenance.json").exists():
         _write_page(folder / "provenance.json", sweep, [])
+
+
+def _next(kept: Sequence[Path]) -> int:
+    last = kept[-1].stem.partition("-")[2]
+    return int(last) + 1 if last else 2
 
 
 def fold(folder: Path, sweep: Sweep) -> None:
@@ -169,8 +202,10 @@ def _page(path: Path) -> dict[str, Any]:
 
 
 def _write_page(path: Path, sweep: Sweep, noted: Sequence[Mapping[str, Any]]) -> None:
+    grids = kept_grids(path.parent)
+    jobs = len(sweep.jobs if len(grids) == 1 else load_run(path.parent).jobs)
     page = json.dumps(
-        {"format": 1, "name": sweep.name, "jobs": len(sweep.jobs), "invocations": list(noted)},
+        {"format": 1, "name": sweep.name, "jobs": jobs, "invocations": list(noted)},
         indent=1,
     )
     write_whole(path, lambda to: _write(to, page + "\n"))

@@ -33,6 +33,7 @@ class RunWriter:
         command: command line, for the provenance.
         fresh: remove an earlier run first.
         shard: which part of the jobs is written; None for all.
+        extend: whether a run made by another grid grows by this one's jobs.
 
     Raises:
         UserError: on entry, if another process is writing the run or this shard of it, if the
@@ -47,12 +48,14 @@ class RunWriter:
         command: Sequence[str],
         fresh: bool = False,
         shard: Shard | None = None,
+        extend: bool = False,
     ) -> None:
         self.folder = folder
         self.notes: list[str] = []
         self._sweep = sweep
         self._command = command
         self._fresh = fresh
+        self._extend = extend
         self._shard = shard
         self._lock = RunLock(folder, shard.name if shard else None)
         self._parts: PartWriter
@@ -80,7 +83,7 @@ class RunWriter:
     def _open(self, facts: dict[str, object]) -> None:
         if self._fresh and self.folder.exists():
             self._remove()
-        provenance.check_same_grid(self.folder, self._sweep)
+        provenance.check_same_grid(self.folder, self._sweep, self._extend)
         for name in ("jobs", "metrics"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         base = self._shard.name if self._shard else "" if self._lock.works else "alone"
@@ -125,7 +128,8 @@ class RunWriter:
         self.notes += self._parts.notes
 
     def _tidy_after_the_last_shard(self) -> None:
-        if len(self.outcomes()) < len(self._sweep.jobs):
+        ended = self.outcomes()
+        if not all(job.id in ended for job in self._sweep.jobs):
             return
         lock = RunLock(self.folder)
         with lock.gate():

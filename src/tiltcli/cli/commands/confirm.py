@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tiltcli.cli.app import app, say
-from tiltcli.cli.options import RESULTS, Results, Run
+from tiltcli.cli.app import app
+from tiltcli.cli.options import RESULTS, By, Methods, Results, Run, names
+from tiltcli.errors import UserError
 
 
 @app.command()
@@ -22,6 +22,12 @@ def confirm(
     metric: Annotated[
         str, typer.Option("--metric", help="Column whose mean over the seeds chooses.")
     ] = "val_accuracy",
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="Every method is tuned, static as well; fresh draws too."),
+    ] = False,
+    methods: Methods = None,
+    by: By = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of fresh seeds.")] = 20,
     results: Results = RESULTS,
 ) -> None:
@@ -30,14 +36,30 @@ def confirm(
     Example: [bold]tiltcli confirm spiral-phase -o confirm.toml[/bold]
 
     Cells are chosen on validation data; what the new grid trains has never been looked at.
+
+    With --tune each method (static too) is represented by its own best cell, each replicate has a
+    fresh seed and a fresh draw of the data, and beside each tilted cell stands the static loss at
+    the same other settings.
     """
-    from tiltcli.evaluation.confirmation import confirmation_grid
-    from tiltcli.store.parts import write_whole
+    from tiltcli.cli.rendering import write_grid
 
     folder = output.parent if output else Path()
-    text = confirmation_grid(run, results=results, metric=metric, seeds=seeds, folder=folder)
-    if output is None:
-        sys.stdout.write(text)
-        return
-    write_whole(output, lambda to: to.write_text(text, encoding="utf-8"))
-    say(f"written: {output}; tiltcli sweep {output} runs it")
+    if tune:
+        from tiltcli.evaluation.refinement import tuned_confirmation_grid
+
+        text = tuned_confirmation_grid(
+            run,
+            results=results,
+            metric=metric,
+            methods=names(methods),
+            by=names(by),
+            seeds=seeds,
+            folder=folder,
+        )
+    else:
+        from tiltcli.evaluation.confirmation import confirmation_grid
+
+        if methods or by:
+            raise UserError("--methods and --by are for --tune")
+        text = confirmation_grid(run, results=results, metric=metric, seeds=seeds, folder=folder)
+    write_grid(text, output)

@@ -10,7 +10,19 @@ import typer
 
 from tiltcli.cli.app import app
 from tiltcli.cli.completion import kind_names
-from tiltcli.cli.options import RESULTS, OneJob, Results, Runs, Size, Style, Where, choice
+from tiltcli.cli.options import (
+    RESULTS,
+    By,
+    Methods,
+    OneJob,
+    Results,
+    Runs,
+    Size,
+    Style,
+    Where,
+    choice,
+    names,
+)
 from tiltcli.cli.plot_kinds import KINDS, Request
 from tiltcli.errors import UserError, with_suggestion
 
@@ -47,8 +59,10 @@ def plot(
     ] = None,
     style: Annotated[Style, choice(Style, "--style", "Fonts and colours.")] = Style.PAPER,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="Column to draw (phase, map, curves).")
+        str | None, typer.Option("--metric", help="Column to draw (phase, map, curves, budget).")
     ] = None,
+    methods: Methods = None,
+    by: By = None,
     where: Where = None,
     job: OneJob = None,
     zoom: Annotated[
@@ -80,10 +94,22 @@ def plot(
     check_path(output)
     tables = narrowed(read(folder), [selection, *(where or [])], job)
     window = _window(zoom)
-    chosen.check({"metric": metric, "job": job, "zoom": zoom, "x": x, "y": y}, tables)
+    given = {"metric": metric, "job": job, "zoom": zoom, "methods": methods, "by": by}
+    chosen.check(given | {"x": x, "y": y}, tables)
     look = Look(style, width or SIZES[size])
     request = Request(
-        folder, results, tables, tuple(runs), tuple(where or ()), metric, window, x, y, look
+        folder,
+        results,
+        tables,
+        tuple(runs),
+        tuple(where or ()),
+        metric,
+        window,
+        x,
+        y,
+        look,
+        names(methods),
+        names(by),
     )
     save(chosen.draw(request), output)
     sys.stdout.write(f"{output}\n")

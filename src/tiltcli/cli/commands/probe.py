@@ -46,7 +46,7 @@ def probe(
     from tiltcli.cli.signals import Stop
     from tiltcli.execution.progress import Progress
     from tiltcli.execution.reprobing import probe_run
-    from tiltcli.grid import load_sweep
+    from tiltcli.grid import load_run
     from tiltcli.grid.probe_settings import asked_probe
     from tiltcli.store.read import find_run
 
@@ -56,7 +56,7 @@ def probe(
         None if epochs is None else _numbers(epochs),
         None if quantities is None else [word.strip() for word in quantities.split(",")],
         ntk_points,
-        load_sweep(folder / "sweep.toml").probe,
+        load_run(folder).probe,
     )
     progress, stop = Progress(), Stop()
     stop.listen()

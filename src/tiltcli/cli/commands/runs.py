@@ -91,12 +91,12 @@ def _labels(text: Any) -> list[Any]:
 
 def _missing(folder: Path, done: set[str]) -> dict[str, Any]:
     """Axes of a run's grid, and what of it is not done yet: how many jobs, of which shards."""
-    from tiltcli.grid import load_sweep
+    from tiltcli.grid import load_run
     from tiltcli.grid.shards import Shard
     from tiltcli.store.provenance import shards_of
 
     try:
-        sweep = load_sweep(folder / "sweep.toml")
+        sweep = load_run(folder)
     except UserError:
         return {}  # its data files have moved; the tables still stand
     missing = [job for job in sweep.jobs if job.id not in done]

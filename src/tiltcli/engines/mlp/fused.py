@@ -30,7 +30,7 @@ from tiltcli.engines.mlp.layout import Points
 from tiltcli.engines.mlp.optimisers import Optimiser
 from tiltcli.errors import Outcome
 from tiltcli.grid import Job
-from tiltcli.networks.initial import initial_parameters
+from tiltcli.networks.initial import depth_of, initial_parameters
 from tiltcli.schedule import Schedule
 
 Flags = npt.NDArray[np.bool_]
@@ -48,7 +48,7 @@ FIRST_PRODUCTS = 1 << 31
 
 @lru_cache(maxsize=16)
 def _points(part: Part, classes: int, dtype: str, depth: int) -> Points:
-    return Points.prepare(part.X, part.y, classes, dtype, depth=depth)
+    return Points.prepare(part.X, part.y, classes, dtype, part.groups, depth)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _slice(schedules: _Schedules, begin: int, end: int) -> _Slice:
 
 
 def _network(job: Job, data: Dataset) -> FusedNetwork:
-    classes, depth = data.classes, int(job.get("model.depth", 1))
+    classes, depth = data.classes, depth_of(job)
     start = initial_parameters(job, data.train.X.shape[1:], classes)
     dtype, size = str(job["train.dtype"]), job["train.batch_size"]
     return FusedNetwork(
@@ -188,8 +188,7 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
             size = max(size // 2, 1)
     test_loss = test_accuracy = float("nan")
     if data.test is not None:
-        depth = int(job.get("model.depth", 1))
-        points = _points(data.test, data.classes, str(job["train.dtype"]), depth)
+        points = _points(data.test, data.classes, str(job["train.dtype"]), depth_of(job))
         test_loss, right = network.evaluate(points)
         test_accuracy = right / len(data.test)
     yield Ending(outcome, ended, note, test_loss, test_accuracy, network.parameters)

@@ -1,0 +1,77 @@
+"""What a method can be expected to reach, by the number of cells tried: a panel per row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tiltcli.evaluation.texts import plain
+from tiltcli.evaluation.tuning import Budget
+from tiltcli.plots.style import PAPER, Look, new_figure, said, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LINES = ("-", "--", ":", "-.")
+
+
+def budget(
+    curves: Sequence[Budget], metric: str, chosen_by: str, title: str, look: Look = PAPER
+) -> Figure:
+    """Draw the expected value of the cell that validation picks among k tried at random.
+
+    Args:
+        curves: one per method and row, as of `tiltcli.evaluation.tuning.budgets`.
+        metric: what is expected.
+        chosen_by: metric that picks.
+        title: name of the run.
+        look: style and width.
+
+    """
+    rows = list(dict.fromkeys(tuple(one.candidate.row.items()) for one in curves))
+    names = list(dict.fromkeys(one.candidate.name for one in curves))
+    columns = min(len(rows), 2 if look.narrow else max(3, int(look.width / 2.4)))
+    lines = -(-len(rows) // columns)
+    replicates = sorted({one.replicates for one in curves})
+    with style(look):
+        colours = [look.ink, *look.colours[1:]]
+        figure = new_figure(look, 0.95 + 1.5 * lines)
+        axes = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
+        for panel in axes[len(rows) :]:
+            panel.remove()
+        for number, (panel, row) in enumerate(zip(axes, rows, strict=False)):
+            for one in curves:
+                if tuple(one.candidate.row.items()) != row:
+                    continue
+                at = names.index(one.candidate.name)
+                look_of = {
+                    "color": colours[at % len(colours)],
+                    "linestyle": LINES[at // len(colours) % len(LINES)],
+                }
+                panel.plot(one.tried, one.mean, label=one.candidate.name, **look_of)
+                panel.fill_between(
+                    one.tried, one.low, one.high, color=look_of["color"], alpha=0.15, linewidth=0
+                )
+            panel.set_title(", ".join(f"{key.rpartition('.')[2]} {plain(v)}" for key, v in row))
+            panel.set_xscale("log", base=2)
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.margins(x=0.02)
+            if number % columns == 0:
+                panel.set_ylabel(said(metric))
+            if number + columns >= len(rows):
+                panel.set_xlabel("cells tried")
+                panel.tick_params(labelbottom=True)
+        n = str(replicates[0]) if len(replicates) == 1 else f"{replicates[0]} to {replicates[-1]}"
+        gap = "\n" if look.narrow else " "
+        figure.suptitle(
+            f"{title}: expected {said(metric)} of the cell that{gap}{said(chosen_by)} picks among "
+            f"k tried;{gap}mean of {n} replicates, band: 95% interval"
+        )
+        handles = {str(h.get_label()): h for panel in axes[: len(rows)] for h in panel.lines}
+        figure.legend(
+            list(handles.values()),
+            list(handles),
+            loc="outside lower center",
+            ncols=2 if look.narrow else 4,
+        )
+    return figure
