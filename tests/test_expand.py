@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tiltcli.grid import SETTINGS, job_id, parse_sweep
-from tiltcli.grid.settings import REQUIRED, finish
+from tiltcli.grid.setting_types import REQUIRED
+from tiltcli.grid.settings import finish
 from tiltcli.grid.shards import Shard
 
 HEAD = """

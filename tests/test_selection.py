@@ -12,7 +12,7 @@ FRAME = pd.DataFrame(
         "loss.kind": ["static", "dynamical", "dynamical", "static"],
         "loss.amplitude": [None, 3.0, 70.0, None],
         "data.standardize": [True, False, True, False],
-        "train.batch_size": ["full", "full", "64", "full"],
+        "train.batch_size": [None, None, 64.0, None],
     }
 )
 
@@ -33,6 +33,13 @@ FRAME = pd.DataFrame(
         ("loss.amplitude != 3", [100]),
         ("data.standardize = true", [10, 100]),
         ("train.batch_size = full", [10, 30, 300]),
+        ("train.batch_size == null", [10, 30, 300]),
+        ("train.batch_size != full", [100]),
+        ("train.batch_size != 64", [10, 30, 300]),
+        ("train.batch_size != 16", [10, 30, 100, 300]),
+        ("train.batch_size in [64, full]", [10, 30, 100, 300]),
+        ("train.batch_size > 16", [100]),
+        ("train.batch_size <= 64", [100]),
         ("model.width == 3e1", [30]),
     ],
 )
@@ -53,6 +60,8 @@ def test_what_is_kept(text, widths):
         ("loss.kind == 3", "holds texts, not numbers"),
         ("loss.amplitude < null", "null has no order"),
         ("model.width in 3", "takes a list"),
+        ("train.batch_size > full", "null has no order"),
+        ("train.batch_size == fuul", "holds numbers, not texts"),
         ("model.width == [1]", "takes a list"),
         ("__import__('os').system('true')", "cannot be read"),
         ("model.width == 7", "no job meets model.width == 7; model.width there: 10, 30, 100, 300"),

@@ -13,18 +13,14 @@ from tiltcli.data.cifar10 import PUBLISHED
 from tiltcli.data.datasets import load_dataset
 from tiltcli.data.fetch import Published, cache_folder, fetched
 from tiltcli.grid.jobs import Job
-from tiltcli.grid.settings import PATHS, SETTINGS
+from tiltcli.grid.settings import PATHS, data_settings
 from tiltcli.schedule import groups_of
 
 MOST_BYTES = 1 << 30
 """Memory that kept data sets may take together; the last one used is kept whatever its size."""
 
-# Besides data.*, the network's kind and the dtype shape the inputs.
-_DECIDING = frozenset(
-    name
-    for name in (*SETTINGS, *PATHS.values())
-    if name.startswith("data.") or name in ("model.kind", "train.dtype")
-)
+_DIGESTS = frozenset(data_settings())
+_DECIDING = _DIGESTS | {path for path, digest in PATHS.items() if digest in _DIGESTS}
 _kept: OrderedDict[str, Dataset] = OrderedDict()
 _lock = threading.Lock()
 

@@ -178,8 +178,7 @@ def _toml(value: Any) -> str:
 
 def _plain(key: str, value: Any) -> Any:
     """Value as the grid file has it: a column with gaps holds integers as floats."""
-    value = value.item() if hasattr(value, "item") else value
-    return int(value) if SETTINGS[key].arrow == "int64" else value
+    return SETTINGS[key].from_column(value)
 
 
 def _said(key: str, value: Any) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from tiltcli.errors import UserError, listing, with_suggestion
+from tiltcli.grid.settings import SETTINGS
 
 Value = float | str | bool | None
 
@@ -103,7 +104,7 @@ def select(frame: pd.DataFrame, conditions: Sequence[Condition], name: str = "")
     """
     faults: list[str] = []
     kept = pd.Series(True, index=frame.index)
-    for condition in conditions:
+    for condition in map(_with_nulls, conditions):
         problem = _problem(frame, condition)
         if problem:
             faults.append(problem)
@@ -116,6 +117,8 @@ def select(frame: pd.DataFrame, conditions: Sequence[Condition], name: str = "")
             else:
                 operator = "==" if condition.operator == "in" else condition.operator
                 met |= _OPERATORS[operator](column, value).fillna(False).astype(bool)
+                if operator == "!=" and _null_word(condition.key):
+                    met |= column.isna()  # it stands for a value, which is another one
         kept &= met
     if faults:
         raise UserError(*faults)
@@ -129,13 +132,24 @@ def select(frame: pd.DataFrame, conditions: Sequence[Condition], name: str = "")
     return frame[kept]
 
 
+def _null_word(key: str) -> str | None:
+    return SETTINGS[key].null if key in SETTINGS else None
+
+
+def _with_nulls(condition: Condition) -> Condition:
+    """Put null for a word that the column has null for: the full batch."""
+    word = _null_word(condition.key)
+    if word is None:
+        return condition
+    values = tuple(None if value == word else value for value in condition.values)
+    return replace(condition, values=values)
+
+
 def _problem(frame: pd.DataFrame, condition: Condition) -> str | None:
     names = list(frame.columns)
     if condition.key not in names:
         problem = f"selection {condition.text!r}: no column {condition.key}"
         return with_suggestion(problem, condition.key, names)
-    if condition.key == "train.batch_size":
-        return None
     numeric = pd.api.types.is_numeric_dtype(frame[condition.key])
     flag = pd.api.types.is_bool_dtype(frame[condition.key])
     for value in condition.values:

@@ -12,19 +12,10 @@ from tiltcli.data import Dataset, dataset_of
 from tiltcli.engines import Block, Context, Interrupted, load_engine
 from tiltcli.engines.base import total_steps
 from tiltcli.grid import Job, ProbeSettings
+from tiltcli.grid.settings import cost_settings, probing_settings
 
 TRIAL_SECONDS = 0.15
 TRIALS = 3
-_MATTERS = (
-    "model.kind",
-    "model.width",
-    "model.depth",
-    "train.dtype",
-    "train.optimizer",
-    "train.batch_size",
-    "train.log_every",
-    "loss.base",
-)
 
 
 @dataclass(frozen=True)
@@ -65,9 +56,9 @@ def estimate(
     costs: dict[tuple[Any, ...], tuple[float, float, float]] = {}
     training = probing = longest = 0.0
     probes = 0
+    alike = dict.fromkeys((*cost_settings(), *(probing_settings() if probe else ())))
     for job in jobs:
-        names = (k for k in job.settings if k.startswith("data.") and k != "data.seed")
-        key = (engines[job.id], *map(job.get, _MATTERS), *(str(job[k]) for k in names))
+        key = (engines[job.id], *(str(job.get(name)) for name in alike))
         data = dataset_of(job)
         if key not in costs:
             each = 0.0

@@ -25,7 +25,7 @@ from tiltcli.execution.executors import run_processes, run_threads
 from tiltcli.execution.progress import PROBE_STEPS, Made, Progress, step_cost
 from tiltcli.execution.train_job import Task, failed, train_batch, train_job
 from tiltcli.grid import Job, ProbeSettings, Sweep
-from tiltcli.grid.settings import PATHS, SETTINGS
+from tiltcli.grid.settings import data_settings, network_settings, probing_settings
 from tiltcli.grid.shards import Shard
 from tiltcli.networks.initial import check_network, parameter_shapes
 from tiltcli.store import Finished, RunWriter
@@ -61,13 +61,6 @@ class Summary:
     seconds: float
     steps: int
     notes: tuple[str, ...]
-
-
-# Jobs that agree on these need be checked once.
-_CHECKED = (
-    *(name for name in (*SETTINGS, *PATHS.values()) if name.startswith("data.")),
-    *("model.kind", "model.width", "model.init_digest", "train.dtype"),
-)
 
 
 @dataclass(frozen=True)
@@ -116,10 +109,13 @@ def check(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, str]:
     faults: dict[str, Fault] = {}
     engines: dict[str, str] = {}
     seen: set[tuple[Any, ...]] = set()
+    # Jobs that agree on these need be checked once.
+    probed = probing_settings() if sweep.probe is not None else ()
+    alike = tuple(dict.fromkeys((*data_settings(), *network_settings(), *probed)))
     for job in sweep.jobs:
         try:
             engines[job.id] = choose_engine(engine, job)
-            key = tuple([str(job.get(name)) for name in _CHECKED])
+            key = tuple([str(job.get(name)) for name in alike])
             if key in seen:
                 continue
             seen.add(key)

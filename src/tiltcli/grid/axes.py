@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from tiltcli.errors import listing, with_suggestion
-from tiltcli.grid.settings import Setting
+from tiltcli.grid.setting_types import MOST_WHOLE, Setting
 
-KINDS = {
-    "range": "[start, stop, step]",
-    "linspace": "[lowest, highest, number of values]",
-    "logspace": "[lowest, highest, number of values], both above 0",
-}
 LONGEST = 1_000_000  # values on one axis; beyond it is a slip of the pen
+_SIZE = f"none beyond ±{MOST_WHOLE}"
+KINDS = {
+    "range": f"[start, stop, step], {_SIZE}",
+    "linspace": f"[lowest, highest, number of values], {_SIZE}",
+    "logspace": f"[lowest, highest, number of values], the first two above 0, {_SIZE}",
+}
 
 
 def is_axis(setting: Setting, value: Any) -> bool:
@@ -79,13 +80,13 @@ def _computed(setting: Setting, table: dict[str, Any]) -> list[Any]:
         raise ValueError(with_suggestion(f"got a table with {given}", word, KINDS))
     kind, arguments = next(iter(table.items()))
     bad = f"got {kind} = {_show(arguments)}; allowed: {KINDS[kind]}"
-    if setting.arrow not in ("int64", "float64") and setting.key != "train.batch_size":
+    if setting.arrow not in ("int64", "float64"):
         raise ValueError(f"got {kind}; allowed for this setting: {setting.allowed}, or a list")
     if (
         not isinstance(arguments, list)
         or len(arguments) not in ((2, 3) if kind == "range" else (3,))
         or any(isinstance(x, bool) or not isinstance(x, int | float) for x in arguments)
-        or not all(abs(x) <= 2**53 for x in arguments)
+        or not all(abs(x) <= MOST_WHOLE for x in arguments)
     ):
         raise ValueError(bad)
     values = _range(arguments) if kind == "range" else _space(kind, arguments, bad)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiltcli.grid.jobs import Job, Settings, counted_text, id_of_text
-from tiltcli.grid.settings import PATHS, SETTINGS
+from tiltcli.grid.jobs import Job, Settings, id_of_text, identity_text
+from tiltcli.grid.settings import PATHS, SETTINGS, later_settings
 
 
 class Watched(dict[str, Any]):
@@ -121,7 +121,8 @@ class Grid:
             resolve: completes the settings given.
 
         """
-        deciding: set[str] = set(PATHS)
+        # Of a later setting it hangs on the value whether it is in the identity's text.
+        deciding = {*PATHS, *(setting.key for setting in later_settings())}
         places: list[tuple[int, str]] = []
         frames: dict[tuple[str, ...], _Frame] = {}
         for combination in itertools.product(*self._axes):
@@ -163,7 +164,7 @@ class Grid:
             if name in axis_of:
                 pieces.append(f"{json.dumps(name)}:\0")
                 slots.append((axis_of[name], name))
-            elif (text := counted_text({name: settings[name]})) != "{}":
+            elif (text := identity_text({name: settings[name]})) != "{}":
                 pieces.append(text[1:-1])
         whole = "{" + ",".join(pieces) + "}"
         idle = tuple(

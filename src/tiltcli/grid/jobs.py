@@ -8,7 +8,7 @@ from collections.abc import ItemsView, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiltcli.grid.settings import PATHS
+from tiltcli.grid.settings import PATHS, SETTINGS
 
 
 class Settings(Mapping[str, Any]):
@@ -86,16 +86,23 @@ class Job:
 def job_id(settings: Mapping[str, Any]) -> str:
     """Return the identity of a job: 16 hexadecimal digits of its settings' SHA-256.
 
-    Settings that are not set, and paths (their files' digests stand for them), do not count; the
-    order of the keys does not matter.
+    Settings that are not set, paths (their files' digests stand for them), and defaults of settings
+    that came after the first runs were stored, do not count; the order of the keys does not matter.
     """
-    return id_of_text(counted_text(settings))
+    return id_of_text(identity_text(settings))
 
 
-def counted_text(settings: Mapping[str, Any]) -> str:
-    """Text of the settings that count, the same for equal jobs."""
-    counted = {k: v for k, v in settings.items() if v is not None and k not in PATHS}
-    return json.dumps(counted, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def _identifies(key: str, value: Any) -> bool:
+    if key in PATHS or value is None:
+        return False
+    setting = SETTINGS.get(key)
+    return setting is None or setting.identifies(value)
+
+
+def identity_text(settings: Mapping[str, Any]) -> str:
+    """Text of the settings that a job's identity is the hash of, the same for equal jobs."""
+    identity = {key: value for key, value in settings.items() if _identifies(key, value)}
+    return json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def id_of_text(text: str) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tiltcli.grid.axes import LONGEST
-from tiltcli.grid.meanings import MEANINGS
+from tiltcli.grid.conditions import ALWAYS, When
 from tiltcli.grid.probe_settings import QUANTITIES
-from tiltcli.grid.settings import REQUIRED, SETTINGS, TABLES, Setting, When
+from tiltcli.grid.setting_types import MOST_WHOLE, REQUIRED, Setting
+from tiltcli.grid.settings import SETTINGS, TABLES
 from tiltcli.grid.sweep import MOST_SEEDS, NAME
 
 Schema = dict[str, Any]
@@ -80,7 +81,7 @@ def _table(table: str, *, complete: bool) -> Schema:
     required = [
         _name(setting.key)
         for setting in own
-        if setting.default is REQUIRED and not isinstance(setting.applies, When)
+        if setting.default is REQUIRED and setting.applies is ALWAYS
     ]
     return found | ({"required": required} if complete and required else {})
 
@@ -93,7 +94,7 @@ def _name(key: str) -> str:
 def _setting(setting: Setting) -> Schema:
     plain = _renamed(TypeAdapter(setting.type).json_schema())
     forms = [plain, {"type": "array", "items": plain, "minItems": 1, "maxItems": LONGEST}]
-    if setting.arrow in ("int64", "float64") or setting.key == "train.batch_size":
+    if setting.arrow in ("int64", "float64"):
         forms += [{"$ref": f"#/$defs/{kind}"} for kind in _axes()]
     if setting.key == "train.seed":
         forms[0] = {"type": "integer", "minimum": 1, "maximum": MOST_SEEDS}
@@ -104,14 +105,14 @@ def _setting(setting: Setting) -> Schema:
 
 
 def _description(setting: Setting) -> str:
-    unit, meaning = MEANINGS[setting.key]
+    unit, meaning = setting.unit, setting.meaning
     allowed = setting.allowed
     if setting.key == "train.seed":
         meaning = "seeds of initialisation and batch order"
         allowed = "a number of seeds (5: from 0 to 4), or an axis of seeds"
     text = f"{meaning[0].upper()}{meaning[1:]}. Allowed: {allowed}"
     text += f"; unit: {unit}." if unit not in ("", "1") and unit not in allowed else "."
-    if isinstance(setting.applies, When):
+    if setting.applies is not ALWAYS:
         text += f" Applies where {setting.applies}."
     return text
 
@@ -198,7 +199,7 @@ def _sweep(*, block: bool = False) -> Schema:
 
 def _probe() -> Schema:
     one = {"enum": list(QUANTITIES)}
-    count = {"type": "integer", "minimum": 1}
+    count = {"type": "integer", "minimum": 1, "maximum": MOST_WHOLE}
     known = [*QUANTITIES]
     return _object(
         {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiltcli.errors import Fault, UserError, listing, with_suggestion
+from tiltcli.grid.setting_types import MOST_WHOLE
 from tiltcli.grid.settings import SETTINGS
 
 QUANTITIES = ("hessian", "ntk")
@@ -74,7 +75,7 @@ def read_probe(
             wrong(name(key), with_suggestion("unknown", name(key), known))
     every = _count(table.get("every"), name("every"), "epochs", wrong)
     if "every" not in table:
-        wrong(name("every"), "missing; allowed: a whole number of epochs ≥ 1")
+        wrong(name("every"), f"missing; allowed: {_allowed('epochs')}")
     points = _count(table.get("ntk_points"), name("ntk_points"), "training points", wrong)
     quantities = read_quantities(table.get("quantities", list(QUANTITIES)), name, wrong)
     if points is not None and "ntk" not in quantities and not faults:
@@ -99,13 +100,17 @@ def read_quantities(
     return tuple(quantity for quantity in QUANTITIES if quantity in given)
 
 
+def _allowed(unit: str) -> str:
+    return f"a whole number of {unit} ≥ 1, at most {MOST_WHOLE}"
+
+
 def _count(value: Any, key: str, unit: str, wrong: Callable[[str, str], None]) -> int | None:
     if value is None:
         return None
     try:
         return int(_COUNT.validate(value))
     except ValueError:
-        wrong(key, f"got {value!r}; allowed: a whole number of {unit} ≥ 1")
+        wrong(key, f"got {value!r}; allowed: {_allowed(unit)}")
         return None
 
 

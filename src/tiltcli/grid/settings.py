@@ -1,284 +1,303 @@
-"""Every setting of a grid file: its type, its default, what is allowed, and when it applies.
+"""Every setting of a grid file, described once: what any part of the tool asks is asked here.
 
-One table serves validation, the jobs' columns and the messages. A setting that does not apply to a
-job (a static job has no amplitude) is left out of it, so that equal work has equal settings.
+A setting that does not apply to a job (a static job has no amplitude) is left out of it, so that
+equal work has equal settings.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Any
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
+from tiltcli.grid.conditions import Above, Both, Either, Given, Unless, When
+from tiltcli.grid.setting_types import (
+    ALL,
+    MOST_REAL,
+    Aspect,
+    Factors,
+    Setting,
+    Shares,
+    choice,
+    flag,
+    real,
+    seed,
+    text,
+    whole,
+)
 
-REQUIRED = object()
-"""Default of a setting that has none."""
-
-Values = Mapping[str, Any]
-
-
-def _number(value: object) -> object:
-    """Refuse what pydantic would quietly turn into a number: true, "3"."""
-    if isinstance(value, bool | str) or not isinstance(value, int | float):
-        raise ValueError("not a number")
-    return value
-
-
-def _whole(value: object) -> object:
-    """Take 3.0 for 3: an axis given by linspace or logspace has floats."""
-    value = _number(value)
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError("not a whole number")
-    return value
-
-
-def _flag(value: object) -> object:
-    if not isinstance(value, bool):
-        raise ValueError("not true or false")
-    return value
-
-
-def _words(value: object) -> object:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError("not a text")
-    return value
-
-
-def _schedule(value: object) -> object:
-    """Check (fraction, factor) pairs and bring them to floats."""
-    adapter: TypeAdapter[list[tuple[float, float]]] = TypeAdapter(list[tuple[float, float]])
-    pairs = adapter.validate_python(value)
-    fractions = [pair[0] for pair in pairs]
-    if not pairs or fractions != sorted(fractions) or len(set(fractions)) < len(fractions):
-        raise ValueError("fractions must rise")
-    if not all(0 <= x <= 1 and 0 <= y < math.inf for x, y in pairs):
-        raise ValueError("out of range")
-    return [list(pair) for pair in pairs]
-
-
-def _split(value: object) -> object:
-    adapter: TypeAdapter[tuple[float, float, float]] = TypeAdapter(tuple[float, float, float])
-    parts = adapter.validate_python(value)
-    if not (parts[0] > 0 and min(parts) >= 0 and abs(sum(parts) - 1) < 1e-9):
-        raise ValueError("not shares of one")
-    return list(parts)
-
-
-_LARGEST = 2**53  # beyond it a float no longer holds every whole number
-
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=_LARGEST)]
-Natural = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=_LARGEST)]
-Seed = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=2**32 - 3)]
-Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Text = Annotated[str, BeforeValidator(_words), Field(min_length=1)]
-
-_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
-_SHARES = {"type": "array", "items": _SHARE, "minItems": 3, "maxItems": 3}
-_PAIR = {
-    "type": "array",
-    "prefixItems": [_SHARE, {"type": "number", "minimum": 0}],
-    "minItems": 2,
-    "maxItems": 2,
-}
-_PAIRS = {"type": "array", "items": _PAIR, "minItems": 1}
-
-
-@dataclass(frozen=True)
-class When:
-    """A condition on an earlier setting.
-
-    Attributes:
-        key: the setting.
-        values: its values for which the condition holds.
-
-    """
-
-    key: str
-    values: tuple[str, ...]
-
-    def __call__(self, settings: Values) -> bool:
-        """Whether it holds for a job with these settings."""
-        return settings.get(self.key) in self.values
-
-    def __str__(self) -> str:
-        return f"{self.key} = " + " or ".join(f'"{value}"' for value in self.values)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting of the grid file.
-
-    Attributes:
-        key: dotted name, also its column in the jobs table.
-        type: annotated type that pydantic validates.
-        allowed: what is allowed, in words, for messages.
-        default: value where the file says nothing; REQUIRED if there is none; None if unset.
-        needed: where the default is None: jobs with these (earlier) settings need a value.
-        applies: whether a job with these (earlier) settings has this setting at all.
-        depth: how deep a list its plain value is; one deeper is an axis.
-        arrow: Arrow type of its column.
-
-    """
-
-    key: str
-    type: Any
-    allowed: str
-    default: Any = REQUIRED
-    applies: Callable[[Values], bool] = lambda _: True
-    depth: int = 0
-    arrow: str = "string"
-    needed: Callable[[Values], bool] = lambda _: False
-
-    def validate(self, value: object) -> Any:
-        """Bring a value to its one canonical form (1 and 1.0 are the same amplitude).
-
-        Raises:
-            ValueError: if the value is not allowed.
-
-        """
-        try:
-            return self._adapter.validate_python(value)
-        except (ValidationError, OverflowError) as error:
-            raise ValueError(self.allowed) from error
-
-    @cached_property
-    def _adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(self.type)
-
-    def default_for(self, settings: Values) -> Any:
-        """Value where the file says nothing, for a job with these (earlier) settings."""
-        return REQUIRED if self.default is None and self.needed(settings) else self.default
-
-    @property
-    def whole(self) -> bool:
-        """Whether values are whole numbers, so that a computed axis is rounded to them."""
-        return self.arrow == "int64"
-
-
-def _is(key: str, *values: str) -> When:
-    return When(key, values)
-
-
-def _all(*tests: Callable[[Values], bool]) -> Callable[[Values], bool]:
-    return lambda settings: all(test(settings) for test in tests)
-
-
-def _choice(key: str, *names: str, default: Any = REQUIRED, **more: Any) -> Setting:
-    quoted = " | ".join(f'"{name}"' for name in names)
-    return Setting(key, Literal[names], quoted, default, **more)
-
-
-_SPIRAL = _is("data.kind", "spiral")
-_FILE = _is("data.kind", "file")
-_DYNAMICAL = _is("loss.kind", "dynamical")
-_SGD = _is("train.optimizer", "sgd")
-
-
-def _uses_data_seed(settings: Values) -> bool:
-    """A file that brings its own split leaves nothing to chance."""
-    return not _FILE(settings) or settings.get("data.split") is not None
-
+_SPIRAL = When("data.kind", ("spiral",))
+_FILE = When("data.kind", ("file",))
+_DYNAMICAL = When("loss.kind", ("dynamical",))
+_SGD = When("train.optimizer", ("sgd",))
 
 _TABLE: tuple[Setting, ...] = (
-    _choice("data.kind", "spiral", "digits", "cifar10", "file"),
-    Setting(
-        "data.path",
-        Text,
-        "the path of an .npz, .parquet or .csv file (cifar10: of its archive or folder)",
-        None,
-        _is("data.kind", "file", "cifar10"),
-        needed=_FILE,
+    choice(
+        "data.kind",
+        *("spiral", "digits", "cifar10", "file"),
+        meaning="where the data comes from",
+        decides=("data", "cost", "probe"),
+        fused=ALL,
     ),
-    Setting("data.target", Text, "the name of the label column", None, _FILE),
+    text(
+        "data.path",
+        "the path of an .npz, .parquet or .csv file (cifar10: of its archive or folder)",
+        meaning="data file, relative to the grid file; cifar10: default is the cache",
+        default=None,
+        applies=When("data.kind", ("file", "cifar10")),
+        needed=_FILE,
+        decides=("data", "cost", "probe"),
+        fused=ALL,
+    ),
+    text(
+        "data.target",
+        "the name of the label column",
+        meaning="label column of a .csv or .parquet file",
+        default=None,
+        applies=_FILE,
+        decides=("data", "cost", "probe"),
+        fused=ALL,
+    ),
     Setting(
         "data.split",
-        Annotated[list[float], BeforeValidator(_split), WithJsonSchema(_SHARES)],
+        Shares,
         "three shares for training, validation and test that add up to 1",
+        "shares of a file's rows for training, validation and test",
         None,
+        "1",
         _FILE,
         depth=1,
+        decides=("data", "cost", "probe"),
+        fused=ALL,
     ),
-    Setting(
-        "data.seed", Seed, "a whole number from 0 to 4294967293", 0, _uses_data_seed, arrow="int64"
+    seed(
+        "data.seed",
+        meaning="seed of the data's points, or of its split; file: only with data.split",
+        # A file that brings its own split leaves nothing to chance.
+        applies=Either((Unless("data.kind", ("file",)), Given("data.split"))),
+        decides=("data",),
+        fused=ALL,
     ),
-    Setting(
+    whole(
         "data.points_per_class",
-        Annotated[Count, Field(ge=2, le=10_000_000)],
-        "a whole number ≥ 2",
-        100,
-        _SPIRAL,
-        arrow="int64",
+        *(2, 10_000_000),
+        meaning="training points of each arm of the spiral",
+        default=100,
+        unit="1",
+        applies=_SPIRAL,
+        decides=("data", "cost", "probe"),
+        fused=ALL,
     ),
-    Setting(
+    whole(
         "data.classes",
-        Annotated[Count, Field(ge=2, le=10_000)],
-        "a whole number ≥ 2",
-        3,
-        _SPIRAL,
-        arrow="int64",
+        *(2, 10_000),
+        meaning="arms of the spiral",
+        default=3,
+        unit="1",
+        applies=_SPIRAL,
+        decides=("data", "cost", "probe"),
+        fused=ALL,
     ),
-    Setting("data.revolutions", Real, "a number", 4.0, _SPIRAL, arrow="float64"),
-    Setting(
-        "data.noise", Annotated[Real, Field(ge=0)], "a number ≥ 0", 0.2, _SPIRAL, arrow="float64"
+    real(
+        "data.revolutions",
+        meaning="half turns of an arm of the spiral",
+        default=4.0,
+        unit="1",
+        applies=_SPIRAL,
+        decides=("data",),
+        fused=ALL,
     ),
-    Setting("data.standardize", Flag, "true | false", None, arrow="bool"),
-    _choice("model.kind", "mlp", "myrtle5", default="mlp"),
-    Setting(
-        "model.width", Annotated[Count, Field(le=10_000_000)], "a whole number ≥ 1", arrow="int64"
+    real(
+        "data.noise",
+        least=0,
+        meaning="standard deviation of the points' angles",
+        default=0.2,
+        unit="rad",
+        applies=_SPIRAL,
+        decides=("data",),
+        fused=ALL,
     ),
-    Setting(
-        "model.init_file", Text, "the path of an .npz file with the network's parameters", None
+    flag(
+        "data.standardize",
+        meaning="scale by the training part's mean and standard deviation; "
+        "default: true for digits and cifar10, else false",
+        default=None,
+        decides=("data",),
+        fused=ALL,
     ),
-    _choice("loss.kind", "static", "dynamical", default="dynamical"),
-    _choice("loss.base", "cross_entropy", "mse", default="cross_entropy"),
-    Setting(
+    choice(
+        "model.kind",
+        *("mlp", "myrtle5"),
+        meaning="network: mlp has one hidden layer, myrtle5 four convolutions",
+        default="mlp",
+        decides=("data", "network", "cost", "probe"),  # pictures for it, or plain vectors
+        fused=("mlp",),
+    ),
+    whole(
+        "model.width",
+        *(1, 10_000_000),
+        meaning="hidden units, or channels",
+        unit="1",
+        decides=("network", "cost", "probe"),
+        fused=ALL,
+    ),
+    text(
+        "model.init_file",
+        "the path of an .npz file with the network's parameters",
+        meaning="initial parameters, instead of random ones",
+        default=None,
+        decides=("network",),
+        fused=ALL,
+    ),
+    choice(
+        "loss.kind",
+        *("static", "dynamical"),
+        meaning="static, or dynamical: class weights Γ(t) oscillate",
+        default="dynamical",
+        fused=ALL,
+    ),
+    choice(
+        "loss.base",
+        *("cross_entropy", "mse"),
+        meaning="loss of a sample, that is weighted by Γ of its class",
+        default="cross_entropy",
+        decides=("cost", "probe"),
+        fused=("cross_entropy", "mse"),
+    ),
+    real(
         "loss.amplitude",
-        Annotated[Real, Field(ge=1)],
-        "a number ≥ 1",
+        least=1,
+        meaning="A: weight of the emphasised class at its peak, before scaling",
+        unit="1",
         applies=_DYNAMICAL,
-        arrow="float64",
+        fused=ALL,
     ),
-    Setting("loss.period", Count, "a whole number of steps ≥ 1", applies=_DYNAMICAL, arrow="int64"),
-    Setting("loss.rest", Natural, "a whole number of steps ≥ 0", 0, _DYNAMICAL, arrow="int64"),
-    Setting("loss.settle", Natural, "a whole number of steps ≥ 0", 0, _DYNAMICAL, arrow="int64"),
-    _choice("loss.shape", "triangle", "sine", "square", default="triangle", applies=_DYNAMICAL),
-    Setting("train.epochs", Count, "a whole number ≥ 1", arrow="int64"),
-    Setting("train.lr", Annotated[Real, Field(gt=0)], "a number > 0", 1.0, arrow="float64"),
+    whole(
+        "loss.period",
+        of="steps",
+        meaning="T: optimiser steps of one pulse",
+        unit="step",
+        applies=_DYNAMICAL,
+        fused=ALL,
+    ),
+    whole(
+        "loss.rest",
+        0,
+        of="steps",
+        meaning="steps with equal weights between two pulses",
+        default=0,
+        unit="step",
+        applies=_DYNAMICAL,
+        fused=ALL,
+    ),
+    whole(
+        "loss.settle",
+        0,
+        of="steps",
+        meaning="last steps without oscillation, from the next end of a pulse on",
+        default=0,
+        unit="step",
+        applies=_DYNAMICAL,
+        fused=ALL,
+    ),
+    choice(
+        "loss.shape",
+        *("triangle", "sine", "square"),
+        meaning="shape of a pulse",
+        default="triangle",
+        applies=_DYNAMICAL,
+        fused=ALL,
+    ),
+    whole(
+        "train.epochs",
+        meaning="length of the training; full batch: one epoch is one step",
+        unit="epoch",
+        fused=ALL,
+    ),
+    real(
+        "train.lr",
+        above=0,
+        meaning="learning rate η",
+        default=1.0,
+        unit="1",
+        steps=True,
+        fused=ALL,
+    ),
     Setting(
         "train.lr_schedule",
-        Annotated[list[list[float]], BeforeValidator(_schedule), WithJsonSchema(_PAIRS)],
-        "pairs [fraction of training from 0 to 1, rising; factor ≥ 0]",
+        Factors,
+        f"pairs [fraction of training from 0 to 1, rising; factor ≥ 0, at most {MOST_REAL:g}]",
+        "factors on the learning rate, linear between; default: none",
         None,
+        "1",
         depth=2,
+        steps=True,
+        fused=ALL,
     ),
-    Setting("train.batch_size", Literal["full"] | Count, '"full" or a whole number ≥ 1', "full"),
-    _choice("train.optimizer", "sgd", "adam", "adamw", default="sgd"),
-    Setting(
+    whole(
+        "train.batch_size",
+        word="full",
+        meaning="samples of an optimiser step",
+        default="full",
+        unit="1",
+        decides=("cost",),
+        fused=ALL,
+    ),
+    choice(
+        "train.optimizer",
+        *("sgd", "adam", "adamw"),
+        meaning="how weights are updated",
+        default="sgd",
+        steps=True,
+        decides=("cost",),
+        fused=("sgd", "adam", "adamw"),
+    ),
+    real(
         "train.momentum",
-        Annotated[Real, Field(ge=0, lt=1)],
-        "a number from 0 to below 1",
-        0.0,
-        _SGD,
-        arrow="float64",
+        least=0,
+        below=1,
+        meaning="momentum β",
+        default=0.0,
+        unit="1",
+        applies=_SGD,
+        steps=True,
+        fused=ALL,
     ),
-    Setting(
+    flag(
         "train.nesterov",
-        Flag,
         "true | false (true needs train.momentum > 0)",
-        False,
-        _all(_SGD, lambda settings: (settings.get("train.momentum") or 0) > 0),
-        arrow="bool",
+        meaning="Nesterov's momentum",
+        default=False,
+        applies=Both((_SGD, Above("train.momentum"))),
+        steps=True,
+        fused=ALL,
     ),
-    Setting(
-        "train.weight_decay", Annotated[Real, Field(ge=0)], "a number ≥ 0", 0.0, arrow="float64"
+    real(
+        "train.weight_decay",
+        least=0,
+        meaning="weight decay",
+        default=0.0,
+        unit="1",
+        steps=True,
+        fused=ALL,
     ),
-    _choice("train.dtype", "float32", "float64", default="float32"),
-    Setting("train.seed", Seed, "a whole number from 0 to 4294967293", 0, arrow="int64"),
-    Setting("train.log_every", Count, "a whole number of epochs ≥ 1", 100, arrow="int64"),
+    choice(
+        "train.dtype",
+        *("float32", "float64"),
+        meaning="floating-point numbers of the training",
+        default="float32",
+        decides=("data", "cost"),
+        fused=ALL,
+    ),
+    seed("train.seed", meaning="seed of initialisation and batch order", fused=ALL),
+    whole(
+        "train.log_every",
+        of="epochs",
+        meaning="epochs between rows of the metrics table",
+        default=100,
+        unit="epoch",
+        decides=("cost",),
+        fused=ALL,
+    ),
 )
 
 SETTINGS: dict[str, Setting] = {setting.key: setting for setting in _TABLE}
@@ -290,9 +309,6 @@ PATHS: dict[str, str] = {
 }
 """Settings that name a file. The job's identity is the file's content, not where it lies."""
 
-LISTS: tuple[str, ...] = tuple(setting.key for setting in _TABLE if setting.depth)
-"""Settings whose value is a list."""
-
 TABLES = ("data", "model", "loss", "train")
 
 
@@ -300,3 +316,52 @@ def finish(settings: dict[str, Any]) -> None:
     """Fill in, in place, the defaults that depend on other settings."""
     if settings.get("data.standardize") is None:
         settings["data.standardize"] = settings.get("data.kind") in ("digits", "cifar10")
+
+
+def _columns(chosen: Callable[[Setting], bool]) -> tuple[str, ...]:
+    """Columns of some settings, in their order; of a file that of its digest."""
+    return tuple(PATHS.get(key, key) for key, setting in SETTINGS.items() if chosen(setting))
+
+
+def _deciding(aspect: Aspect) -> tuple[str, ...]:
+    return _columns(lambda setting: aspect in setting.decides)
+
+
+def replicates() -> tuple[str, ...]:
+    """Settings that only repeat the experiment."""
+    return _columns(lambda setting: setting.replicate)
+
+
+def stepping() -> tuple[str, ...]:
+    """Settings that say how an update follows from a gradient."""
+    return _columns(lambda setting: setting.steps)
+
+
+def tilting() -> tuple[str, ...]:
+    """Settings that dynamical jobs have and static jobs do not."""
+    return _columns(lambda setting: setting.applies == _DYNAMICAL)
+
+
+def data_settings() -> tuple[str, ...]:
+    """Settings that decide the data set as the network takes it; digests stand for files."""
+    return _deciding("data")
+
+
+def network_settings() -> tuple[str, ...]:
+    """Settings that decide, beside the data, whether there can be such a network."""
+    return _deciding("network")
+
+
+def cost_settings() -> tuple[str, ...]:
+    """Settings that decide the seconds a step costs, those of the data included."""
+    return _deciding("cost")
+
+
+def probing_settings() -> tuple[str, ...]:
+    """Settings that decide what a probe of the curvature costs, those of the data included."""
+    return _deciding("probe")
+
+
+def later_settings() -> tuple[Setting, ...]:
+    """Settings that came after the first runs were stored."""
+    return tuple(setting for setting in SETTINGS.values() if setting.since_stored)

@@ -16,7 +16,8 @@ from tiltcli.grid.jobs import Job
 from tiltcli.grid.line_numbers import key_lines
 from tiltcli.grid.paths import cifar10_digest, digest_of, located
 from tiltcli.grid.probe_settings import KEYS, ProbeSettings, read_probe
-from tiltcli.grid.settings import PATHS, REQUIRED, SETTINGS, TABLES, finish
+from tiltcli.grid.setting_types import REQUIRED
+from tiltcli.grid.settings import PATHS, SETTINGS, TABLES, finish, tilting
 from tiltcli.grid.syntax import not_toml
 
 MOST_JOBS = 2_000_000
@@ -243,7 +244,8 @@ class _Reader:
                 if not 1 <= value <= MOST_SEEDS:
                     self.fault(
                         key,
-                        f"got {value}; allowed: a number of seeds ≥ 1, or a list of seeds",
+                        f"got {value}; allowed: a number of seeds ≥ 1, at most {MOST_SEEDS}, "
+                        "or a list of seeds",
                         block,
                     )
                     continue
@@ -366,7 +368,7 @@ class _Reader:
                 if any(fault.key == key for fault in self.faults):
                     settings[key] = value
                     continue  # said once, at the base tables
-                why = " (for dynamical jobs)" if key in ("loss.amplitude", "loss.period") else ""
+                why = " (for dynamical jobs)" if key in tilting() else ""
                 self.fault(key, f"missing{why}; allowed: {setting.allowed}", block)
             settings[key] = value
         finish(settings)

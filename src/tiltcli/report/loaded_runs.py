@@ -106,4 +106,4 @@ def _stepwise(folder: Path) -> bool:
 
 def dense(jobs: pd.DataFrame) -> pd.DataFrame:
     """Jobs whose loss was kept at every single step."""
-    return jobs[jobs["train.log_every"].eq(1) & jobs["train.batch_size"].eq("full")]
+    return jobs[jobs["train.log_every"].eq(1) & jobs["train.batch_size"].isna()]

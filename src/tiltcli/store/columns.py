@@ -8,11 +8,10 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from tiltcli.errors import JOB_COLUMNS, METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Column
-from tiltcli.grid.meanings import MEANINGS
 from tiltcli.grid.settings import PATHS, SETTINGS
 
-FORMAT = 1
-"""Version of the layout of a run; a reader refuses a later one."""
+FORMAT = 2
+"""Version of the tables. In format 1 train.batch_size was text, "full" among the numbers."""
 
 _TYPES = {
     "string": pa.string(),
@@ -36,9 +35,9 @@ def _schema(columns: Iterable[Column]) -> pa.Schema:
 
 def _setting_columns() -> Iterable[Column]:
     for setting in SETTINGS.values():
-        unit, meaning = MEANINGS[setting.key]
-        meaning = f"setting: {meaning}; {setting.allowed}; null where it does not apply"
-        yield Column(setting.key, setting.arrow, unit, meaning)
+        null = "null where it does not apply" if setting.null is None else f"null: {setting.null}"
+        meaning = f"setting: {setting.meaning}; {setting.allowed}; {null}"
+        yield Column(setting.key, setting.arrow, setting.unit, meaning)
         if setting.key in PATHS:
             meaning = f"content of the file in {setting.key}: first 16 digits of its SHA-256"
             yield Column(PATHS[setting.key], "string", "", meaning)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from tiltcli.store import parts
 from tiltcli.store.columns import JOBS, METRICS, PROBES
 from tiltcli.store.deduplicate import Mask, counted, rows_of
+from tiltcli.store.jobs_files import read_jobs_file
 from tiltcli.store.parts import Part, Unwritable
 from tiltcli.store.probe_rows import in_order, merged_probes, probes_table
 from tiltcli.store.spool import Finished, MetricsSpool, metrics_table, metrics_writer
@@ -199,7 +200,7 @@ class PartWriter:
         return True
 
     def _copy(self, group: Sequence[Part], merged: Part, masks: Mapping[Part, Mask] | None) -> None:
-        jobs = [pq.read_table(self.folder / "jobs" / part.filename, schema=JOBS) for part in group]
+        jobs = [read_jobs_file(self.folder / "jobs" / part.filename) for part in group]
         chosen = counted(jobs) if masks is None else [masks[part] for part in group]
 
         def metrics() -> Iterator[pa.Table]:

@@ -16,6 +16,7 @@ from tiltcli.errors import Outcome, UserError, with_suggestion
 from tiltcli.store import parts
 from tiltcli.store.columns import JOBS, METRICS, PROBES
 from tiltcli.store.deduplicate import Mask, counted, rows_of
+from tiltcli.store.jobs_files import read_jobs_file
 from tiltcli.store.parts import Part
 from tiltcli.store.probe_rows import in_order, merged_probes, sorted_frame
 
@@ -192,7 +193,7 @@ def _jobs(
     if columns is not None:
         keep = {"job", "outcome", *columns}
         wanted = pa.schema([field for field in JOBS if field.name in keep], JOBS.metadata)
-    tables = [_table(folder, "jobs", part, wanted) for part in live]
+    tables = [_table(folder, "jobs", part, wanted, read_jobs_file) for part in live]
     return tables, counted(tables)
 
 
@@ -206,10 +207,20 @@ def _frame(
     return frame
 
 
-def _table(folder: Path, table: str, part: Part, schema: pa.Schema) -> pa.Table:
+def _plain(path: Path, schema: pa.Schema) -> pa.Table:
+    return pq.read_table(path, schema=schema, columns=schema.names)
+
+
+def _table(
+    folder: Path,
+    table: str,
+    part: Part,
+    schema: pa.Schema,
+    reader: Callable[[Path, pa.Schema], pa.Table] = _plain,
+) -> pa.Table:
     path = folder / table / part.filename
     try:
-        return pq.read_table(path, schema=schema, columns=schema.names)
+        return reader(path, schema)
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException, KeyError) as error:

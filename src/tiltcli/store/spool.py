@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,15 @@ import pyarrow.parquet as pq
 from tiltcli.engines.base import Block
 from tiltcli.errors import METRIC_COLUMNS
 from tiltcli.grid import Job
-from tiltcli.grid.settings import LISTS
+from tiltcli.grid.settings import SETTINGS
 from tiltcli.store.columns import METRICS, METRICS_REPEATING
 from tiltcli.store.parts import unwritable
 
 SPILL_ROWS = 1 << 18
 """Rows of metrics a running job keeps in memory; beyond, they go to a file of its own."""
+
+_OTHERWISE = [key for key, one in SETTINGS.items() if one.depth or one.null is not None]
+"""Settings whose columns hold something else than the settings do."""
 
 _VALUES = [column.name for column in METRIC_COLUMNS if column.name != "job"]
 
@@ -137,10 +139,9 @@ def metrics_table(jobs: Sequence[tuple[str, Sequence[Block]]]) -> pa.Table:
 
 
 def setting_columns(job: Job) -> dict[str, Any]:
-    """Settings of a job as its columns: lists become JSON text, a batch size always is text."""
+    """Settings of a job as its columns."""
     row = dict(job.settings.items())
-    for name in LISTS:
-        if row.get(name) is not None:
-            row[name] = json.dumps(row[name])
-    row["train.batch_size"] = str(row["train.batch_size"])
+    for name in _OTHERWISE:
+        if name in row:
+            row[name] = SETTINGS[name].to_column(row[name])
     return row

@@ -14,6 +14,7 @@ from tiltcli.grid import Sweep
 from tiltcli.grid.shards import Shard
 from tiltcli.store import parts, provenance, quarantine
 from tiltcli.store.deduplicate import counted
+from tiltcli.store.jobs_files import outdated
 from tiltcli.store.locks import RunLock
 from tiltcli.store.part_writer import PARTS_AT_CLOSE, SMALL_BYTES, PartWriter, size_of
 from tiltcli.store.parts import writer_name
@@ -149,10 +150,11 @@ class RunWriter:
             provenance.fold(self.folder, self._sweep)
 
     def _gather(self, owner: str) -> None:
-        """Take over small parts, and parts with rows that do not count, of other writers."""
+        """Take over small parts, parts of older versions and parts with rows that do not count."""
         live = parts.live(self.folder)
         try:
             tables = [_keys(self.folder, part) for part in live]
+            old = {part for part in live if outdated(self.folder / "jobs" / part.filename)}
         except FileNotFoundError:
             return  # somebody is merging: not now
         masks = counted(tables)
@@ -163,12 +165,13 @@ class RunWriter:
             if part.writer.startswith(owner)
             and (
                 size_of(self.folder, part) < SMALL_BYTES
+                or part in old
                 or (of_each is not None and not of_each[part].all())
             )
         ]
         foreign = any(part.writer != self._parts.name for part in chosen)
         repeated = of_each is not None and any(not of_each[part].all() for part in chosen)
-        if repeated or (foreign and len(chosen) >= PARTS_AT_CLOSE):
+        if repeated or old.intersection(chosen) or (foreign and len(chosen) >= PARTS_AT_CLOSE):
             self._parts.gather(chosen, of_each)
 
     def outcomes(self) -> dict[str, str]:

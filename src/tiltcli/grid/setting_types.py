@@ -1,0 +1,260 @@
+"""What a setting is: a description of one, and the kinds of values there are.
+
+The words for what is allowed are made of the very bounds that are checked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
+
+from tiltcli.grid.conditions import ALWAYS, NEVER, Condition, Values
+
+REQUIRED = object()
+"""Default of a setting that has none."""
+
+MOST_WHOLE = 2**53
+"""Largest whole number; beyond it a float no longer holds every one."""
+
+MOST_REAL = 1e300
+"""Largest number, short of what a float can hold."""
+
+MOST_SEED = 2**32 - 3  # NumPy's RandomState, and the two draws after it
+
+Aspect = Literal["data", "network", "cost", "probe"]
+ALL: Literal["all"] = "all"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of the grid file: all that any part of the tool knows of it.
+
+    Attributes:
+        key: dotted name, also its column in the jobs table.
+        type: annotated type that pydantic validates.
+        allowed: what is allowed, in words, for messages.
+        meaning: what it means.
+        default: value where the file says nothing; REQUIRED if there is none; None if unset.
+        unit: "1" if dimensionless, "" if it is no quantity.
+        applies: which jobs, by their earlier settings, have this setting at all.
+        needed: where the default is None: which jobs need a value.
+        depth: how deep a list its plain value is; one deeper is an axis.
+        arrow: Arrow type of its column.
+        null: value that the column has null for; None if null is for what is not set alone.
+        replicate: whether it only repeats the experiment.
+        steps: whether it says how an update follows from a gradient.
+        decides: what else depends on it: the data set as the network takes it; whether there can be
+            such a network on such data; the seconds a step costs; what a probe of the curvature
+            costs and whether it fits into memory.
+        fused: values that the fused kernel trains; ALL for every value. The kernel
+            refuses a setting that does not say so.
+        since_stored: whether it came after the first runs were stored: its default is what those
+            did, and is no part of a job's identity.
+
+    """
+
+    key: str
+    type: Any
+    allowed: str
+    meaning: str
+    default: Any = REQUIRED
+    unit: str = ""
+    applies: Condition = ALWAYS
+    needed: Condition = NEVER
+    depth: int = 0
+    arrow: str = "string"
+    null: str | None = None
+    replicate: bool = False
+    steps: bool = False
+    decides: tuple[Aspect, ...] = ()
+    fused: tuple[Any, ...] | Literal["all"] = ()
+    since_stored: bool = False
+
+    def validate(self, value: object) -> Any:
+        """Bring a value to its one canonical form (1 and 1.0 are the same amplitude).
+
+        Raises:
+            ValueError: if the value is not allowed.
+
+        """
+        try:
+            return self._adapter.validate_python(value)
+        except (ValidationError, OverflowError) as error:
+            raise ValueError(self.allowed) from error
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.type)
+
+    def default_for(self, settings: Values) -> Any:
+        """Value where the file says nothing, for a job with these (earlier) settings."""
+        return REQUIRED if self.default is None and self.needed(settings) else self.default
+
+    @property
+    def whole(self) -> bool:
+        """Whether values are whole numbers, so that a computed axis is rounded to them."""
+        return self.arrow == "int64"
+
+    def identifies(self, value: Any) -> bool:
+        """Whether a value is part of a job's identity."""
+        return value is not None and not (self.since_stored and value == self.default)
+
+    def to_column(self, value: Any) -> Any:
+        """Value as its column of the jobs table has it: a list is JSON text."""
+        if value is None or value == self.null:
+            return None
+        return json.dumps(value) if self.depth else value
+
+    def from_column(self, value: Any) -> Any:
+        """Value as a grid file has it; None where it does not apply or is not set.
+
+        Args:
+            value: of the column, as pandas has it: whole numbers beside nulls are floats.
+
+        """
+        value = value.item() if hasattr(value, "item") else value
+        if value is None or value != value:
+            return self.null
+        if self.depth:
+            return json.loads(value)
+        return int(value) if self.whole else value
+
+
+def choice(key: str, *names: str, **more: Any) -> Setting:
+    """One of some names."""
+    return Setting(key, Literal[names], " | ".join(f'"{name}"' for name in names), **more)
+
+
+def flag(key: str, allowed: str = "true | false", **more: Any) -> Setting:
+    """True or false."""
+    return Setting(key, Annotated[bool, BeforeValidator(_flag)], allowed, arrow="bool", **more)
+
+
+def text(key: str, allowed: str, **more: Any) -> Setting:
+    """Any text, with the words for what it is."""
+    kind = Annotated[str, BeforeValidator(_words), Field(min_length=1)]
+    return Setting(key, kind, allowed, **more)
+
+
+def whole(
+    key: str, least: int = 1, most: int = MOST_WHOLE, *, of: str = "", word: str = "", **more: Any
+) -> Setting:
+    """A whole number.
+
+    Args:
+        key: the setting.
+        least: smallest value.
+        most: largest value.
+        of: what it counts, for the words.
+        word: a value that is none, instead of a number.
+        more: further attributes of the setting.
+
+    """
+    kind: Any = Annotated[int, BeforeValidator(_whole), Field(ge=least, le=most)]
+    allowed = f"a whole number{f' of {of}' if of else ''} ≥ {least}, at most {most}"
+    if word:
+        kind, allowed = Literal[word] | kind, f'"{word}" or {allowed}'
+    return Setting(key, kind, allowed, arrow="int64", null=word or None, **more)
+
+
+def seed(key: str, **more: Any) -> Setting:
+    """The seed of a generator of random numbers; it only repeats the experiment."""
+    kind = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=MOST_SEED)]
+    allowed = f"a whole number from 0 to {MOST_SEED}"
+    return Setting(key, kind, allowed, default=0, arrow="int64", replicate=True, **more)
+
+
+def real(
+    key: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    **more: Any,
+) -> Setting:
+    """A number.
+
+    Args:
+        key: the setting.
+        least: smallest value.
+        above: largest of the numbers that are too small.
+        below: smallest of the numbers that are too large; None: MOST_REAL is the largest allowed.
+        more: further attributes of the setting.
+
+    """
+    floor = -MOST_REAL if least is None and above is None else least
+    ceiling = MOST_REAL if below is None else None
+    bounds: Any = Field(ge=floor, gt=above, le=ceiling, lt=below, allow_inf_nan=False)
+    kind = Annotated[float, BeforeValidator(_number), bounds]
+    low = f"≥ {floor:g}" if above is None else f"> {above:g}"
+    high = f"at most {MOST_REAL:g}" if below is None else f"below {below:g}"
+    return Setting(key, kind, f"a number {low}, {high}", arrow="float64", **more)
+
+
+def _number(value: object) -> object:
+    """Refuse what pydantic would quietly turn into a number: true, "3"."""
+    if isinstance(value, bool | str) or not isinstance(value, int | float):
+        raise ValueError("not a number")
+    return value
+
+
+def _whole(value: object) -> object:
+    """Take 3.0 for 3: an axis given by linspace or logspace has floats."""
+    value = _number(value)
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError("not a whole number")
+    return value
+
+
+def _flag(value: object) -> object:
+    if not isinstance(value, bool):
+        raise ValueError("not true or false")
+    return value
+
+
+def _words(value: object) -> object:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("not a text")
+    return value
+
+
+def _schedule(value: object) -> object:
+    """Check (fraction, factor) pairs and bring them to floats."""
+    adapter: TypeAdapter[list[tuple[float, float]]] = TypeAdapter(list[tuple[float, float]])
+    pairs = adapter.validate_python(value)
+    fractions = [pair[0] for pair in pairs]
+    if not pairs or fractions != sorted(fractions) or len(set(fractions)) < len(fractions):
+        raise ValueError("fractions must rise")
+    if not all(0 <= x <= 1 and 0 <= y <= MOST_REAL for x, y in pairs):
+        raise ValueError("out of range")
+    return [list(pair) for pair in pairs]
+
+
+def _shares(value: object) -> object:
+    adapter: TypeAdapter[tuple[float, float, float]] = TypeAdapter(tuple[float, float, float])
+    parts = adapter.validate_python(value)
+    if not (parts[0] > 0 and min(parts) >= 0 and math.isclose(sum(parts), 1, abs_tol=1e-9)):
+        raise ValueError("not shares of one")
+    return list(parts)
+
+
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_SHARES = {"type": "array", "items": _SHARE, "minItems": 3, "maxItems": 3}
+_PAIR = {
+    "type": "array",
+    "prefixItems": [_SHARE, {"type": "number", "minimum": 0, "maximum": MOST_REAL}],
+    "minItems": 2,
+    "maxItems": 2,
+}
+_PAIRS = {"type": "array", "items": _PAIR, "minItems": 1}
+
+Shares = Annotated[list[float], BeforeValidator(_shares), WithJsonSchema(_SHARES)]
+"""Shares of a training, a validation and a test part."""
+
+Factors = Annotated[list[list[float]], BeforeValidator(_schedule), WithJsonSchema(_PAIRS)]
+"""Pairs of a fraction of the training and a factor."""

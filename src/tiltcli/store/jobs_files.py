@@ -1,0 +1,75 @@
+"""The jobs file of a part, in the columns of today, whichever version wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tiltcli.grid.settings import SETTINGS, later_settings
+from tiltcli.store.columns import JOBS
+
+
+def read_jobs_file(path: Path, schema: pa.Schema = JOBS) -> pa.Table:
+    """Read a jobs file.
+
+    Args:
+        path: the file.
+        schema: columns wanted, some of `JOBS`.
+
+    Raises:
+        OSError: if there is no such file, or it cannot be read.
+        pyarrow.ArrowException: if it is damaged or holds something else.
+
+    """
+    later = [one for one in later_settings() if one.key in schema.names]
+    asked = {*schema.names, *(key for one in later for key in one.applies.keys)}
+    with pq.ParquetFile(path) as file:
+        table = file.read([name for name in file.schema_arrow.names if name in asked])
+    missing = {one.key for one in later} - {*table.column_names}
+    columns = [
+        _defaults(field, table)
+        if field.name in missing
+        else _column(field, table)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def outdated(path: Path) -> bool:
+    """Whether an older version wrote a jobs file, with other columns.
+
+    Raises:
+        OSError: if there is no such file, or it cannot be read.
+
+    """
+    return not pq.read_schema(path).equals(JOBS)
+
+
+def _column(field: pa.Field, table: pa.Table) -> pa.ChunkedArray:
+    column = table[field.name]
+    setting = SETTINGS.get(field.name)
+    if setting is not None and setting.null is not None and pa.types.is_string(column.type):
+        # Of format 1: numbers as text, and a word among them for what is null now.
+        column = pc.if_else(pc.equal(column, setting.null), None, column)
+    return column.cast(field.type)
+
+
+def _defaults(field: pa.Field, table: pa.Table) -> pa.Array:
+    """What jobs did before there was this setting: its default, where it applies."""
+    setting = SETTINGS[field.name]
+    keys = setting.applies.keys
+    known: dict[tuple[object, ...], object] = {}
+    values = []
+    for row in zip(*(table[key].to_pylist() for key in keys), strict=True):
+        if row not in known:
+            applies = setting.applies(dict(zip(keys, row, strict=True)))
+            known[row] = setting.to_column(setting.default) if applies else None
+        values.append(known[row])
+    if not keys:
+        values = [setting.to_column(setting.default)] * len(table)
+    return pa.array(values, field.type)

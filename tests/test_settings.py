@@ -1,0 +1,178 @@
+"""Settings describe themselves once; what the tool does with them follows from that."""
+
+import re
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tiltcli.engines.coverage import uncovered
+from tiltcli.errors import UserError
+from tiltcli.grid import SETTINGS, parse_sweep
+from tiltcli.grid.conditions import ALWAYS, Both, Either, Given, Unless, When
+from tiltcli.grid.setting_types import ALL, Setting, choice, real, whole
+from tiltcli.grid.settings import (
+    cost_settings,
+    data_settings,
+    network_settings,
+    probing_settings,
+    replicates,
+    stepping,
+    tilting,
+)
+from tiltcli.store.columns import JOBS
+from tiltcli.store.jobs_files import outdated, read_jobs_file
+
+GRID = """
+[data]
+kind = "spiral"
+[model]
+width = 10
+[loss]
+kind = ["static", "dynamical"]
+amplitude = 3
+period = 50
+[train]
+epochs = 100
+"""
+LIMITED = [key for key, one in SETTINGS.items() if one.arrow in ("int64", "float64")]
+
+
+def jobs(text=GRID, *overrides, folder="."):
+    return parse_sweep(text, name="grid", folder=folder, overrides=overrides).jobs
+
+
+def ids(*words):
+    return [job.id for job in jobs(*words)]
+
+
+@pytest.mark.parametrize("key", LIMITED)
+def test_the_upper_bound_that_is_said_is_the_one_that_holds(key):
+    setting = SETTINGS[key]
+    said = re.search(r"(at most|below|to) ([0-9.e+]+)$", setting.allowed)
+    assert said, setting.allowed
+    bound = int(said[2]) if setting.whole else float(said[2])
+    beyond = bound + 1 if setting.whole else 2 * bound
+    if said[1] == "below":
+        beyond, bound = bound, bound - 1e-9
+    assert setting.validate(bound) == bound
+    for value in (beyond, 10**400, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=re.escape(setting.allowed)):
+            setting.validate(value)
+
+
+def test_the_bound_is_in_the_message():
+    for override in ("train.epochs=1000000000000000000", "train.seeds=1000000000000000000"):
+        with pytest.raises(UserError) as caught:
+            jobs(GRID, override)
+        assert re.search(r"allowed: a .*at most [1-9][0-9]+", str(caught.value))
+    with pytest.raises(UserError, match=r"train.lr: got inf; allowed: .* at most 1e\+300"):
+        jobs(GRID, "train.lr=inf")
+
+
+def test_every_setting_says_what_it_is():
+    for key, setting in SETTINGS.items():
+        assert setting.key == key
+        assert setting.meaning and setting.allowed
+        assert str(setting.applies) not in ("", "never")
+        assert set(setting.applies.keys) <= set(list(SETTINGS)[: list(SETTINGS).index(key)])
+
+
+def test_queries():
+    assert replicates() == ("data.seed", "train.seed")
+    assert {"train.lr", "train.momentum", "train.optimizer"} <= {*stepping()}
+    assert "train.seed" not in stepping()
+    assert tilting() == tuple(
+        f"loss.{s}" for s in ("amplitude", "period", "rest", "settle", "shape")
+    )
+    assert {"data.digest", "data.seed", "data.noise", "train.dtype"} <= {*data_settings()}
+    assert not {"data.path", "train.seed", "model.width", "loss.base"} & {*data_settings()}
+    assert network_settings() == ("model.kind", "model.width", "model.init_digest")
+    assert {"train.batch_size", "data.classes"} <= {*cost_settings()}
+    assert not {"data.seed", "loss.amplitude", "train.lr"} & {*cost_settings()}
+    assert "train.batch_size" not in probing_settings()
+
+
+def test_conditions_hold_and_say_themselves():
+    file = Unless("data.kind", ("file",))
+    either = Either((file, Given("data.split")))
+    assert str(either) == 'data.kind is not "file", or data.split is given'
+    assert either.keys == ("data.kind", "data.split")
+    assert [either({"data.kind": kind}) for kind in ("file", "spiral")] == [False, True]
+    assert either({"data.kind": "file", "data.split": [1, 0, 0]})
+    both = Both((When("a", ("x", "y")), file))
+    assert both({"a": "x"}) and not both({"a": "x", "data.kind": "file"})
+    assert not both({})
+    assert (str(Both()), Both()({}), str(Either()), Either()({})) == (
+        "always",
+        True,
+        "never",
+        False,
+    )
+
+
+def test_the_kernel_refuses_a_setting_that_it_knows_nothing_of(monkeypatch):
+    assert {uncovered(job) for job in jobs()} == {None}
+    unknown = choice("model.twist", "none", "left", meaning="unheard of", default="none")
+    monkeypatch.setitem(SETTINGS, "model.twist", unknown)
+    assert {uncovered(job) for job in jobs()} == {'model.twist = "none"'}
+    some = Setting(**{**vars(unknown), "fused": ("none",)})
+    monkeypatch.setitem(SETTINGS, "model.twist", some)
+    assert {uncovered(job) for job in jobs()} == {None}
+    assert {uncovered(job) for job in jobs(GRID, "model.twist=left")} == {'model.twist = "left"'}
+
+
+def test_what_the_kernel_does_not_train():
+    assert {uncovered(job) for job in jobs(GRID, "model.kind=myrtle5")} == {
+        'model.kind = "myrtle5"'
+    }
+    overrides = ("train.batch_size=8", "train.optimizer=adam", "loss.base=mse")
+    assert {uncovered(job) for job in jobs(GRID, *overrides)} == {None}
+
+
+def test_a_later_setting_changes_no_identity_by_its_default(monkeypatch):
+    before = ids()
+    later = whole("model.floors", meaning="new", default=1, since_stored=True, fused=ALL)
+    monkeypatch.setitem(SETTINGS, "model.floors", later)
+    assert ids() == before
+    assert ids(GRID, "model.floors=1") == before
+    other = ids(GRID, "model.floors=2")
+    assert not {*before} & {*other}
+    for axis in ("[1, 2]", "[2, 1]"):
+        assert {*ids(GRID, f"model.floors={axis}")} == {*before, *other}
+
+
+def test_older_files_lack_later_settings(monkeypatch, tmp_path):
+    path = tmp_path / "0-0.parquet"
+    table = pa.table({"job": ["a", "b"], "loss.kind": ["static", "dynamical"]})
+    pq.write_table(table, path)
+    for key, applies in (("model.new", ALWAYS), ("loss.new", When("loss.kind", ("dynamical",)))):
+        later = real(key, meaning="new", default=0.5, since_stored=True, applies=applies)
+        monkeypatch.setitem(SETTINGS, key, later)
+    fields = [("job", "string"), ("model.new", "float64"), ("loss.new", "float64")]
+    found = read_jobs_file(path, pa.schema([pa.field(*one) for one in fields]))
+    assert found.to_pydict() == {
+        "job": ["a", "b"],
+        "model.new": [0.5, 0.5],
+        "loss.new": [None, 0.5],
+    }
+    assert outdated(path)
+    pq.write_table(JOBS.empty_table(), path)
+    assert not outdated(path)
+
+
+def test_columns_and_back():
+    cases = {
+        "train.batch_size": [("full", None), (16, 16)],
+        "train.lr_schedule": [(None, None), ([[0.0, 1.0], [1.0, 0.1]], "[[0.0, 1.0], [1.0, 0.1]]")],
+        "loss.period": [(None, None), (50, 50)],
+        "loss.shape": [("sine", "sine")],
+    }
+    for key, pairs in cases.items():
+        for value, column in pairs:
+            assert SETTINGS[key].to_column(value) == column
+            assert SETTINGS[key].from_column(column) == value
+    for key, value in (("train.batch_size", 16), ("loss.period", 50)):
+        back = SETTINGS[key].from_column(float(value))  # as pandas has it beside nulls
+        assert (back, type(back)) == (value, int)
+    assert SETTINGS["train.batch_size"].from_column(float("nan")) == "full"
