@@ -18,6 +18,7 @@ import pandas as pd
 
 from tiltcli.errors import Fault, UserError, listing, nearest
 from tiltcli.evaluation.cells import REPLICATES, Cells, best, gather, ranked, scores, varying
+from tiltcli.grid.settings import SETTINGS
 from tiltcli.statistics import mean_interval
 
 METHODS = ("loss.kind",)
@@ -51,8 +52,9 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Name of the method: its settings' values, those that apply."""
-        return ", ".join(_said(key, value) for key, value in self.method.items() if _has(value))
+        """Name of the method: the values of its settings that apply and are not the default."""
+        said = [_said(key, value) for key, value in self.method.items() if _tells(key, value)]
+        return ", ".join(said) or "default"
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,9 @@ def _split(rows: pd.DataFrame, keys: Sequence[str]) -> list[tuple[dict[str, Any]
     return found
 
 
-def _has(value: Any) -> bool:
-    return not pd.isna(value)
+def _tells(key: str, value: Any) -> bool:
+    usual = SETTINGS[key].default if key in SETTINGS and key not in METHODS else None
+    return not pd.isna(value) and value != usual
 
 
 def _said(key: str, value: Any) -> str:

@@ -1,0 +1,279 @@
+"""Should one tilt, and is it the tilting? Tuned methods beside each other, on replicates.
+
+What is compared: each tilted method with the static loss that is tuned with the same optimiser, and
+with the best of all tuned static ones; with its *static partner*, the static loss at the tilted
+cell's own other settings, so that a gain of the learning rate is not taken for one of tilting; and,
+where there are controls that know no class, tilting by class with each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiltcli.evaluation.cells import scores
+from tiltcli.evaluation.decision import decided, replicates_for_power
+from tiltcli.evaluation.tuning import Candidate, Tuning
+from tiltcli.statistics import Estimate, holm, mean_interval, permutation_tests
+
+BLIND = {"loss.groups": "class", "loss.order": "cyclic", "loss.timing": "pulse"}
+"""Settings of the controls, and their values where tilting is by class, in pulses, in turn."""
+
+
+class Question(StrEnum):
+    """What a contest asks."""
+
+    TUNED = "better than the static loss tuned with the same optimiser?"
+    BEST_STATIC = "better than the best tuned static loss?"
+    PARTNER = "better than the static loss at its own other settings?"
+    CLASS = "better than the control?"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Two cells of one row, compared replicate by replicate.
+
+    Attributes:
+        question: what is asked.
+        row: settings that tell rows apart.
+        method: the one that is asked about.
+        other: what it is held against.
+        difference: of the metric, method − other, with its 95% interval and n.
+        p: permutation test over the replicates; NaN without pairs.
+        p_corrected: Holm's, over the contests of the same question and metric.
+        decided: 1 better, −1 worse, 0 undecided; see `tiltcli.evaluation.decision`.
+        lost: jobs that diverged or failed, of the method and of the other.
+        needed: replicates with which such a difference would be shown in four of five cases.
+
+    """
+
+    question: Question
+    row: Mapping[str, Any]
+    method: str
+    other: str
+    difference: Estimate
+    p: float
+    p_corrected: float
+    decided: int
+    lost: tuple[int, int]
+    needed: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A method in one row: the mean of its chosen cell.
+
+    Attributes:
+        candidate: the method, its row and its chosen cell.
+        estimate: mean of the metric over replicates, with its 95% interval.
+        lost: jobs of the chosen cell that diverged or failed.
+
+    """
+
+    candidate: Candidate
+    estimate: Estimate
+    lost: int
+
+
+def standings(tuning: Tuning, metric: str) -> list[Standing]:
+    """Mean of every candidate's chosen cell; those without one are left out.
+
+    Args:
+        tuning: methods, tuned; `metric` among the metrics of its cells.
+        metric: column to report.
+
+    """
+    found = []
+    for one in tuning.candidates:
+        if one.chosen is None:
+            continue
+        cell: Any = tuning.cells.rows.loc[one.chosen]
+        mean, low, high = (float(cell[f"{metric}:{name}"]) for name in ("mean", "low", "high"))
+        estimate = Estimate(mean, low, high, int(cell[f"{metric}:n"]))
+        found.append(Standing(one, estimate, int(cell["lost"])))
+    return found
+
+
+def _judged(tuning: Tuning, one: Candidate) -> float:
+    """What chose the cell of a candidate, so that more is better; −∞ without one."""
+    if one.chosen is None:
+        return -np.inf
+    cell: Any = tuning.cells.rows.loc[one.chosen]
+    sign = -1.0 if tuning.metric.endswith("loss") else 1.0
+    return sign * float(cell[f"{tuning.metric}:mean"])
+
+
+def contests(tuning: Tuning, jobs: pd.DataFrame, metric: str) -> list[Contest]:
+    """Hold every tilted method against what it has to beat; see the module's text.
+
+    Args:
+        tuning: methods, tuned.
+        jobs: the jobs they were gathered from.
+        metric: column to compare, an accuracy.
+
+    Returns:
+        contests by question, then by row.
+
+    """
+    values = _values(tuning, jobs, metric)
+    lost = dict(enumerate(tuning.cells.rows["lost"].tolist()))
+    asked = sorted(_asked(tuning), key=lambda one: list(Question).index(one[0]))
+    found: list[Contest] = []
+    for question in Question:
+        own = [one for one in asked if one[0] is question]
+        samples = [_differences(values, a, b) for _, _, a, _, b, _ in own]
+        ps = permutation_tests(samples)
+        corrected = holm(ps)
+        for (_, row, a, name, b, other), sample, p, p_corrected in zip(
+            own, samples, ps, corrected, strict=True
+        ):
+            estimate = mean_interval(sample)
+            spread = float(np.std(sample, ddof=1)) if len(sample) > 1 else np.nan
+            verdict = decided(estimate.low, estimate.high, p_corrected, estimate.n)
+            found.append(
+                Contest(
+                    question,
+                    row,
+                    name,
+                    other,
+                    estimate,
+                    float(p),
+                    float(p_corrected),
+                    int(verdict),
+                    (lost[a], lost[b]),
+                    float(replicates_for_power(estimate.mean, spread, len(own))),
+                )
+            )
+    return found
+
+
+_Asked = tuple[Question, Mapping[str, Any], int, str, int, str]
+
+
+def _asked(tuning: Tuning) -> Iterator[_Asked]:
+    """Question, row, cell and name of the method, cell and name of the other."""
+    by_row: dict[tuple[Any, ...], list[Candidate]] = {}
+    for one in tuning.candidates:
+        if one.chosen is not None:
+            by_row.setdefault(tuple(one.row.items()), []).append(one)
+    stills = set(tuning.cells.rows.index[tuning.cells.rows["static"]])
+    for together in by_row.values():
+        static = [one for one in together if one.chosen in stills]
+        best = max(static, key=lambda one: _judged(tuning, one), default=None)
+        for one in together:
+            if one in static or one.chosen is None:
+                continue
+            same = [other for other in static if _alike(one, other)]
+            if same:
+                yield _contest(Question.TUNED, one, same[0])
+            if best is not None:
+                yield _contest(Question.BEST_STATIC, one, best)
+            if one.partner is not None:
+                partner = f"static at {one.name}'s settings"
+                yield Question.PARTNER, one.row, one.chosen, one.name, one.partner, partner
+            if _by_class(one):
+                for other in together:
+                    if other not in static and not _by_class(other) and _alike(one, other):
+                        yield _contest(Question.CLASS, one, other)
+
+
+def _contest(question: Question, one: Candidate, other: Candidate) -> _Asked:
+    assert one.chosen is not None
+    assert other.chosen is not None
+    return question, one.row, one.chosen, one.name, other.chosen, other.name
+
+
+def _by_class(one: Candidate) -> bool:
+    return all(one.method.get(key, usual) == usual for key, usual in BLIND.items())
+
+
+def _alike(one: Candidate, other: Candidate) -> bool:
+    """Whether two methods differ in the loss alone."""
+    return all(
+        value == other.method[key] or (pd.isna(value) and pd.isna(other.method[key]))
+        for key, value in one.method.items()
+        if not key.startswith("loss.")
+    )
+
+
+def _values(tuning: Tuning, jobs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "cell": tuning.cells.of_job.to_numpy(),
+            "draw": jobs["data.seed"].to_numpy() if "data.seed" in jobs else 0,
+            "seed": jobs["train.seed"].to_numpy(),
+            "value": scores(jobs, metric).to_numpy(float),
+        }
+    ).dropna(subset=["value"])
+
+
+def _differences(values: pd.DataFrame, a: int, b: int) -> npt.NDArray[np.float64]:
+    """One difference per replicate: per draw where there are several, else per seed."""
+    one, other = (values[values["cell"] == cell] for cell in (a, b))
+    pairs = one.merge(other, on=["draw", "seed"], suffixes=("", ":other"))
+    difference = pairs["value"] - pairs["value:other"]
+    unit = "draw" if pairs["draw"].nunique() > 1 else "seed"
+    return np.asarray(difference.groupby(pairs[unit]).mean().to_numpy(float))
+
+
+def in_words(
+    tuning: Tuning, found: Sequence[Contest], shown: Sequence[Standing], metric: str
+) -> list[str]:
+    """Say in a sentence for each row whether tilting helps, and whether it is the tilting.
+
+    Args:
+        tuning: methods, tuned.
+        found: contests on the metric.
+        shown: standings on it.
+        metric: its name.
+
+    """
+    said = metric.replace("_", " ")
+    sentences = []
+    for row in dict.fromkeys(tuple(one.candidate.row.items()) for one in shown):
+        own = [one for one in found if tuple(one.row.items()) == row]
+        best = max(
+            (one for one in shown if tuple(one.candidate.row.items()) == row),
+            key=lambda one: _judged(tuning, one.candidate),
+        )
+        against = [one for one in own if one.question is Question.BEST_STATIC]
+        if not against:
+            continue
+        where = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row) or "here"
+        helps = [
+            one
+            for one in against
+            if one.decided > 0
+            and any(
+                other.question is Question.PARTNER
+                and other.method == one.method
+                and other.decided > 0
+                for other in own
+            )
+        ]
+        top = max(helps or against, key=lambda one: one.difference.mean)
+        interval = (
+            f"{top.difference.mean:+.4f} (n = {top.difference.n}, 95% interval "
+            f"{top.difference.low:+.4f} … {top.difference.high:+.4f})"
+        )
+        if helps:
+            verdict = f"tilting ({top.method}) raises {said} by {interval} over {top.other}"
+        elif all(one.decided < 0 for one in against):
+            verdict = f"tilting lowers {said}: at best {interval} against {top.other}"
+        else:
+            verdict = (
+                f"tilting is not shown to raise {said}: at best {interval} against {top.other}"
+            )
+        sentences.append(
+            f"At {where}: {verdict}. Validation likes {best.candidate.name} best "
+            f"({best.estimate.mean:.4f} on the test set)."
+            if metric.startswith("test")
+            else f"At {where}: {verdict}."
+        )
+    return sentences
