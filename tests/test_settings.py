@@ -82,9 +82,9 @@ def test_queries():
     assert replicates() == ("data.seed", "train.seed")
     assert {"train.lr", "train.momentum", "train.optimizer"} <= {*stepping()}
     assert "train.seed" not in stepping()
-    assert tilting() == tuple(
-        f"loss.{s}" for s in ("amplitude", "period", "rest", "settle", "shape")
-    )
+    names = ("amplitude", "period", "rest", "settle", "shape")
+    names += ("groups", "timing", "order", "half_life")
+    assert tilting() == tuple(f"loss.{name}" for name in names)
     assert {"data.digest", "data.seed", "data.noise", "train.dtype"} <= {*data_settings()}
     assert not {"data.path", "train.seed", "model.width", "loss.base"} & {*data_settings()}
     assert network_settings() == ("model.kind", "model.width", "model.init_digest")

@@ -207,6 +207,49 @@ _TABLE: tuple[Setting, ...] = (
         applies=_DYNAMICAL,
         fused=ALL,
     ),
+    choice(
+        "loss.groups",
+        *("class", "random", "all"),
+        meaning="what takes turns: the classes; random groups of samples of the classes' sizes; or "
+        "all samples together, which is a learning rate that oscillates",
+        default="class",
+        applies=_DYNAMICAL,
+        fused=("class", "random", "all"),
+        since_stored=True,
+    ),
+    choice(
+        "loss.timing",
+        *("pulse", "noise"),
+        meaning="when: in pulses; or at every step the weights of a step of the cycle drawn at "
+        "random",
+        default="pulse",
+        applies=_DYNAMICAL,
+        fused=("pulse", "noise"),
+        since_stored=True,
+    ),
+    choice(
+        "loss.order",
+        *("cyclic", "random"),
+        meaning="order of the classes' pulses: 0, 1, … again and again; or drawn anew each round",
+        default="cyclic",
+        # All together have no order, nor has noise.
+        applies=Both(
+            (_DYNAMICAL, Unless("loss.groups", ("all",)), Unless("loss.timing", ("noise",)))
+        ),
+        fused=("cyclic", "random"),
+        since_stored=True,
+    ),
+    whole(
+        "loss.half_life",
+        0,
+        of="steps",
+        meaning="steps after which A − 1 has halved, from step 0 on; 0: A is constant",
+        default=0,
+        unit="step",
+        applies=_DYNAMICAL,
+        fused=ALL,
+        since_stored=True,
+    ),
     whole(
         "train.epochs",
         meaning="length of the training; full batch: one epoch is one step",
@@ -339,7 +382,8 @@ def stepping() -> tuple[str, ...]:
 
 def tilting() -> tuple[str, ...]:
     """Settings that dynamical jobs have and static jobs do not."""
-    return _columns(lambda setting: setting.applies == _DYNAMICAL)
+    static = {"loss.kind": "static"}
+    return _columns(lambda one: one.key.startswith("loss.") and not one.applies(static))
 
 
 def data_settings() -> tuple[str, ...]:
