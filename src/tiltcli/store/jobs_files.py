@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tiltcli.grid.setting_types import Setting
 from tiltcli.grid.settings import SETTINGS, later_settings
 from tiltcli.store.columns import JOBS
 
@@ -25,14 +26,17 @@ def read_jobs_file(path: Path, schema: pa.Schema = JOBS) -> pa.Table:
 
     """
     later = [one for one in later_settings() if one.key in schema.names]
+    # One of them may apply where another, before it, has its default.
     asked = {*schema.names, *(key for one in later for key in one.applies.keys)}
+    later = [one for one in later_settings() if one.key in asked]
+    asked |= {key for one in later for key in one.applies.keys}
     with pq.ParquetFile(path) as file:
         table = file.read([name for name in file.schema_arrow.names if name in asked])
-    missing = {one.key for one in later} - {*table.column_names}
+    for one in later:
+        if one.key not in table.column_names:
+            table = table.append_column(one.key, _defaults(one, table))
     columns = [
-        _defaults(field, table)
-        if field.name in missing
-        else _column(field, table)
+        _column(field, table)
         if field.name in table.column_names
         else pa.nulls(len(table), field.type)
         for field in schema
@@ -59,9 +63,8 @@ def _column(field: pa.Field, table: pa.Table) -> pa.ChunkedArray:
     return column.cast(field.type)
 
 
-def _defaults(field: pa.Field, table: pa.Table) -> pa.Array:
+def _defaults(setting: Setting, table: pa.Table) -> pa.Array:
     """What jobs did before there was this setting: its default, where it applies."""
-    setting = SETTINGS[field.name]
     keys = setting.applies.keys
     known: dict[tuple[object, ...], object] = {}
     values = []
@@ -72,4 +75,4 @@ def _defaults(field: pa.Field, table: pa.Table) -> pa.Array:
         values.append(known[row])
     if not keys:
         values = [setting.to_column(setting.default)] * len(table)
-    return pa.array(values, field.type)
+    return pa.array(values, pa.type_for_alias(setting.arrow))
