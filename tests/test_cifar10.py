@@ -253,6 +253,7 @@ def test_fetched_once_with_progress(tmp_path, small, server, wanted):
     cache = tmp_path / "deep" / "cache"
     path = fetched(wanted, cache, lambda done, size: seen.append((done, size)))
     assert path.read_bytes() == small.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o644
     assert seen[-1] == (wanted.size, wanted.size) and seen == sorted(seen)
     server.mood = "missing"
     assert fetched(wanted, cache) == path  # not asked again
@@ -264,7 +265,7 @@ def test_fetched_once_with_progress(tmp_path, small, server, wanted):
 def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path, small, wanted):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / wanted.filename).write_bytes(small.read_bytes()[:-7])
-    (tmp_path / "cache" / f".{wanted.filename}.123.tmp").write_bytes(b"of a killed process")
+    (tmp_path / "cache" / "tmpq1w2e3").write_bytes(b"of a killed process")
     path = fetched(wanted, tmp_path / "cache", lambda *_: None)
     assert path.read_bytes() == small.read_bytes()
     assert left(tmp_path / "cache") == [wanted.filename]
@@ -297,12 +298,12 @@ def test_a_broken_off_stream_without_length(tmp_path, server, wanted):
 
 
 def test_no_room(tmp_path, wanted, monkeypatch):
-    class Full(fetch._Sink):
+    class Full(fetch._Downloader):
         def write(self, chunk):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(fetch, "_Sink", Full)
+        patch.setattr(fetch, "_Downloader", Full)
         with pytest.raises(UserError, match="the disk is full"):
             fetched(wanted, tmp_path / "cache", lambda *_: None)
     assert left(tmp_path / "cache") == []

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from tiltcli.errors import UserError
 from tiltcli.terminal import plain
@@ -87,76 +84,89 @@ def fetched(published: Published, folder: Path, report: Report | None = None) ->
         folder: cache folder; made if need be.
         report: told how far the download is; default: a line on stderr.
 
+    Returns:
+        its path.
+
     Raises:
         UserError: if it cannot be fetched or stored, saying where to put it by hand.
 
     """
     path = folder / published.filename
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            if problem_with(path, published) is None:
-                return path
-        except OSError as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    try:
+        if path.exists() and problem_with(path, published) is None:
+            return path
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     import filelock
+    import pooch
+    import requests
 
+    pooch.get_logger().setLevel("ERROR")  # the report says it
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / f".{published.filename}.lock", timeout=WAIT_SECONDS):
-            # Another process may have fetched it meanwhile.
-            if not path.is_file() or problem_with(path, published) is not None:
-                _fetch(published, path, report or _on_stderr(published))
+        with filelock.FileLock(folder / ".fetching.lock", timeout=WAIT_SECONDS):
+            for stale in folder.glob("tmp*"):
+                stale.unlink(missing_ok=True)  # of a killed process: the lock is ours
+            pooch.retrieve(
+                published.url,
+                f"sha256:{published.sha256}",
+                published.filename,
+                folder,
+                downloader=_Downloader(published, report or _on_stderr(published)),
+            )
+            path.chmod(0o644)  # as any file: pooch's temporary ones are the owner's alone
     except filelock.Timeout:
         raise UserError(
-            f"{path}: another process has been fetching it for an hour; end that one, or "
-            + _by_hand(published, folder)
+            f"{path}: another process has been fetching into this folder for an hour; end that "
+            f"one, or {_by_hand(published, folder)}"
+        ) from None
+    except requests.RequestException as error:
+        raise UserError(
+            f"{published.title}: not on this machine, and it cannot be fetched from "
+            f"{published.url} ({_reason(error)}); {_by_hand(published, folder)}"
+        ) from None
+    except ValueError:
+        raise UserError(
+            f"{published.title}: what {published.url} sent is not the published file (its SHA-256 "
+            f"is another); nothing was kept; {_by_hand(published, folder)}"
         ) from None
     except OSError as error:
         raise UserError(_unstorable(published, folder, error)) from None
     return path
 
 
-def _fetch(published: Published, path: Path, report: Report) -> None:
-    for stale in path.parent.glob(f".{path.name}.*.tmp"):
-        stale.unlink(missing_ok=True)  # of a killed process: the lock is ours
-    free = shutil.disk_usage(path.parent).free
-    if free < published.size:
-        raise UserError(
-            f"{path}: no room for it: {free:,} bytes are free, {published.size:,} are needed"
-        )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            sink = _Sink(file, published, report)
-            _download(published, sink, path.parent)
-        if sink.written != published.size:
-            raise UserError(
-                f"{published.title}: the download broke off at {sink.written:,} of "
-                f"{published.size:,} bytes; run the same command again, or "
-                + _by_hand(published, path.parent)
-            )
-        if sink.digest.hexdigest() != published.sha256:
-            raise UserError(
-                f"{published.title}: what {published.url} sent is not the published file (its "
-                f"SHA-256 is {sink.digest.hexdigest()}); nothing was kept; "
-                + _by_hand(published, path.parent)
-            )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+class _Downloader:
+    """Downloads for pooch: reports how far it is, and takes no more than the published size."""
 
-
-class _Sink:
-    """File that pooch writes to: counts, hashes, and takes no more than the published size."""
-
-    def __init__(self, file: BinaryIO, published: Published, report: Report) -> None:
-        self.digest = hashlib.sha256()
-        self.written = 0
-        self._file = file
+    def __init__(self, published: Published, report: Report) -> None:
         self._published = published
         self._report = report
+
+    def __call__(self, url: str, to: str, _pooch: object) -> None:
+        """Download to a file.
+
+        Raises:
+            UserError: if there is no room, or the server sends more or less than the file has.
+
+        """
+        import pooch
+
+        size = self._published.size
+        free = shutil.disk_usage(Path(to).parent).free
+        if free < size:
+            raise UserError(
+                f"{Path(to).with_name(self._published.filename)}: no room for it: {free:,} bytes "
+                f"are free, {size:,} are needed"
+            )
+        self._written = 0
+        with open(to, "wb") as self._file:  # noqa: PTH123 - pooch names it as a text
+            pooch.HTTPDownloader(chunk_size=1 << 16, timeout=TIMEOUT_SECONDS)(url, self, None)
+        if self._written < size:
+            raise UserError(
+                f"{self._published.title}: the download broke off at {self._written:,} of "
+                f"{size:,} bytes; run the same command again, or "
+                + _by_hand(self._published, Path(to).parent)
+            )
 
     def write(self, chunk: bytes) -> None:
         """Store a chunk.
@@ -165,32 +175,17 @@ class _Sink:
             UserError: if the server sends more than the file has.
 
         """
-        self.written += len(chunk)
-        if self.written > self._published.size:
+        self._written += len(chunk)
+        if self._written > self._published.size:
             raise UserError(
                 f"{self._published.title}: {self._published.url} sends more than the "
                 f"{self._published.size:,} bytes of the published file; nothing was kept"
             )
-        self.digest.update(chunk)
         self._file.write(chunk)
-        self._report(self.written, self._published.size)
+        self._report(self._written, self._published.size)
 
     def flush(self) -> None:
         """Nothing to do: the file is flushed when it is closed."""
-
-
-def _download(published: Published, sink: _Sink, folder: Path) -> None:
-    import pooch
-    import requests
-
-    downloader = pooch.HTTPDownloader(chunk_size=1 << 16, timeout=TIMEOUT_SECONDS)
-    try:
-        downloader(published.url, sink, None)
-    except requests.RequestException as error:
-        raise UserError(
-            f"{published.title}: not on this machine, and it cannot be fetched from "
-            f"{published.url} ({_reason(error)}); {_by_hand(published, folder)}"
-        ) from None
 
 
 def _reason(error: Exception) -> str:
