@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: reproduce reproduce-cifar10 quick test lint templates docs bench figures clean
+.PHONY: reproduce reproduce-cifar10 quick test lint docs bench figures clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml constraints.txt
@@ -59,10 +59,6 @@ test: .venv/installed-dev
 lint: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
-
-# What `tiltcli new` writes: the shipped sweeps, as they are.
-templates:
-	cp sweeps/*.toml src/tiltcli/grid/templates/
 
 # The section of README.md that says what every command's --help says.
 docs: .venv/installed

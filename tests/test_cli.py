@@ -204,6 +204,18 @@ def test_new_writes_what_is_shipped(tmp_path):
     assert parse_sweep(shown.stdout, name="grid", folder=tmp_path).name == "spiral-phase"
 
 
+@pytest.mark.parametrize("words", [["spiral"], ["--list"], []])
+def test_new_refuses_what_a_template_has_no_use_for(tmp_path, words):
+    given = ["--shards", "4", "--mem", "2G", "--results", "elsewhere"]
+    refused = tilt("new", *words, *given, cwd=tmp_path)
+    assert refused.returncode == 2 and refused.stdout == ""
+    what = (words or ["spiral"])[0]
+    assert refused.stderr.splitlines() == [
+        f"error: {flag}: {what} has no use for it; only tiltcli new slurm has"
+        for flag in ("--shards", "--results", "--mem")
+    ]
+
+
 def test_no_colour_codes_off_a_terminal(tmp_path):
     for words in (["--help"], ["sweep", "--help"], ["runs"], ["--no-color", "runs"]):
         shown = tilt_process(*words, cwd=tmp_path, extra_env={"NO_COLOR": ""})

@@ -110,4 +110,4 @@ def test_faults_of_the_options_and_the_grid_at_once(tmp_path):
         assert said in refused.stderr
     misplaced = tilt("new", "spiral", "--grid", "grid.toml", cwd=tmp_path)
     assert misplaced.returncode == 2
-    assert "tiltcli new slurm --grid" in misplaced.stderr
+    assert "only tiltcli new slurm has" in misplaced.stderr

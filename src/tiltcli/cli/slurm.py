@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from importlib import resources
 from pathlib import Path
 
+from tiltcli.cli.templates import FOLDER
 from tiltcli.errors import Fault, UserError
 
 TEMPLATE = "slurm"
@@ -87,9 +87,7 @@ def slurm_script(
         "GRID": shlex.quote(str(grid)),
         "RESULTS": shlex.quote(str(results)),
     }
-    text = (resources.files("tiltcli") / "grid" / "templates" / "slurm.sh").read_text(
-        encoding="utf-8"
-    )
+    text = (FOLDER / "slurm.sh").read_text(encoding="utf-8")
     return re.sub(r"@([A-Z]+)@", lambda found: values[found[1]], text)
 
 

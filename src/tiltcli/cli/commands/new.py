@@ -7,8 +7,9 @@ import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +17,7 @@ from tiltcli.cli import slurm
 from tiltcli.cli.app import app
 from tiltcli.cli.completion import template_names
 from tiltcli.cli.templates import templates
-from tiltcli.errors import UserError, with_suggestion
+from tiltcli.errors import Fault, UserError, with_suggestion
 
 
 def _about(text: str) -> str:
@@ -33,15 +34,23 @@ def new(
     ] = "spiral",
     show: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
     grid: Annotated[
-        Path | None, typer.Option("--grid", help="slurm: the grid file.", show_default=False)
+        Path | None, typer.Option("--grid", help="slurm: the grid file; default: grid.toml.")
     ] = None,
-    shards: Annotated[int, typer.Option("--shards", help="slurm: tasks of the array.")] = 8,
+    shards: Annotated[
+        int | None, typer.Option("--shards", help="slurm: tasks of the array; default: 8.")
+    ] = None,
     results: Annotated[
-        Path, typer.Option("--results", help="slurm: folder that runs are kept under.")
-    ] = Path("results"),
-    cpus: Annotated[int, typer.Option("--cpus", help="slurm: cores of each task.")] = 2,
-    memory: Annotated[str, typer.Option("--mem", help="slurm: memory of each task.")] = "4G",
-    time: Annotated[str, typer.Option("--time", help="slurm: limit of each task.")] = "04:00:00",
+        Path | None, typer.Option("--results", help="slurm: folder of runs; default: results.")
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", help="slurm: cores of each task; default: 2.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--mem", help="slurm: memory of each task; default: 4G.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", help="slurm: limit of each task; default: 04:00:00.")
+    ] = None,
     partition: Annotated[str | None, typer.Option("--partition", help="slurm: where to.")] = None,
 ) -> None:
     """Write a starting grid file to stdout: a first look, or one of the shipped sweeps.
@@ -51,32 +60,42 @@ def new(
     Or a batch script that runs a grid as an array job of Slurm:
     [bold]tiltcli new slurm --grid grid.toml --shards 16 > job.sh[/bold], then sbatch job.sh.
     """
+    options: dict[str, Any] = {
+        "grid": grid,
+        "shards": shards,
+        "results": results,
+        "cpus": cpus,
+        "memory": memory,
+        "time": time,
+        "partition": partition,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
     known = templates()
-    if template == slurm.TEMPLATE and not show:
-        sys.stdout.write(
-            slurm.slurm_script(
-                grid or Path("grid.toml"),
-                shards=shards,
-                results=results,
-                cpus=cpus,
-                memory=memory,
-                time=time,
-                partition=partition,
-            )
-        )
-        return
     if show:
-        longest = max(map(len, known))
-        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
-        indent = " " * (longest + 2)
-        about = {name: _about(text) for name, text in known.items()}
-        for name, said in {**about, slurm.TEMPLATE: slurm.ABOUT}.items():
-            line = f"{name:<{longest}}  {said}"
-            print("\n".join(textwrap.wrap(line, columns, subsequent_indent=indent)))  # noqa: T201
-        return
-    if template not in known:
+        _refuse(given, "--list")
+        _list({name: _about(text) for name, text in known.items()} | {slurm.TEMPLATE: slurm.ABOUT})
+    elif template == slurm.TEMPLATE:
+        sys.stdout.write(slurm.slurm_script(**{"grid": Path("grid.toml"), **given}))
+    elif template in known:
+        _refuse(given, template)
+        sys.stdout.write(known[template])
+    else:
         every = [*known, slurm.TEMPLATE]
         raise UserError(with_suggestion(f"no template {template}", template, every, limit=20))
-    if grid is not None:
-        raise UserError("--grid: only with slurm: tiltcli new slurm --grid grid.toml > job.sh")
-    sys.stdout.write(known[template])
+
+
+def _refuse(given: Iterable[str], what: str) -> None:
+    """Refuse options that only a batch script has a use for."""
+    flags = [f"--{name}" if name != "memory" else "--mem" for name in given]
+    if flags:
+        only = "has no use for it; only tiltcli new slurm has"
+        raise UserError(*(Fault(f"{what} {only}", key=flag) for flag in flags))
+
+
+def _list(about: dict[str, str]) -> None:
+    longest = max(map(len, about))
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+    indent = " " * (longest + 2)
+    for name, said in about.items():
+        line = f"{name:<{longest}}  {said}"
+        sys.stdout.write("\n".join(textwrap.wrap(line, columns, subsequent_indent=indent)) + "\n")
