@@ -220,3 +220,40 @@ def test_no_colour_codes_off_a_terminal(tmp_path):
     for words in (["--help"], ["sweep", "--help"], ["runs"], ["--no-color", "runs"]):
         shown = tilt_process(*words, cwd=tmp_path, extra_env={"NO_COLOR": ""})
         assert "\x1b" not in shown.stdout + shown.stderr
+
+
+def test_dry_run_says_what_trains_each_kind_of_job(tmp_path):
+    grid = write_grid(
+        tmp_path,
+        """
+[data]
+kind = "digits"
+[model]
+kind = ["mlp", "myrtle5"]
+width = 2
+[loss]
+kind = ["static", "dynamical"]
+amplitude = [2, 4]
+period = 5
+[train]
+epochs = 2
+optimizer = ["sgd", "adam"]
+seeds = 2
+""",
+    )
+    shown = tilt("sweep", grid, "--dry-run", cwd=tmp_path)
+    assert shown.returncode == 0
+    kinds = [line for line in shown.stdout.splitlines() if "steps/s and core" in line]
+    # Amplitude, period and seed cost nothing: four kinds of six jobs each.
+    assert len(kinds) == 4
+    for line in kinds:
+        assert " 6 jobs" in line
+        speed = float(line.split()[1].replace(",", ""))
+        assert speed > 0
+        if "myrtle5" in line:
+            assert line.split()[0] == "torch"
+            assert 'does not train model.kind = "myrtle5"' in line
+        else:
+            assert line.split()[0] == "fused"
+            assert "does not train" not in line
+    assert {"optimizer=sgd" in line for line in kinds} == {True, False}

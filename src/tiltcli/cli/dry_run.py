@@ -8,11 +8,13 @@ from typing import Any
 
 from tiltcli.cli.live import clock
 from tiltcli.data import download_of
+from tiltcli.engines.coverage import uncovered
 from tiltcli.engines.machine import cores
 from tiltcli.errors import listing
 from tiltcli.execution.estimates import Estimate, estimate
 from tiltcli.execution.runner import check
 from tiltcli.grid import Job, ProbeSettings, Sweep
+from tiltcli.grid.settings import cost_settings
 from tiltcli.store.read import read_jobs
 
 SHOWN = 20
@@ -42,6 +44,7 @@ def show(
         expected = estimate(todo, engines, workers, device, sweep.probe)
         if sweep.probe is not None:
             lines.append(_probes(sweep.probe, expected))
+        lines += _kinds(expected, sweep)
         took = clock(expected.seconds)
         lines.append(f"  estimated time: {took} on {workers} workers (measured just now)")
     varying = [key for key in sweep.axes if key != "train.seed"] + ["train.seed"]
@@ -49,6 +52,23 @@ def show(
     if len(sweep.jobs) > SHOWN:
         lines.append(f"  … and {len(sweep.jobs) - SHOWN} more")
     print("\n".join(lines))  # noqa: T201 - the command's output
+
+
+def _kinds(expected: Estimate, sweep: Sweep) -> list[str]:
+    """Speed of every kind of job, as measured, and what sends jobs to torch."""
+    telling = [key for key in sweep.axes if key in cost_settings()]
+    lines = []
+    for kind in expected.kinds[:SHOWN]:
+        reason = uncovered(kind.example) if kind.engine == "torch" else None
+        why = f"  (the compiled kernel does not train {reason})" if reason else ""
+        said = _describe(kind.example, telling) or "all jobs"
+        lines.append(
+            f"    {kind.engine:<5}  {kind.speed:>11,.0f} steps/s and core  {kind.jobs:>6} jobs  "
+            f"{clock(kind.seconds):>10}  {said}{why}"
+        )
+    if len(expected.kinds) > SHOWN:
+        lines.append(f"    … and {len(expected.kinds) - SHOWN} more kinds")
+    return lines
 
 
 def _probes(settings: ProbeSettings, expected: Estimate) -> str:

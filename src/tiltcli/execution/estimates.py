@@ -18,6 +18,26 @@ TRIAL_SECONDS = 0.15
 TRIALS = 3
 
 
+@dataclass
+class Kind:
+    """Jobs that cost alike.
+
+    Attributes:
+        engine: what trains them.
+        example: one of them.
+        speed: steps per second of one of them, on one core.
+        jobs: how many they are.
+        seconds: what all of them take, on one core.
+
+    """
+
+    engine: str
+    example: Job
+    speed: float
+    jobs: int = 0
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What jobs are expected to take.
@@ -26,12 +46,14 @@ class Estimate:
         seconds: wall time of all.
         probes: how many probes are in it.
         probe_seconds: processor time of all probes.
+        kinds: jobs that cost alike, in the order of the grid.
 
     """
 
     seconds: float
     probes: int
     probe_seconds: float
+    kinds: tuple[Kind, ...]
 
 
 def estimate(
@@ -54,6 +76,7 @@ def estimate(
 
     """
     costs: dict[tuple[Any, ...], tuple[float, float, float]] = {}
+    kinds: dict[tuple[Any, ...], Kind] = {}
     training = probing = longest = 0.0
     probes = 0
     alike = dict.fromkeys((*cost_settings(), *(probing_settings() if probe else ())))
@@ -67,10 +90,13 @@ def estimate(
 
                 each = probe_seconds(job, data, probe, engines[job.id])
             costs[key] = *_costs(job, data, engines[job.id], device), each
+            kinds[key] = Kind(engines[job.id], job, 1 / costs[key][0])
         update, row, each = costs[key]
         epochs = int(job["train.epochs"])
         rows = epochs // int(job["train.log_every"]) + 1
         seconds = total_steps(job, len(data.train)) * update + rows * row
+        kinds[key].jobs += 1
+        kinds[key].seconds += seconds
         due = len(probe.due(epochs)) if probe is not None else 0
         longest = max(longest, seconds)
         training += seconds
@@ -80,7 +106,7 @@ def estimate(
     wall = training / max(1, min(workers, len(jobs)))
     if probes:
         wall = max(longest, (training + probing) / workers)
-    return Estimate(wall, probes, probing)
+    return Estimate(wall, probes, probing, tuple(kinds.values()))
 
 
 def _costs(job: Job, data: Dataset, engine: str, device: str) -> tuple[float, float]:
