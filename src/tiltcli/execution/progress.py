@@ -18,7 +18,7 @@ PROBE_STEPS = 500
 """About what a probe costs in steps of the same job."""
 
 
-class Made(NamedTuple):
+class Advance(NamedTuple):
     """Updates and probes made of a job since the last report."""
 
     updates: int
@@ -90,12 +90,12 @@ class Progress:
     _started: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, job: Job, made: Made) -> None:
+    def add(self, job: Job, advance: Advance) -> None:
         """Count what was made of a job; called from the workers' threads."""
         with self._lock:
-            self.steps += made.updates
-            self.probes += made.probes
-            self.work += (made.updates + made.probes * PROBE_STEPS) * step_cost(job)
+            self.steps += advance.updates
+            self.probes += advance.probes
+            self.work += (advance.updates + advance.probes * PROBE_STEPS) * step_cost(job)
             self._started.add(job.id)
 
     def end(self, row: Mapping[str, Any]) -> None:

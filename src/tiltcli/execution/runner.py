@@ -22,7 +22,7 @@ from tiltcli.engines.torch.devices import check_device
 from tiltcli.errors import Fault, Outcome, UserError
 from tiltcli.execution.batching import Batches
 from tiltcli.execution.executors import run_processes, run_threads
-from tiltcli.execution.progress import PROBE_STEPS, Made, Progress, step_cost
+from tiltcli.execution.progress import PROBE_STEPS, Advance, Progress, step_cost
 from tiltcli.execution.train_job import Task, failed, train_batch, train_job
 from tiltcli.grid import Job, ProbeSettings, Sweep
 from tiltcli.grid.settings import data_settings, network_settings, probing_settings
@@ -338,8 +338,8 @@ def run_tasks(
     remaining = (task for some in ((first,), tasks) for task in some)
     wanted = (task for task in remaining if not stopped())
 
-    def report(task: Task, made: Made) -> None:
-        progress.add(task.job, made)
+    def report(task: Task, advance: Advance) -> None:
+        progress.add(task.job, advance)
 
     if engine == "torch":
         yield from _from_processes(wanted, count, workers, progress, stopped)
@@ -364,8 +364,8 @@ def _from_processes(
 ) -> Iterator[Finished | None]:
     """Run tasks in processes, tiny ones in batches."""
 
-    def report(batch: tuple[Task, ...], made: tuple[int, Made]) -> None:
-        progress.add(batch[made[0]].job, made[1])
+    def report(batch: tuple[Task, ...], advance: tuple[int, Advance]) -> None:
+        progress.add(batch[advance[0]].job, advance[1])
 
     batches = Batches(tasks, count, workers)
     for one in run_processes(train_batch, batches, workers, stopped, report):

@@ -15,7 +15,7 @@ from tiltcli.data import dataset_of
 from tiltcli.engines import Context, Ending, Interrupted, Snapshot, load_engine
 from tiltcli.engines.base import CHECKPOINT_SECONDS
 from tiltcli.errors import Outcome
-from tiltcli.execution.progress import Made
+from tiltcli.execution.progress import Advance
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.store import Finished, MetricsSpool
 from tiltcli.store.parts import Unwritable
@@ -54,14 +54,14 @@ def _never() -> bool:
     return False
 
 
-def _unheard(_: Made) -> None:
+def _unheard(_: Advance) -> None:
     return None
 
 
 def train_job(
     task: Task,
     stopped: Callable[[], bool] = _never,
-    report: Callable[[Made], None] = _unheard,
+    report: Callable[[Advance], None] = _unheard,
     executor: Executor | None = None,
 ) -> Finished | Unwritable | None:
     """Train one job, whatever happens: an exception becomes a failed job.
@@ -93,10 +93,10 @@ def train_job(
                     queue.add(item)
                 else:
                     spool.add(item)
-                    report(Made(item.updates, queue.made() if queue else 0))
+                    report(Advance(item.updates, queue.made() if queue else 0))
             probes: list[dict[str, Any]] = []
             if queue is not None:
-                probes = queue.finish(stopped, lambda made: report(Made(0, made)))
+                probes = queue.finish(stopped, lambda made: report(Advance(0, made)))
         assert ending is not None
         row = {
             "job": job.id,
@@ -135,7 +135,7 @@ def train_job(
 def train_batch(
     tasks: Sequence[Task],
     stopped: Callable[[], bool] = _never,
-    report: Callable[[tuple[int, Made]], None] = lambda _: None,
+    report: Callable[[tuple[int, Advance]], None] = lambda _: None,
 ) -> list[Finished | Unwritable | None]:
     """Train jobs one after the other; see `train_job`.
 
@@ -152,7 +152,7 @@ def train_batch(
     for place, task in enumerate(tasks):
         if stopped():
             break
-        results.append(train_job(task, stopped, lambda made, at=place: report((at, made))))  # type: ignore[misc]
+        results.append(train_job(task, stopped, lambda advance, at=place: report((at, advance))))  # type: ignore[misc]
     return results
 
 

@@ -19,7 +19,7 @@ from tiltcli.errors import Outcome
 Mask = npt.NDArray[np.bool_]
 
 
-def counted(jobs: Sequence[pa.Table]) -> list[Mask] | None:
+def deduplicate(jobs: Sequence[pa.Table]) -> list[Mask] | None:
     """Rows that count.
 
     Args:
@@ -42,7 +42,7 @@ def counted(jobs: Sequence[pa.Table]) -> list[Mask] | None:
     return np.split(mask, np.cumsum([len(table) for table in jobs])[:-1])
 
 
-def rows_of(table: pa.Table, jobs: pa.Table, mask: Mask) -> pa.Table:
+def rows_of_kept(table: pa.Table, jobs: pa.Table, mask: Mask) -> pa.Table:
     """Rows of a part's metrics whose job's row in the same part counts."""
     dropped = jobs["job"].filter(pa.array(~mask))
     if not len(dropped):

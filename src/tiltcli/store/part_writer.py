@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from tiltcli.store import parts
 from tiltcli.store.columns import JOBS, METRICS, PROBES
-from tiltcli.store.deduplicate import Mask, counted, rows_of
+from tiltcli.store.deduplicate import Mask, deduplicate, rows_of_kept
 from tiltcli.store.jobs_files import read_jobs_file
 from tiltcli.store.parts import Part, Unwritable
 from tiltcli.store.probe_rows import in_order, merged_probes, probes_table
@@ -201,7 +201,7 @@ class PartWriter:
 
     def _copy(self, group: Sequence[Part], merged: Part, masks: Mapping[Part, Mask] | None) -> None:
         jobs = [read_jobs_file(self.folder / "jobs" / part.filename) for part in group]
-        chosen = counted(jobs) if masks is None else [masks[part] for part in group]
+        chosen = deduplicate(jobs) if masks is None else [masks[part] for part in group]
 
         def metrics() -> Iterator[pa.Table]:
             for number, part in enumerate(group):
@@ -211,7 +211,7 @@ class PartWriter:
                     rows = min(GROUP_ROWS, max(file.metadata.num_rows, 1))
                     for batch in file.iter_batches(rows):
                         table = pa.Table.from_batches([batch]).cast(METRICS)
-                        yield rows_of(table, jobs[number], chosen[number]) if chosen else table
+                        yield rows_of_kept(table, jobs[number], chosen[number]) if chosen else table
 
         def copy(to: Path) -> None:
             with metrics_writer(to) as writer:

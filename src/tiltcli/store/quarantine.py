@@ -1,4 +1,4 @@
-"""Mending a run: what killed writers left is removed, what cannot be read is set aside."""
+"""What killed writers left is removed, and parts that cannot be read are quarantined."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from tiltcli.errors import Outcome, UserError, with_suggestion
 from tiltcli.store import parts
 from tiltcli.store.columns import JOBS, METRICS, PROBES
-from tiltcli.store.deduplicate import Mask, counted, rows_of
+from tiltcli.store.deduplicate import Mask, deduplicate, rows_of_kept
 from tiltcli.store.jobs_files import read_jobs_file
 from tiltcli.store.parts import Part
 from tiltcli.store.probe_rows import in_order, merged_probes, sorted_frame
@@ -140,7 +140,7 @@ def read(
         jobs, masks = _jobs(folder, live, None)
         curves = [_table(folder, "metrics", part, wanted) for part in live]
         if masks is not None:
-            curves = [rows_of(*three) for three in zip(curves, jobs, masks, strict=True)]
+            curves = [rows_of_kept(*three) for three in zip(curves, jobs, masks, strict=True)]
         if metrics is not None:
             curves = [_with_categories(table) for table in curves]
             rows = _frame(curves, curves[0].schema if curves else wanted, None)
@@ -194,7 +194,7 @@ def _jobs(
         keep = {"job", "outcome", *columns}
         wanted = pa.schema([field for field in JOBS if field.name in keep], JOBS.metadata)
     tables = [_table(folder, "jobs", part, wanted, read_jobs_file) for part in live]
-    return tables, counted(tables)
+    return tables, deduplicate(tables)
 
 
 def _frame(

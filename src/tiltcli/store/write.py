@@ -13,7 +13,7 @@ from tiltcli.errors import UserError
 from tiltcli.grid import Sweep
 from tiltcli.grid.shards import Shard
 from tiltcli.store import parts, provenance, quarantine
-from tiltcli.store.deduplicate import counted
+from tiltcli.store.deduplicate import deduplicate
 from tiltcli.store.jobs_files import outdated
 from tiltcli.store.locks import RunLock
 from tiltcli.store.part_writer import PARTS_AT_CLOSE, SMALL_BYTES, PartWriter, size_of
@@ -25,8 +25,9 @@ from tiltcli.store.spool import Finished
 class RunWriter:
     """Hold on a run directory, alone or for one shard; use as a context manager.
 
-    Alone, it mends and tidies the whole run. As a shard it shares the run with other shards and
-    looks after its own files only; the last shard to end, with no job missing, tidies up for all.
+    Alone, it tidies the whole run and quarantines what cannot be read. As a shard it shares the run
+    with other shards and looks after its own files only; the last shard to end, with no job
+    missing, tidies up for all.
 
     Args:
         folder: of the run.
@@ -62,7 +63,7 @@ class RunWriter:
         self._parts: PartWriter
 
     def __enter__(self) -> Self:
-        """Lock the run, mend what a killed writer left, record where the run comes from."""
+        """Lock the run, remove what a killed writer left, record where the run comes from."""
         facts = provenance.machine()  # takes a moment: not while others wait at the gate
         with self._lock.gate():
             self._lock.acquire()
@@ -75,7 +76,7 @@ class RunWriter:
                     raise UserError(f"{self.folder}: cannot be written: {reason}") from None
                 raise
         try:
-            self._mend()
+            self._quarantine()
         except BaseException:
             self._lock.release()
             raise
@@ -94,7 +95,7 @@ class RunWriter:
             invocation["shard"] = str(self._shard)
         provenance.record(self.folder, self._sweep, invocation, self._parts.name)
 
-    def _mend(self) -> None:
+    def _quarantine(self) -> None:
         if not self._lock.works:
             self.notes.append(
                 f"the file system of {self.folder} has no locks: nothing keeps two clients from "
@@ -157,7 +158,7 @@ class RunWriter:
             old = {part for part in live if outdated(self.folder / "jobs" / part.filename)}
         except FileNotFoundError:
             return  # somebody is merging: not now
-        masks = counted(tables)
+        masks = deduplicate(tables)
         of_each = dict(zip(live, masks, strict=True)) if masks is not None else None
         chosen = [
             part

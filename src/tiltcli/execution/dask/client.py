@@ -11,10 +11,10 @@ from typing import Any, Self
 from tiltcli.errors import Outcome
 from tiltcli.execution.dask import worker
 from tiltcli.execution.dask.connection import Connection
-from tiltcli.execution.dask.scheduler import ClusterRun, Duty, check_workers
+from tiltcli.execution.dask.scheduler import ClusterRun, WorkerProtocol, check_workers
 from tiltcli.execution.dask.wire import blocks_of, pack_jobs, probes_of, versions
 from tiltcli.execution.executors.protocol import Stopped
-from tiltcli.execution.progress import Made, Progress, step_cost
+from tiltcli.execution.progress import Advance, Progress, step_cost
 from tiltcli.execution.runner import Stored
 from tiltcli.execution.train_job import Task, failed
 from tiltcli.grid import Job
@@ -60,8 +60,8 @@ class ClusterTrainer:
             UserError: naming every worker that cannot, and why.
 
         """
-        request = self._greeting(jobs, set(engines.values()), None)
-        check_workers(self._connection, worker.greet, request)
+        request = self._requirements(jobs, set(engines.values()), None)
+        check_workers(self._connection, worker.handshake, request)
 
     def __call__(
         self, tasks: Iterable[Task], writer: RunWriter, progress: Progress, stopped: Stopped
@@ -74,19 +74,19 @@ class ClusterTrainer:
         probe = writer.folder / f".{token}.tmp"
         folder = writer.folder.resolve()
 
-        def pack(batch: Sequence[Task], greeting: Mapping[str, Any], name: str) -> str:
+        def pack(batch: Sequence[Task], info: Mapping[str, Any], name: str) -> str:
             return json.dumps(
                 {
                     "token": token,
                     "batch": name,
-                    "process": greeting["process"],
+                    "process": info["process"],
                     "jobs": pack_jobs([task.job for task in batch]),
                     "engine": batch[0].engine,
                     "probe": None if batch[0].probe is None else asdict(batch[0].probe),
                     "checkpoint_seconds": (
                         None if batch[0].checkpoint is None else batch[0].checkpoint_seconds
                     ),
-                    "folder": str(folder) if greeting["shared"] else None,
+                    "folder": str(folder) if info["shared"] else None,
                 }
             )
 
@@ -102,9 +102,9 @@ class ClusterTrainer:
             unsaved = [""] * len(written)
             return finished, {"rows": written, "unsaved": unsaved, "metrics": None, "probes": None}
 
-        duty = Duty(
-            worker.greet,
-            self._greeting(
+        protocol = WorkerProtocol(
+            worker.handshake,
+            self._requirements(
                 [task.job for task in todo],
                 {task.engine for task in todo},
                 None if self._send_tables else probe.resolve(),
@@ -117,9 +117,9 @@ class ClusterTrainer:
         )
         run = ClusterRun(
             connection,
-            duty,
+            protocol,
             stopped,
-            lambda task, amount: progress.add(task.job, Made(*amount)),
+            lambda task, amount: progress.add(task.job, Advance(*amount)),
             writer.notes.append,
         )
         probe.touch()
@@ -133,7 +133,7 @@ class ClusterTrainer:
         finally:
             probe.unlink(missing_ok=True)
 
-    def _greeting(self, jobs: Sequence[Job], engines: set[str], probe: Path | None) -> str:
+    def _requirements(self, jobs: Sequence[Job], engines: set[str], probe: Path | None) -> str:
         files = {
             job.files[key]: job[digest]
             for job in jobs

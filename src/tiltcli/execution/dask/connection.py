@@ -88,7 +88,7 @@ class Connection:
         self._quiet.enter_context(_silent())
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # versions are compared by our own greeting
+                warnings.simplefilter("ignore")  # versions are compared by our own handshake
                 self._client = Client(
                     self.address, timeout=self._timeout, name="tiltcli", set_as_default=False
                 )

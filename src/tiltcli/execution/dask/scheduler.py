@@ -36,26 +36,26 @@ RESULT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Duty(Generic[Task]):
+class WorkerProtocol(Generic[Task]):
     """What is done on the workers; the functions of texts are sent there by name.
 
     Attributes:
-        greet: run on each worker first; returns a mapping with `misfit` (None, or why the worker
-            cannot be used), `process` (a name of the process, another one after a restart),
+        handshake: run on each worker first; returns a mapping with `mismatch` (None, or why the
+            worker cannot be used), `process` (a name of the process, another one after a restart),
             `host`, `pid` and `nanny` (its address, or None).
-        greeting: argument of `greet`.
+        requirements: argument of `handshake`.
         work: does a batch; returns a mapping with the `process`, the `seconds` it took and the
             `amounts` of progress of its tasks, one each.
-        pack: makes a batch into the argument of `work`, from its tasks, the worker's greeting and
-            the name under which progress is told.
+        pack: makes a batch into the argument of `work`, from its tasks, what the worker's
+            handshake returned, and the name under which progress is told.
         halt: ends batches early; called with the connection's token.
         cost: expected cost of a task, in any unit.
         recover: which tasks of a lost batch were finished all the same, and a reply for them.
 
     """
 
-    greet: Callable[[str], Mapping[str, Any]]
-    greeting: str
+    handshake: Callable[[str], Mapping[str, Any]]
+    requirements: str
     work: Callable[[str], Mapping[str, Any]]
     pack: Callable[[Sequence[Task], Mapping[str, Any], str], str]
     halt: Callable[[str], None]
@@ -63,15 +63,17 @@ class Duty(Generic[Task]):
     recover: Callable[[Sequence[Task]], tuple[Sequence[Task], Mapping[str, Any]]]
 
 
-def answer(connection: Connection, future: Future) -> tuple[Mapping[str, Any], str | None]:
-    """Return a worker's greeting, and why it cannot be used, if so.
+def handshake_result(
+    connection: Connection, future: Future
+) -> tuple[Mapping[str, Any], str | None]:
+    """Return what a worker's handshake returned, and why it cannot be used, if so.
 
     Raises:
         SchedulerLost: if the scheduler is gone.
 
     """
     try:
-        greeting: Mapping[str, Any] = future.result(timeout=RESULT_SECONDS)
+        info: Mapping[str, Any] = future.result(timeout=RESULT_SECONDS)
     except Exception as error:
         if not connection.alive:
             raise SchedulerLost from error
@@ -80,39 +82,39 @@ def answer(connection: Connection, future: Future) -> tuple[Mapping[str, Any], s
             "this version of tiltcli cannot be loaded there, or by the scheduler "
             f"({said[:200]}); install the same one everywhere"
         )
-    return greeting, greeting["misfit"]
+    return info, info["mismatch"]
 
 
 def check_workers(
-    connection: Connection, greet: Callable[[str], Mapping[str, Any]], greeting: str
+    connection: Connection, handshake: Callable[[str], Mapping[str, Any]], requirements: str
 ) -> None:
-    """Greet all workers that are there.
+    """Shake hands with all workers that are there.
 
     Raises:
         UserError: naming each that cannot be used, and why; or if the scheduler is lost.
 
     """
     deadline = time.monotonic() + WAIT_SECONDS
-    misfits: dict[str, str] = {}
+    mismatches: dict[str, str] = {}
     try:
         there = connection.workers()
-        asked = {who: connection.submit(greet, greeting, worker=who) for who in there}
+        asked = {who: connection.submit(handshake, requirements, worker=who) for who in there}
         while asked and time.monotonic() < deadline:
             there = connection.workers()
             for who, future in list(asked.items()):
                 if future.done() or who not in there:
                     del asked[who]
-                if future.done() and (misfit := answer(connection, future)[1]):
-                    misfits[who] = misfit
+                if future.done() and (mismatch := handshake_result(connection, future)[1]):
+                    mismatches[who] = mismatch
             time.sleep(0.05)
     except SchedulerLost:
-        raise UserError(gone(connection)) from None
-    misfits |= dict.fromkeys(asked, f"no answer within {WAIT_SECONDS:.0f} s")
-    if misfits:
-        raise UserError(*(f"worker {who}: {why}" for who, why in misfits.items()))
+        raise UserError(scheduler_gone(connection)) from None
+    mismatches |= dict.fromkeys(asked, f"no answer within {WAIT_SECONDS:.0f} s")
+    if mismatches:
+        raise UserError(*(f"worker {who}: {why}" for who, why in mismatches.items()))
 
 
-def gone(connection: Connection) -> str:
+def scheduler_gone(connection: Connection) -> str:
     """Say that the scheduler is lost, and what to do."""
     return (
         f"{connection.address}: the Dask scheduler does not answer any more; finished jobs are "
@@ -135,13 +137,13 @@ class _Batch(Generic[Task]):
 class _Worker(Generic[Task]):
     address: str
     threads: int
-    greeting: Mapping[str, Any]
+    info: Mapping[str, Any]
     batches: dict[str, _Batch[Task]] = field(default_factory=dict)
     # Kept for one task alone, from the time it is emptied for it.
     reserved: bool = False
 
     def __str__(self) -> str:
-        return f"{self.address} (process {self.greeting['pid']} on {self.greeting['host']})"
+        return f"{self.address} (process {self.info['pid']} on {self.info['host']})"
 
 
 class ClusterRun(Generic[Task]):
@@ -149,7 +151,7 @@ class ClusterRun(Generic[Task]):
 
     Args:
         connection: to the cluster.
-        duty: what is done there.
+        protocol: what is done there.
         stopped: whether to stop.
         report: called with a task and the progress made, as the worker counts it: some whole
             numbers; negative ones when it was lost again.
@@ -161,31 +163,31 @@ class ClusterRun(Generic[Task]):
     def __init__(
         self,
         connection: Connection,
-        duty: Duty[Task],
+        protocol: WorkerProtocol[Task],
         stopped: Stopped,
         report: Callable[[Task, Sequence[int]], None],
         note: Callable[[str], None],
         retries: int = RETRIES,
     ) -> None:
         self._connection = connection
-        self._duty = duty
+        self._protocol = protocol
         self._stopped = stopped
         self._report = report
         self._note = note
         self._retries = retries
-        self._crew: dict[str, _Worker[Task]] = {}
-        self._greeted: dict[str, tuple[int, Future]] = {}
-        self._misfits: dict[str, str] = {}
+        self._workers: dict[str, _Worker[Task]] = {}
+        self._pending: dict[str, tuple[int, Future]] = {}
+        self._refused: dict[str, str] = {}
         self._source: Iterator[Task] = iter(())
         self._waiting: deque[Task] = deque()
         self._again: deque[tuple[Task, int]] = deque()
         self._alone: deque[tuple[Task, int]] = deque()
         self._batches: dict[str, _Batch[Task]] = {}
-        self._heard: queue.SimpleQueue[str | Mapping[str, Any]] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[str | Mapping[str, Any]] = queue.SimpleQueue()
         self._numbers = itertools.count()
         self._rate = 0.0
         self._worker_seen = time.monotonic()
-        self._looked = 0.0
+        self._polled = 0.0
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
         """Run tasks; yield batches as they end, and tasks that failed.
@@ -197,64 +199,66 @@ class ClusterRun(Generic[Task]):
         self._source = iter(tasks)
         deadline = float("inf")
         try:
-            self._connection.listen(self._heard.put)
-            self._greet_everybody()
+            self._connection.listen(self._inbox.put)
+            self._first_handshakes()
             while True:
                 if not self._stopped():
-                    self._fill()
+                    self._submit_all()
                 left = self._waiting or self._again or self._alone
                 if not self._batches and (self._stopped() or not left):
                     return
                 if self._stopped() and deadline == float("inf"):
                     deadline = time.monotonic() + GRACE_SECONDS
                     self._connection.tell(
-                        self._duty.halt, self._connection.token, workers=list(self._crew)
+                        self._protocol.halt, self._connection.token, workers=list(self._workers)
                     )
                 if time.monotonic() > deadline:
                     return
-                yield from self._hear()
-                yield from self._look()
+                yield from self._receive()
+                yield from self._poll_workers()
         except SchedulerLost:
-            raise UserError(gone(self._connection)) from None
+            raise UserError(scheduler_gone(self._connection)) from None
         finally:
             left_over = [batch.future for batch in self._batches.values()]
             if left_over and self._connection.alive:
                 self._connection.cancel(left_over)
 
-    # Workers: greeted before they are used, looked after while they are.
+    # Workers: asked before they are used, looked after while they are.
 
-    def _greet_everybody(self) -> None:
-        """Greet the workers that are there, and wait for their answers."""
+    def _first_handshakes(self) -> None:
+        """Ask the workers that are there, and wait for their answers."""
         while not self._stopped():
-            list(self._look(at_once=True))
-            if self._misfits and not self._greeted:
-                raise UserError(*(f"worker {who}: {why}" for who, why in self._misfits.items()))
-            if self._crew and not self._greeted:
+            list(self._poll_workers(at_once=True))
+            if self._refused and not self._pending:
+                raise UserError(*(f"worker {who}: {why}" for who, why in self._refused.items()))
+            if self._workers and not self._pending:
                 return
             time.sleep(0.02)
 
-    def _look(self, at_once: bool = False) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+    def _poll_workers(
+        self, at_once: bool = False
+    ) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
         """See which workers have come, gone, or answered."""
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS and not at_once:
+        if now - self._polled < LOOK_SECONDS and not at_once:
             return
-        self._looked = now
+        self._polled = now
         there = self._connection.workers()
         for address, threads in there.items():
-            if address not in {*self._crew, *self._greeted, *self._misfits}:
+            if address not in {*self._workers, *self._pending, *self._refused}:
                 future = self._connection.submit(
-                    self._duty.greet, self._duty.greeting, worker=address
+                    self._protocol.handshake, self._protocol.requirements, worker=address
                 )
-                self._greeted[address] = threads, future
-        for address, (threads, future) in list(self._greeted.items()):
+                self._pending[address] = threads, future
+        for address, (threads, future) in list(self._pending.items()):
             if address not in there:
-                del self._greeted[address]
+                del self._pending[address]
             elif future.done():
-                del self._greeted[address]
-                self._welcome(address, threads, future)
-        for address in [address for address in self._crew if address not in there]:
-            yield from self._lose(self._crew.pop(address))
-        if self._crew or self._greeted:
+                del self._pending[address]
+                self._admit(address, threads, future)
+        for address in [address for address in self._workers if address not in there]:
+            yield from self._worker_lost(self._workers.pop(address))
+        if self._workers or self._pending:
             self._worker_seen = now
         elif now - self._worker_seen > WAIT_SECONDS:
             raise UserError(
@@ -263,31 +267,33 @@ class ClusterRun(Generic[Task]):
                 "finished jobs are kept"
             )
 
-    def _welcome(self, address: str, threads: int, future: Future) -> None:
-        greeting, misfit = answer(self._connection, future)
-        if misfit is None:
-            self._crew[address] = _Worker(address, threads, greeting)
+    def _admit(self, address: str, threads: int, future: Future) -> None:
+        info, mismatch = handshake_result(self._connection, future)
+        if mismatch is None:
+            self._workers[address] = _Worker(address, threads, info)
             return
-        self._misfits[address] = misfit
-        if self._crew:
-            self._note(f"worker {address} is not used: {misfit}")
+        self._refused[address] = mismatch
+        if self._workers:
+            self._note(f"worker {address} is not used: {mismatch}")
 
-    def _lose(self, worker: _Worker[Task]) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+    def _worker_lost(
+        self, worker: _Worker[Task]
+    ) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
         """A worker has gone; what it had runs again, up to the limit."""
-        log = "; ".join(self._connection.log_of(worker.greeting.get("nanny")))
+        log = "; ".join(self._connection.log_of(worker.info.get("nanny")))
         how = f"{worker}, is gone" + (f"; its nanny's log: {log}" if log else "")
         self._note(f"worker {worker} was lost; its jobs run again")
         for batch in list(worker.batches.values()):
-            yield from self._lose_batch(batch, how)
+            yield from self._batch_lost(batch, how)
 
-    def _lose_batch(
+    def _batch_lost(
         self, batch: _Batch[Task], how: str
     ) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
         self._drop(batch)
         self._connection.cancel([batch.future])
         for number, amount in batch.reported.items():
             self._report(batch.tasks[number], [-n for n in amount])
-        finished, reply = self._duty.recover(batch.tasks)
+        finished, reply = self._protocol.recover(batch.tasks)
         if finished:
             yield Done(finished, reply, None)
         losses = batch.losses + 1
@@ -307,39 +313,39 @@ class ClusterRun(Generic[Task]):
 
     # Batches: cut to length, given to workers, taken back.
 
-    def _fill(self) -> None:
+    def _submit_all(self) -> None:
         """Give every worker something to do."""
         missing = MOST_TASKS - len(self._waiting)
         self._waiting.extend(itertools.islice(self._source, max(missing, 0)))
-        crew = sorted(self._crew.values(), key=lambda worker: len(worker.batches))
-        if self._alone and crew and not any(worker.reserved for worker in crew):
-            crew[0].reserved = True
-        for worker in crew:
+        workers = sorted(self._workers.values(), key=lambda worker: len(worker.batches))
+        if self._alone and workers and not any(worker.reserved for worker in workers):
+            workers[0].reserved = True
+        for worker in workers:
             if worker.reserved and not worker.batches:
                 worker.reserved = bool(self._alone)
                 if self._alone:
                     task, losses = self._alone.popleft()
-                    self._give(worker, [task], losses)
+                    self._submit(worker, [task], losses)
         # One batch more than threads: none is idle while its reply is on the way.
-        for depth in range(max((worker.threads for worker in crew), default=0) + 1):
-            for worker in crew:
+        for depth in range(max((worker.threads for worker in workers), default=0) + 1):
+            for worker in workers:
                 if worker.reserved or len(worker.batches) > depth or depth > worker.threads:
                     continue
-                tasks, losses = self._cut(ahead=depth == worker.threads)
+                tasks, losses = self._next_tasks(ahead=depth == worker.threads)
                 if tasks:
-                    self._give(worker, tasks, losses)
+                    self._submit(worker, tasks, losses)
 
-    def _cut(self, ahead: bool) -> tuple[list[Task], int]:
+    def _next_tasks(self, ahead: bool) -> tuple[list[Task], int]:
         """Take tasks of about `BATCH_SECONDS`; ahead of time none that is long."""
         if self._again and not ahead:
             task, losses = self._again.popleft()
             return [task], losses
-        lanes = sum(worker.threads for worker in self._crew.values())
+        lanes = sum(worker.threads for worker in self._workers.values())
         most = -(-len(self._waiting) // max(lanes, 1))
         tasks: list[Task] = []
         seconds = 0.0
         while self._waiting and len(tasks) < most:
-            cost = self._duty.cost(self._waiting[0])
+            cost = self._protocol.cost(self._waiting[0])
             expected = cost / self._rate if self._rate else float("inf")
             if (tasks or ahead) and seconds + expected > BATCH_SECONDS:
                 break
@@ -347,30 +353,32 @@ class ClusterRun(Generic[Task]):
             seconds += expected
         return tasks, 0
 
-    def _give(self, worker: _Worker[Task], tasks: Sequence[Task], losses: int) -> None:
+    def _submit(self, worker: _Worker[Task], tasks: Sequence[Task], losses: int) -> None:
         name = f"{next(self._numbers)}"
-        packed = self._duty.pack(tasks, worker.greeting, name)
-        future = self._connection.submit(self._duty.work, packed, worker=worker.address)
+        packed = self._protocol.pack(tasks, worker.info, name)
+        future = self._connection.submit(self._protocol.work, packed, worker=worker.address)
         batch = _Batch(name, tasks, losses, worker, future)
         self._batches[name] = worker.batches[name] = batch
-        future.add_done_callback(lambda _: self._heard.put(name))
+        future.add_done_callback(lambda _: self._inbox.put(name))
 
-    def _hear(self) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+    def _receive(self) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
         """Take what workers have said since."""
         with contextlib.suppress(queue.Empty):
-            said = self._heard.get(timeout=0.1)
+            said = self._inbox.get(timeout=0.1)
             while True:
                 if isinstance(said, str):
                     if said in self._batches:
-                        yield from self._ended(self._batches[said])
+                        yield from self._batch_ended(self._batches[said])
                 elif batch := self._batches.get(said["batch"]):
                     number, amount = said["task"], said["amount"]
                     before = batch.reported.get(number, [0] * len(amount))
                     batch.reported[number] = [n + m for n, m in zip(before, amount, strict=True)]
                     self._report(batch.tasks[number], amount)
-                said = self._heard.get_nowait()
+                said = self._inbox.get_nowait()
 
-    def _ended(self, batch: _Batch[Task]) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+    def _batch_ended(
+        self, batch: _Batch[Task]
+    ) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
         if not self._connection.alive:
             raise SchedulerLost
         status = batch.future.status
@@ -389,12 +397,12 @@ class ClusterRun(Generic[Task]):
             if not self._connection.alive:
                 raise SchedulerLost from None
             reply = {}
-        if reply.get("process") != batch.worker.greeting["process"]:
+        if reply.get("process") != batch.worker.info["process"]:
             # It has been restarted, or died before its reply could be fetched.
-            yield from self._lose_batch(batch, f"{batch.worker}, is gone")
+            yield from self._batch_lost(batch, f"{batch.worker}, is gone")
             return
         self._drop(batch)
-        cost = sum(self._duty.cost(task) for task in batch.tasks)
+        cost = sum(self._protocol.cost(task) for task in batch.tasks)
         if reply["seconds"] > 0:
             rate = cost / reply["seconds"]
             self._rate = (self._rate + rate) / 2 if self._rate else rate

@@ -25,7 +25,7 @@ from tiltcli.engines import load_engine
 from tiltcli.errors import Outcome
 from tiltcli.execution.dask.connection import TOPIC
 from tiltcli.execution.dask.wire import table_bytes, unpack_jobs, unpack_probe, versions
-from tiltcli.execution.progress import Made
+from tiltcli.execution.progress import Advance
 from tiltcli.execution.train_job import Task, train_job
 from tiltcli.grid.paths import digest_of
 from tiltcli.store import Finished, PartWriter, writer_name
@@ -47,7 +47,7 @@ _writers: OrderedDict[tuple[str, str, int], PartWriter] = OrderedDict()
 _writers_lock = threading.Lock()
 
 
-def greet(request: str) -> dict[str, Any]:
+def handshake(request: str) -> dict[str, Any]:
     """Say who this is, and why it could not work for the client, if so.
 
     Args:
@@ -58,26 +58,26 @@ def greet(request: str) -> dict[str, Any]:
     from distributed import get_worker
 
     asked = json.loads(request)
-    misfits = []
+    mismatches = []
     here = versions()
     for name, version in asked["versions"].items():
         if here[name] != version:
-            misfits.append(f"{name} is {here[name]} there and {version} here")
+            mismatches.append(f"{name} is {here[name]} there and {version} here")
     for path, digest in asked["files"].items():
         try:
             if digest_of(Path(path)) != digest:
-                misfits.append(f"{path} has another content there")
+                mismatches.append(f"{path} has another content there")
         except OSError as error:
-            misfits.append(
+            mismatches.append(
                 f"{path} cannot be read there ({error.strerror}); put it where all workers see it"
             )
     worker = get_worker()
     nanny = getattr(worker, "nanny", None)
-    if not misfits:
+    if not mismatches:
         for name in asked["engines"]:
             _load(name)
     return {
-        "misfit": "; ".join(misfits) or None,
+        "mismatch": "; ".join(mismatches) or None,
         "process": PROCESS,
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -126,9 +126,9 @@ def train_batch(request: str) -> dict[str, Any]:
         writer = None if asked["folder"] is None else _writer(Path(asked["folder"]), asked["token"])
         spool = Path(scratch) if writer is None else writer.folder / "metrics"
 
-        def report(number: int, made: Made) -> None:
-            amounts[number] = [n + m for n, m in zip(amounts[number], made, strict=True)]
-            tell(number, made)
+        def report(number: int, advance: Advance) -> None:
+            amounts[number] = [n + m for n, m in zip(amounts[number], advance, strict=True)]
+            tell(number, advance)
 
         for number, job in enumerate(jobs):
             if stopped():
@@ -236,18 +236,18 @@ def _stopped(token: str) -> Callable[[], bool]:
     return stopped
 
 
-def _teller(token: str, batch: str) -> Callable[[int, Made], None]:
+def _teller(token: str, batch: str) -> Callable[[int, Advance], None]:
     """Tell progress to the client, now and then; the rest comes with the reply."""
     from distributed import get_worker
 
     worker = get_worker()
-    held: dict[int, Made] = {}
+    held: dict[int, Advance] = {}
     told = time.monotonic()
 
-    def tell(number: int, made: Made) -> None:
+    def tell(number: int, advance: Advance) -> None:
         nonlocal told
-        before = held.get(number, Made(0))
-        held[number] = Made(before.updates + made.updates, before.probes + made.probes)
+        before = held.get(number, Advance(0))
+        held[number] = Advance(before.updates + advance.updates, before.probes + advance.probes)
         if time.monotonic() - told < TELL_SECONDS:
             return
         told = time.monotonic()
