@@ -14,7 +14,9 @@ from tiltcli.analysis.slices import Slice
 from tiltcli.analysis.traces import Trace
 from tiltcli.analysis.valleys import Valleys
 from tiltcli.evaluation.comparison import compare
+from tiltcli.evaluation.tuning import budgets, tune
 from tiltcli.grid import Job
+from tiltcli.plots.budget import budget
 from tiltcli.plots.curvature import curvature
 from tiltcli.plots.curves import curves
 from tiltcli.plots.forest import forest
@@ -63,6 +65,7 @@ def jobs_table():
                         "train.seed": seed,
                         "parameters": 6 * width + 3,
                         "train_samples": 300,
+                        "seconds": 1.0,
                         "train_accuracy": value + 0.02,
                         "val_accuracy": value,
                         "test_accuracy": value - 0.01,
@@ -167,6 +170,12 @@ def comparison():
     return compare(*sides, name_a="static", name_b="dynamical", baseline=jobs)
 
 
+def expectations():
+    """Both losses tuned, by the number of cells tried."""
+    jobs = jobs_table()
+    return budgets(tune(jobs, metrics=["test_accuracy"]), jobs)
+
+
 FIGURES = {
     "phase": lambda look: phase(jobs_table(), "val_accuracy", "golden", look),
     "map": lambda look: phase(
@@ -183,6 +192,7 @@ FIGURES = {
         look,
     ),
     "valley": lambda look: valley(training(0), valleys(), look),
+    "budget": lambda look: budget(expectations(), "test_accuracy", "val_accuracy", "golden", look),
     "compare": lambda look: forest(comparison(), look),
 }
 """Kind → what draws it in a look."""

@@ -111,6 +111,7 @@ def test_a_setting_that_does_not_apply_makes_a_panel_too():
 
 def test_too_many_panels_ask_for_where():
     jobs = pd.concat([rates().assign(**{"train.weight_decay": 0.1 * i}) for i in range(13)])
+    jobs["job"] = [str(i) for i in range(len(jobs))]
     with pytest.raises(UserError, match="26 panels") as refused:
         phase(jobs, "val_accuracy")
     said = str(refused.value)

@@ -47,6 +47,9 @@ def budget(
                 look_of = {
                     "color": colours[at % len(colours)],
                     "linestyle": LINES[at // len(colours) % len(LINES)],
+                    # A method of one cell is a point.
+                    "marker": "o" if len(one.tried) == 1 else "",
+                    "markersize": 3.0,
                 }
                 panel.plot(one.tried, one.mean, label=one.candidate.name, **look_of)
                 panel.fill_between(
@@ -65,7 +68,7 @@ def budget(
         gap = "\n" if look.narrow else " "
         figure.suptitle(
             f"{title}: expected {said(metric)} of the cell that{gap}{said(chosen_by)} picks among "
-            f"k tried;{gap}mean of {n} replicates, band: 95% interval"
+            f"k tried;\nmean of {n} replicates, band: 95% interval"
         )
         handles = {str(h.get_label()): h for panel in axes[: len(rows)] for h in panel.lines}
         figure.legend(
