@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -137,3 +138,31 @@ def test_commands_write_what_sweep_takes(folder, monkeypatch):
         assert again.exit_code == 0, again.output
     wrong = runner.invoke(app, ["confirm", "grid", "--methods", "loss.kind"])
     assert "--tune" in str(wrong.exception)
+
+
+def test_the_report_opens_with_the_methods(folder, monkeypatch):
+    """Numbers of the matrix: plain pandas, of the cells that validation likes best."""
+    monkeypatch.chdir(folder)
+    methods = ["loss.kind", "train.optimizer"]
+    text = tuned_confirmation_grid("grid", methods=methods, seeds=5, folder=".")
+    tiltcli.sweep(write_grid(folder, text, "confirmation"))
+    runner = CliRunner()
+    for name in ("r.md", "r.html"):
+        shown = runner.invoke(app, ["report", "grid-confirm", "-o", name])
+        assert shown.exit_code == 0, shown.output
+    page = Path("r.md").read_text()
+    assert page.index("Methods of grid-confirm") < page.index("## Verdicts")
+    assert "At width 3: tilting" in page
+    rows = [line for line in page.splitlines() if line.startswith("| static, optimizer adam | 0")]
+    jobs = tiltcli.read("grid-confirm").jobs
+    own = jobs[jobs["loss.kind"].eq("static") & jobs["train.optimizer"].eq("adam")]
+    for column, width in enumerate((3, 8)):
+        cells = own[own["model.width"].eq(width)]
+        rate = cells.groupby("train.lr")["val_accuracy"].mean().idxmax()
+        best = cells[cells["train.lr"].eq(rate)]
+        mean = best["test_accuracy"].mean()
+        half = 2.7764451051977987 * best["test_accuracy"].sem()  # t(0.975, 4)
+        cell = rows[0].split("|")[2 + column].strip()
+        assert cell.startswith(f"{mean:.4f} ± {half:.4f} (5)")
+    assert "Methods of grid-confirm" in Path("r.html").read_text()
+    assert pd.Series(jobs["data.seed"]).nunique() == 5

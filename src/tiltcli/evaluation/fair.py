@@ -1,9 +1,9 @@
 """Should one tilt, and is it the tilting? Tuned methods beside each other, on replicates.
 
-What is compared: each tilted method with the static loss that is tuned with the same optimiser, and
-with the best of all tuned static ones; with its *static partner*, the static loss at the tilted
-cell's own other settings, so that a gain of the learning rate is not taken for one of tilting; and,
-where there are controls that know no class, tilting by class with each of them.
+What is compared: each tilted method with the best of all tuned static ones and, where that is
+another, with the static loss tuned with the same optimiser; with its *static partner*, the static
+loss at the tilted cell's own other settings, so that a gain of the learning rate is not taken for
+one of tilting; and, where there are controls that know no class, tilting by class with each.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _asked(tuning: Tuning) -> Iterator[_Asked]:
             if one in static or one.chosen is None:
                 continue
             same = [other for other in static if _alike(one, other)]
-            if same:
+            if same and same[0] is not best:
                 yield _contest(Question.TUNED, one, same[0])
             if best is not None:
                 yield _contest(Question.BEST_STATIC, one, best)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiltcli.errors import UserError
-from tiltcli.evaluation.texts import interval, number, p_value, to_markdown
+from tiltcli.evaluation.texts import interval, markdown, number, p_value, to_markdown
 from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.report.curvature_verdicts import probed_traces
 from tiltcli.report.loaded_runs import Run
+from tiltcli.report.methods import methods_of
 from tiltcli.report.origin import about, invocations, where_chosen
 from tiltcli.report.verdict_list import Judged, judge, notes
 
@@ -27,7 +28,16 @@ def to_text(runs: Sequence[Run], figures: Path, base: Path) -> str:
         base: folder that the text will lie in.
 
     """
-    lines = ["# Static against dynamical loss", "", *_verdicts(judge(runs), runs)]
+    lines = ["# Static against dynamical loss", ""]
+    for run in runs:
+        sentences, tables = methods_of(run)
+        if tables:
+            lines += [f"## Methods of {_safe(run.name)}, each tuned", ""]
+            lines += [line for one in sentences[:-1] for line in (_safe(one), "")]
+            lines += [markdown((), tables[:1], sentences[-1:]), ""]
+            lines += ["<details><summary>Every contest</summary>", ""]
+            lines += [markdown((), tables[1:], ()), "", "</details>", ""]
+    lines += ["## Verdicts", "", *_verdicts(judge(runs), runs)]
     for run in runs:
         lines += ["", f"## {_safe(run.name)}", "", _safe(about(run)), ""]
         lines += _section(run, runs, figures, base)

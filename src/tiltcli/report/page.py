@@ -14,6 +14,7 @@ from tiltcli.report import sections
 from tiltcli.report.citing import citations
 from tiltcli.report.instability_tables import HEADER, MOST_ROWS, Watched, listed, summed_up, watch
 from tiltcli.report.loaded_runs import Run
+from tiltcli.report.methods import methods_of
 from tiltcli.report.one_training import single
 from tiltcli.report.origin import about, where_chosen
 from tiltcli.report.pack import json_text
@@ -59,6 +60,7 @@ def to_page(runs: Sequence[Run]) -> str:
         f'<header><div class="top"><h1>{TITLE}</h1>'
         '<button type="button" class="theme" hidden>Dark colours</button></div>'
         f'<nav aria-label="Contents"><ul>{contents}</ul></nav></header>\n<main>\n'
+        f"{_methods(runs)}"
         '<section id="verdicts"><h2>Verdicts</h2>'
         f"{sections.verdicts(judge(runs), runs)}</section>\n"
         "<noscript><p>The figures and the tables of jobs need JavaScript; the verdicts, the "
@@ -69,6 +71,27 @@ def to_page(runs: Sequence[Run]) -> str:
         f'<footer class="muted">Written by tiltcli.</footer>\n<script>{library}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
+
+
+def _methods(runs: Sequence[Run]) -> str:
+    """Methods beside each other, of the runs whose grids say what their methods are."""
+    lines = []
+    for run in runs:
+        sentences, tables = methods_of(run)
+        if not tables:
+            continue
+        lines.append(f"<h2>Methods of {text(run.name)}, each tuned</h2>")
+        lines += [f"<p>{signed(one)}</p>" for one in sentences[:-1]]
+        for number, one in enumerate(tables):
+            rows = [[signed(cell) for cell in row] for row in one.rows]
+            shown = sections.table(one.title, [text(name) for name in one.header], rows)
+            if number:
+                shown = f"<details><summary>{text(one.title)}</summary>{shown}</details>"
+            else:
+                shown = f"<h3>{text(one.title)}</h3>{shown}"
+                shown += f'<p class="note">{text(sentences[-1])}</p>'
+            lines.append(shown)
+    return f'<section id="methods">{"".join(lines)}</section>' if lines else ""
 
 
 def _asset(name: str) -> str:

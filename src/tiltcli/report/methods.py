@@ -1,0 +1,123 @@
+"""Methods beside each other, each tuned: the matrix, and whether it is the tilting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tiltcli.errors import UserError
+from tiltcli.evaluation.fair import Contest, Question, Standing, contests, in_words, standings
+from tiltcli.evaluation.texts import Table, interval, number, p_value, plain
+from tiltcli.evaluation.tuning import Tuning, tune
+from tiltcli.grid import load_run
+from tiltcli.report.loaded_runs import Run
+
+METRICS = ("test_accuracy", "train_accuracy")
+_SAID = {1: "yes", -1: "no, worse", 0: "not shown"}
+
+NOTE = (
+    "Each method is represented, in each column, by the one of its cells that validation likes "
+    "best, and judged on the replicates of this run. ▲: better than the best tuned static loss and "
+    "than the static loss at its own other settings; ▼: worse than the best tuned static loss. "
+    "Both need a 95% interval that leaves out zero and p < 0.05 after Holm's correction over the "
+    "contests of one question."
+)
+
+
+def methods_of(run: Run) -> tuple[list[str], list[Table]]:
+    """Sentences and tables on a run whose grid says what its methods are; empty for another.
+
+    Args:
+        run: the run; its grid's [sweep] table has `methods`, as `tiltcli confirm --tune` writes it.
+
+    """
+    try:
+        names = load_run(run.folder).methods
+    except UserError:
+        return [], []  # files that the grid names have moved: the rest of the report stands
+    metrics = [name for name in METRICS if name in run.metrics]
+    if not names or not metrics:
+        return [], []
+    jobs = run.tables.jobs
+    judge = "val_accuracy" if "val_accuracy" in run.metrics else "train_accuracy"
+    tuning = tune(jobs, judge, methods=names, metrics=metrics)
+    sentences: list[str] = []
+    tables = []
+    for metric in metrics:
+        shown, found = standings(tuning, metric), contests(tuning, jobs, metric)
+        if metric == metrics[0]:
+            sentences += in_words(tuning, found, shown, metric)
+        tables.append(_matrix(tuning, shown, found, metric))
+        tables += _contests(found, metric)
+    return [*sentences, NOTE], tables
+
+
+def _matrix(
+    tuning: Tuning, shown: Sequence[Standing], found: Sequence[Contest], metric: str
+) -> Table:
+    """Methods × rows: mean ± half of the interval, n, and how it stands against static."""
+    rows = list(dict.fromkeys(tuple(one.candidate.row.items()) for one in shown))
+    methods = list(dict.fromkeys(one.candidate.name for one in shown))
+    at = {(one.candidate.name, tuple(one.candidate.row.items())): one for one in shown}
+    header = ("method", *(_where(row) for row in rows))
+    lines = tuple(
+        (name, *(_standing(at.get((name, row)), found) for row in rows)) for name in methods
+    )
+    title = f"{metric.replace('_', ' ')} of the chosen cells: mean ± 95% interval (replicates)"
+    return Table(title, header, lines, ("method",))
+
+
+def _where(row: tuple[tuple[str, Any], ...]) -> str:
+    return ", ".join(f"{key.rpartition('.')[2]} {plain(value)}" for key, value in row) or "all"
+
+
+def _standing(one: Standing | None, found: Sequence[Contest]) -> str:
+    if one is None:
+        return "–"
+    estimate = one.estimate
+    half = number(estimate.high - estimate.mean)
+    lost = f", {one.lost} lost" if one.lost else ""
+    mark = {1: " ▲", -1: " ▼"}.get(_stands(one, found), "")
+    return f"{number(estimate.mean)} ± {half} ({estimate.n}{lost}){mark}"
+
+
+def _stands(one: Standing, found: Sequence[Contest]) -> int:
+    """1 where a method beats tuned static and its partner, −1 where it loses against tuned."""
+    own = {
+        contest.question: contest.decided
+        for contest in found
+        if contest.method == one.candidate.name and contest.row == one.candidate.row
+    }
+    best = own.get(Question.BEST_STATIC, 0)
+    return best if best < 0 or own.get(Question.PARTNER, 0) > 0 else 0
+
+
+def _contests(found: Sequence[Contest], metric: str) -> list[Table]:
+    """A table per question."""
+    tables = []
+    for question in Question:
+        own = [one for one in found if one.question is question]
+        if not own:
+            continue
+        where = tuple(key.rpartition(".")[2] for key in own[0].row)
+        numbers = ("difference", "95% interval", "n", "lost", "p", "p (Holm)", "shown", "n for 80%")
+        lines = tuple(
+            (
+                *(plain(value) for value in one.row.values()),
+                one.method,
+                one.other,
+                number(one.difference.mean, sign=True),
+                interval(one.difference.low, one.difference.high),
+                str(one.difference.n),
+                f"{one.lost[0]}, {one.lost[1]}",
+                p_value(one.p),
+                p_value(one.p_corrected),
+                _SAID[one.decided],
+                "–" if one.needed != one.needed else f"{one.needed:.0f}",
+            )
+            for one in own
+        )
+        title = f"{metric.replace('_', ' ')}: {question}"
+        header = (*where, "method", "against", *numbers)
+        tables.append(Table(title, header, lines, ("method", "against", "shown")))
+    return tables
