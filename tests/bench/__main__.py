@@ -19,10 +19,10 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from bench import cluster, curvature, overhead, peers, pictures
+from bench import cluster, curvature, overhead, peers, perceptrons, pictures
 from bench.crew import Crew
 from tiltcli.engines.mlp import products
-from tiltcli.execution.executors import cores
+from tiltcli.engines.machine import cores
 from tiltcli.store.provenance import machine
 
 WIDTHS = [10, 30, 100, 300, 1000]
@@ -32,11 +32,12 @@ DTYPES = ["float32", "float64"]
 def rate(crew, name, width, dtype, seconds):
     """Steps per second of all workers together, best variant, best of two."""
     best = 0.0
-    for variant in range(len(peers.PEERS[name])):
+    case = peers.Case(width, dtype, 0)
+    for work in peers.PEERS[name]:
         steps = 500
-        while (taken := crew.seconds(name, variant, width, dtype, steps)) < seconds / 4:
+        while (taken := crew.seconds(work, case, steps)) < seconds / 4:
             steps = int(min(8.0, max(2.0, seconds / 2 / max(taken, 1e-9))) * steps)
-        taken = min(taken, crew.seconds(name, variant, width, dtype, steps))
+        taken = min(taken, crew.seconds(work, case, steps))
         best = max(best, len(crew.pipes) * steps / taken)
     return best
 
@@ -119,11 +120,19 @@ def main():
         print()
     crew.close()
     notebook.close()
+    peaks = {dtype: matmul_peak(dtype) for dtype in DTYPES}
+    family = perceptrons.report(widths=options.widths, peaks=peaks)
     probes = curvature.report(seconds=options.seconds)
     shown = pictures.report(options.seconds, matmul_peak("float32"))
     rest = {**overhead.report(), "cluster": cluster.report()}
     if options.json:
-        parts = {"rates": rows, "curvature": probes, "pictures": shown, "overhead": rest}
+        parts = {
+            "rates": rows,
+            "perceptrons": family,
+            "curvature": probes,
+            "pictures": shown,
+            "overhead": rest,
+        }
         options.json.write_text(json.dumps(parts, indent=1))
 
 

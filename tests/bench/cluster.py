@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.overhead import TINY, parse
 from dask_cluster import DaskCluster
 from tiltcli.execution import runner
-from tiltcli.execution.executors import cores
+from tiltcli.engines.machine import cores
 
 SEEDS = 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 
 from bench import peers
 
@@ -12,8 +13,8 @@ def serve(pipe, alone):
     if not alone:
         peers.one_core()
     while (order := pipe.recv()) is not None:
-        name, variant, case, steps = order
-        pipe.send(peers.PEERS[name][variant](case, steps))
+        work, case, steps = order
+        pipe.send(work(case, steps))
 
 
 class Crew:
@@ -29,9 +30,10 @@ class Crew:
             self.pipes.append(ours)
             self.processes.append(process)
 
-    def seconds(self, name, variant, width, dtype, steps):
+    def seconds(self, work, case, steps):
+        """Seconds that `work(case, steps)` takes, each worker with a seed of its own."""
         for seed, pipe in enumerate(self.pipes):
-            pipe.send((name, variant, peers.Case(width, dtype, seed), steps))
+            pipe.send((work, replace(case, seed=seed), steps))
         return max(pipe.recv() for pipe in self.pipes)
 
     def close(self):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tiltcli.engines.mlp import kernel
 from tiltcli.execution import runner
-from tiltcli.execution.executors import cores
+from tiltcli.engines.machine import cores
 from tiltcli.grid import parse_sweep
 
 SMALL = """

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tiltcli.execution.executors import cores
+from tiltcli.engines.machine import cores
 
 CASES = [(side, width) for side in (8, 32) for width in (4, 16, 64)]
 GOALS = {(8, 4): 4, (8, 16): 2, (8, 64): 1.3, (32, 4): 4, (32, 16): 2, (32, 64): 2}
