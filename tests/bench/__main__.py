@@ -21,8 +21,8 @@ import numpy as np
 
 from bench import cluster, curvature, overhead, peers, perceptrons, pictures
 from bench.crew import Crew
-from tiltcli.engines.mlp import products
 from tiltcli.engines.machine import cores
+from tiltcli.engines.mlp import products
 from tiltcli.store.provenance import machine
 
 WIDTHS = [10, 30, 100, 300, 1000]
@@ -67,15 +67,18 @@ def matmul_peak(dtype):
 
 
 @numba.njit(nogil=True)
-def multiply(out, a, b, times):
+def multiply(out, a, b, none, times):
     n = a.shape[0]
     for _ in range(times):
-        products.back_through(out, a, b, out[0], n, n, n, n, 1, n, n)
+        products.affine(out, a, b, none, 0, none[0], n, n, n, n, 1, n, n)
 
 
 def own_product(dtype, size=192, times=400):
     """FLOP/s of the kernel's own product, one thread per core."""
-    arrays = [[np.ones((size, size), dtype) for _ in range(3)] for _ in range(cores())]
+    shapes = [(size, size)] * 3 + [(1,)]
+    arrays = [[np.ones(shape, dtype) for shape in shapes] for _ in range(cores())]
+    for *_, none in arrays:
+        none[0] = 0
     multiply(*arrays[0], 1)
     best = 0.0
     with ThreadPoolExecutor(cores()) as pool:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bench.overhead import TINY, parse
 from dask_cluster import DaskCluster
-from tiltcli.execution import runner
 from tiltcli.engines.machine import cores
+from tiltcli.execution import runner
 
 SEEDS = 2
 

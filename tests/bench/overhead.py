@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from tiltcli.engines.machine import cores
 from tiltcli.engines.mlp import kernel
 from tiltcli.execution import runner
-from tiltcli.engines.machine import cores
 from tiltcli.grid import parse_sweep
 
 SMALL = """

@@ -231,27 +231,32 @@ class Lanes:
             body(loop.index)
 
     def portions(
-        self, count: Value, groups: Sequence[int], body: Callable[[Value, int], None]
+        self,
+        count: Value,
+        groups: Sequence[int],
+        body: Callable[[Value, int], None],
+        size: int | None = None,
     ) -> None:
         """Run `body(begin, group)` over `count` numbers: so many vectors at once, then fewer.
 
         Args:
-            count: a multiple of the lanes.
+            count: a multiple of `size`.
             groups: numbers of vectors, falling to 1.
             body: given where its vectors begin and how many they are.
+            size: of what is counted in groups, if not vectors.
 
         """
         build = self.builder
+        size = self.lanes if size is None else size
         begin: Value = self.at(0)
         for group in groups:
-            size = self.at(group * self.lanes)
-            whole = build.sdiv(build.sub(count, begin), size)
+            whole = build.sdiv(build.sub(count, begin), self.at(group * size))
 
             def portion(i: Value, begin: Value = begin, group: int = group) -> None:
-                body(self.offset(begin, (i, group * self.lanes)), group)
+                body(self.offset(begin, (i, group * size)), group)
 
             self.repeat(whole, portion)
-            begin = build.add(begin, build.mul(whole, size))
+            begin = build.add(begin, build.mul(whole, self.at(group * size)))
 
     def offset(self, *terms: Value | int | tuple[Value | int, Value | int]) -> Value:
         """Sum of indices and of products of two indices."""

@@ -162,6 +162,7 @@ class FusedNetwork:
             zeros((TILE, width), kind),
             zeros((TILE, classes), kind),
             zeros((self._theta.size,), kind),
+            zeros((1,), kind),
             *ends,
         )
 

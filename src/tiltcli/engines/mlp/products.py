@@ -5,82 +5,104 @@ All products are one small matrix product with a block of the result in register
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numba import types
+from numba.extending import register_jitable
 
-from tiltcli.engines.lanes import REGISTERS, Lanes, Value, addresses, intrinsic
+from tiltcli.engines.lanes import REGISTERS, Lanes, Value, Vector, addresses, intrinsic
 
-ROWS, VECTORS = 6, 4 if REGISTERS.total == 32 else 2
-"""Block of a product held in registers: rows, and vectors of columns."""
-
-
-def product_of(start: str, *, relu: bool = False) -> Any:
-    """Make the intrinsic out[m, n] = start + Σ_k A[m, k] B[k, n].
-
-    `start` is "zero", "add" (what `out` holds) or "bias" (bias[m]).
-    """
-
-    @intrinsic
-    def product(
-        _typing: Any,
-        out: Any,
-        A: Any,
-        B: Any,
-        bias: Any,
-        m: Any,
-        n: Any,
-        k: Any,
-        a_row: Any,
-        a_column: Any,
-        b_row: Any,
-        out_row: Any,
-    ) -> Any:
-        """Multiply.
-
-        Args:
-            out: result, rows `out_row` apart.
-            A: left factor: A[m, k] lies at m·a_row + k·a_column.
-            B: right factor, rows `b_row` apart.
-            bias: (m,), read only where the result starts from it.
-            m: rows of the result.
-            n: columns of the result, a multiple of the lanes.
-            k: length of the sums.
-            a_row: distance of A's rows.
-            a_column: distance of A's columns.
-            b_row: distance of B's rows.
-            out_row: distance of the result's rows.
-
-        """
-        signature = types.none(out, A, B, bias, m, n, k, a_row, a_column, b_row, out_row)
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, signature.args[0].dtype, REGISTERS.parts)
-            _emit_product(lanes, addresses(context, builder, signature, args), start, relu)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return product
+ROWS = (6, 2, 1)
+VECTORS = (4, 3, 2, 1) if REGISTERS.total == 32 else (2, 1)
+"""Blocks of a product held in registers: rows and vectors of columns; small ones for the rest."""
 
 
-def _emit_product(lanes: Lanes, args: list[Value], start: str, relu: bool) -> None:
-    out, A, B, bias, m, n, k, a_row, a_column, b_row, out_row = args
-    build = lanes.builder
+@intrinsic
+def _affine(
+    _typing: Any,
+    out: Any,
+    A: Any,
+    B: Any,
+    bias: Any,
+    bias_step: Any,
+    least: Any,
+    m: Any,
+    n: Any,
+    k: Any,
+    a_row: Any,
+    a_column: Any,
+    b_row: Any,
+    out_row: Any,
+) -> Any:
+    signature = types.none(
+        out, A, B, bias, bias_step, least, m, n, k, a_row, a_column, b_row, out_row
+    )
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = Lanes(builder, signature.args[0].dtype, REGISTERS.parts)
+        out, A, B, bias, bias_step, least, *sizes = addresses(context, builder, signature, args)
+        floor = lanes.splat(least)
+
+        def start(line: Value, _: Value) -> Vector:
+            return lanes.spread(bias, lanes.offset((line, bias_step)))
+
+        def end(value: Vector) -> Vector:
+            return lanes.select(lanes.compare("<", value, floor), floor, value)
+
+        _emit_product(lanes, out, A, B, start, end, sizes)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _accumulate(
+    _typing: Any,
+    out: Any,
+    A: Any,
+    B: Any,
+    m: Any,
+    n: Any,
+    k: Any,
+    a_row: Any,
+    a_column: Any,
+    b_row: Any,
+    out_row: Any,
+) -> Any:
+    signature = types.none(out, A, B, m, n, k, a_row, a_column, b_row, out_row)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = Lanes(builder, signature.args[0].dtype, REGISTERS.parts)
+        out, A, B, *sizes = addresses(context, builder, signature, args)
+        _emit_product(
+            lanes, out, A, B, lambda _, place: lanes.load(out, place), lambda value: value, sizes
+        )
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _emit_product(
+    lanes: Lanes,
+    out: Value,
+    A: Value,
+    B: Value,
+    start: Callable[[Value, Value], Vector],
+    end: Callable[[Vector], Vector],
+    sizes: list[Value],
+) -> None:
+    """Write out[i, j] = end(start(i, place of out[i, j]) + Σ_k A[i, k] B[k, j])."""
+    m, n, k, a_row, a_column, b_row, out_row = sizes
 
     def block(row: Value, column: Value, rows: int, vectors: int) -> None:
         lines = [lanes.offset(row, r) for r in range(rows)]
         columns = [lanes.offset(column, v * lanes.lanes) for v in range(vectors)]
         places = [[lanes.offset((line, out_row), at) for at in columns] for line in lines]
-        sums = []
-        for line, row_places in zip(lines, places, strict=True):
-            if start == "bias":
-                first = [lanes.spread(bias, line)] * vectors
-            elif start == "add":
-                first = [lanes.load(out, place) for place in row_places]
-            else:
-                first = [lanes.constant(0.0)] * vectors
-            sums.append([lanes.variable(value) for value in first])
+        sums = [
+            [lanes.variable(start(line, place)) for place in row_places]
+            for line, row_places in zip(lines, places, strict=True)
+        ]
 
         def term(i: Value) -> None:
             right = [lanes.load(B, lanes.offset((i, b_row), at)) for at in columns]
@@ -92,27 +114,129 @@ def _emit_product(lanes: Lanes, args: list[Value], start: str, relu: bool) -> No
         lanes.repeat(k, term)
         for row_sums, row_places in zip(sums, places, strict=True):
             for total, place in zip(row_sums, row_places, strict=True):
-                value = lanes.get(total)
-                lanes.store(lanes.relu(value) if relu else value, out, place)
+                lanes.store(end(lanes.get(total)), out, place)
 
     def strip(row: Value, rows: int) -> None:
-        size = VECTORS * lanes.lanes
-        whole = build.sdiv(n, lanes.at(size))
-        lanes.repeat(whole, lambda j: block(row, lanes.offset((j, size)), rows, VECTORS))
-        done = build.mul(whole, lanes.at(size))
-        left = build.sdiv(build.sub(n, done), lanes.at(lanes.lanes))
-        lanes.repeat(left, lambda j: block(row, lanes.offset(done, (j, lanes.lanes)), rows, 1))
+        lanes.portions(n, VECTORS, lambda column, vectors: block(row, column, rows, vectors))
 
-    whole = build.sdiv(m, lanes.at(ROWS))
-    lanes.repeat(whole, lambda i: strip(lanes.offset((i, ROWS)), ROWS))
-    done = build.mul(whole, lanes.at(ROWS))
-    lanes.repeat(build.sub(m, done), lambda i: strip(lanes.offset(done, i), 1))
+    lanes.portions(m, ROWS, strip, size=1)
 
 
-hidden_layer = product_of("bias", relu=True)
-output_layer = product_of("bias")
-back_through = product_of("zero")
-accumulate = product_of("add")
+# Functions of their own, so that each is compiled once for all its uses.
+
+
+@register_jitable
+def affine(
+    out: Any,
+    A: Any,
+    B: Any,
+    bias: Any,
+    bias_step: Any,
+    least: Any,
+    m: Any,
+    n: Any,
+    k: Any,
+    a_row: Any,
+    a_column: Any,
+    b_row: Any,
+    out_row: Any,
+) -> None:
+    """Compute out[m, n] = max(bias[m] + Σ_k A[m, k] B[k, n], least).
+
+    Args:
+        out: result, rows `out_row` apart.
+        A: left factor: A[m, k] lies at m·a_row + k·a_column.
+        B: right factor, rows `b_row` apart.
+        bias: bias[m] lies at m·bias_step.
+        bias_step: 1, or 0 for one bias of all rows.
+        least: 0 for a ReLU, −∞ for none, in the network's dtype.
+        m: rows of the result.
+        n: columns of the result, a multiple of the lanes.
+        k: length of the sums.
+        a_row: distance of A's rows.
+        a_column: distance of A's columns.
+        b_row: distance of B's rows.
+        out_row: distance of the result's rows.
+
+    """
+    _affine(out, A, B, bias, bias_step, least, m, n, k, a_row, a_column, b_row, out_row)
+
+
+@register_jitable
+def accumulate(
+    out: Any,
+    A: Any,
+    B: Any,
+    m: Any,
+    n: Any,
+    k: Any,
+    a_row: Any,
+    a_column: Any,
+    b_row: Any,
+    out_row: Any,
+) -> None:
+    """Add Σ_k A[m, k] B[k, n] to out[m, n]; arguments as of `affine`."""
+    _accumulate(out, A, B, m, n, k, a_row, a_column, b_row, out_row)
+
+
+@intrinsic
+def _accumulate_few(
+    _typing: Any, out: Any, A: Any, B: Any, m: Any, few: Any, k: Any, b_row: Any, out_row: Any
+) -> Any:
+    signature = types.none(out, A, B, m, few, k, b_row, out_row)
+    apart = signature.args[1]
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = Lanes(builder, signature.args[0].dtype)
+        a_row = builder.extract_value(context.make_array(apart)(context, builder, args[1]).shape, 1)
+        out, A, B, m, few, k, b_row, out_row = addresses(context, builder, signature, args)
+        vectors = builder.sdiv(k, lanes.at(lanes.lanes))
+
+        def block(row: Value, rows: int) -> None:
+            lines = [lanes.offset(row, r) for r in range(rows)]
+
+            def column(j: Value) -> None:
+                sums = [lanes.variable(lanes.constant(0.0)) for _ in lines]
+
+                def term(i: Value) -> None:
+                    at = lanes.offset((i, lanes.lanes))
+                    right = lanes.load(B, lanes.offset((j, b_row), at))
+                    for line, total in zip(lines, sums, strict=True):
+                        left = lanes.load(A, lanes.offset((line, a_row), at))
+                        lanes.put(lanes.fma(left, right, lanes.get(total)), total)
+
+                lanes.repeat(vectors, term)
+                for line, total in zip(lines, sums, strict=True):
+                    place = builder.gep(out, [lanes.offset((line, out_row), j)])
+                    value = builder.fadd(builder.load(place), lanes.sum(lanes.get(total)))
+                    builder.store(value, place)
+
+            lanes.repeat(few, column)
+
+        lanes.portions(m, (8, 1), block, size=1)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@register_jitable
+def accumulate_few(
+    out: Any, A: Any, B: Any, m: Any, few: Any, k: Any, b_row: Any, out_row: Any
+) -> None:
+    """Add Σ_k A[m, k] B[j, k] to out[m, j], j = 0 … few − 1: vectors along the sums.
+
+    Args:
+        out: result, rows `out_row` apart.
+        A: (m, …).
+        B: rows `b_row` apart.
+        m: rows of the result.
+        few: its columns.
+        k: length of the sums, a multiple of the lanes.
+        b_row: distance of B's rows.
+        out_row: distance of the result's rows.
+
+    """
+    _accumulate_few(out, A, B, m, few, k, b_row, out_row)
 
 
 @intrinsic

@@ -12,18 +12,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba.extending import register_jitable
 
 from tiltcli.engines.mlp.logits import measure, measure_and_differentiate
 from tiltcli.engines.mlp.optimisers import step_along
-from tiltcli.engines.mlp.products import (
-    accumulate,
-    back_through,
-    gate,
-    hidden_layer,
-    output_layer,
-    turn,
-)
+from tiltcli.engines.mlp.products import accumulate, accumulate_few, affine, gate, turn
 
 TILE = 128
 """Points gone through together; a multiple of `logits.GROUP` vectors of either dtype."""
@@ -37,26 +31,24 @@ def forward(points: Any, network: Any, work: Any, begin: Any, n: Any) -> None:
     hidden, logits = work[0], work[2]
     last = layers.shape[0] - 1
     read, apart = X[0, begin:], X.shape[1]
-    for k in range(last):
+    for k in range(last + 1):
         inputs, outputs, at, stride, bias = layers[k]
         row, column = (stride, 1) if k == 0 else (1, stride)
-        made = hidden[k]
-        hidden_layer(
-            made, theta[at:], read, theta[bias:], outputs, n, inputs, row, column, apart, TILE
-        )
+        made = hidden[k] if k < last else logits
+        least = theta.dtype.type(0 if k < last else -np.inf)
+        W, b = theta[at:], theta[bias:]
+        affine(made, W, read, b, 1, least, outputs, n, inputs, row, column, apart, TILE)
         read, apart = made[0], TILE
-    inputs, outputs, at, stride, bias = layers[last]
-    output_layer(logits, theta[at:], read, theta[bias:], outputs, n, inputs, 1, stride, apart, TILE)
 
 
 def forward_backward(
     dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: Any
 ) -> None:
     """Go forward and back over all tiles; measures in `sums`, gradients in `gradient`."""
-    _, rows, labels, groups, grouped, count, inverse = points
+    X, rows, labels, groups, grouped, count, inverse = points
     theta, layers = network
-    hidden, back, logits, turned, turned_logits, gradient, bias, sums = work
-    last = layers.shape[0] - 1
+    hidden, back, logits, turned, turned_logits, gradient, zero, bias, sums = work
+    last, none = layers.shape[0] - 1, theta.dtype.type(-np.inf)
     classes = layers[last, 1]
     lanes = bias.shape[1]
     gradient[:] = 0.0
@@ -84,20 +76,27 @@ def forward_backward(
         deltas, columns = logits, turned_logits
         for k in range(last, -1, -1):
             inputs, outputs, at, stride, _ = layers[k]
-            if k > 0:
-                turn(deltas, columns, stride, n, TILE, columns.shape[1])
-                left, right, apart, lines = hidden[k - 1], columns[0], columns.shape[1], inputs
+            G, W = gradient[at:], theta[at:]
+            # Few columns would fill little of a vector; one hidden layer keeps its order of sums.
+            few = last > 1 and 2 * (inputs if k == 0 else outputs) <= lanes
+            if k == 0:
+                if few:
+                    accumulate_few(G, deltas, X[0, begin:], outputs, inputs, n, X.shape[1], stride)
+                else:
+                    right, apart = rows[begin], rows.shape[1]
+                    accumulate(G, deltas, right, outputs, stride, taken, TILE, 1, apart, stride)
+                break
+            above = hidden[k - 1]
+            if few:
+                accumulate_few(G, above, deltas[0], inputs, outputs, n, TILE, stride)
             else:
-                left, right, apart, lines = deltas, rows[begin], rows.shape[1], outputs
-            G = gradient[at:]
-            accumulate(G, left, right, theta, lines, stride, taken, TILE, 1, apart, stride)
-            if k > 0:
-                below = back[k % 2]
-                back_through(
-                    below, theta[at:], deltas, theta, inputs, n, outputs, stride, 1, TILE, TILE
-                )
-                gate(below, hidden[k - 1], gradient[layers[k - 1, 4] :], inputs, n, TILE)
-                deltas, columns = below, turned
+                right, apart = columns[0], columns.shape[1]
+                turn(deltas, columns, stride, n, TILE, apart)
+                accumulate(G, above, right, inputs, stride, taken, TILE, 1, apart, stride)
+            below = back[k % 2]
+            affine(below, W, deltas[0], zero, 0, none, inputs, n, outputs, stride, 1, TILE, TILE)
+            gate(below, above, gradient[layers[k - 1, 4] :], inputs, n, TILE)
+            deltas, columns = below, turned
     for c in range(classes):
         total = bias[c, 0]
         for lane in range(1, lanes):
@@ -117,7 +116,7 @@ def evaluate(dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: 
     """Go forward and measure into `sums`."""
     _, _, labels, groups, grouped, count, inverse = points
     _, layers = network
-    logits, bias, sums = work[2], work[6], work[7]
+    logits, bias, sums = work[2], work[7], work[8]
     lanes = bias.shape[1]
     sums[:] = 0.0
     for begin in range(0, count, TILE):
