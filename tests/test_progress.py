@@ -9,6 +9,7 @@ from tiltcli.execution.progress import Progress
 def row(kind, value, amplitude=None, period=None, outcome="completed", width=10):
     return {
         "job": f"{kind}{value}{amplitude}{period}{width}",
+        "seconds": 1.0,
         "outcome": outcome,
         "model.width": width,
         "loss.kind": kind,

@@ -48,12 +48,10 @@ def describe(progress: Progress, seconds: float) -> str:
     return ", ".join([*parts, f"{rate:,.0f} steps/s"])
 
 
-def time_left(progress: Progress, seconds: float) -> str:
-    """Time until the end at the speed so far, or nothing if that is not known."""
-    left = progress.total_work - progress.work
-    if progress.work <= 0 or left <= 0:
-        return ""
-    return f"{clock(left / progress.work * seconds)} left"
+def time_left(progress: Progress) -> str:
+    """Time until the end at the speed of late, or nothing if that is not known."""
+    left = progress.seconds_left()
+    return f"{clock(left)} left" if left else ""
 
 
 def clock(seconds: float) -> str:
@@ -97,7 +95,7 @@ def _lines(progress: Progress, name: str, stop: Stop, ended: threading.Event) ->
     started = time.monotonic()
     while not ended.wait(LINE_SECONDS):
         seconds = time.monotonic() - started
-        left = time_left(progress, seconds)
+        left = time_left(progress)
         say(f"{name}: {describe(progress, seconds)}{', ' if left else ''}{left}")
 
 
@@ -123,7 +121,8 @@ def _frame(
     from rich.table import Table
     from rich.text import Text
 
-    share = min(progress.work / progress.total_work, 1.0) if progress.total_work else 0.0
+    to_come = progress.seconds_left()
+    share = 0.0 if to_come is None else seconds / max(seconds + to_come, 1e-9)
     # A job's last steps are counted before it is written: all but done is not done.
     share = share if progress.done == progress.total else min(share, 0.99)
     head = Table.grid(padding=(0, 2, 0, 0))
@@ -134,7 +133,7 @@ def _frame(
         complete_style="cyan",
         finished_style="cyan",
     )
-    left = time_left(progress, seconds) if progress.total else "checking data and network"
+    left = time_left(progress) if progress.total else "checking data and network"
     cut = name if len(name) <= 30 else name[:29] + "…"
     head.add_row(Text(cut, style="bold"), bar, f"{share:.0%}", left)
     parts: list[RenderableType] = [head]

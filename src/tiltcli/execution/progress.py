@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tiltcli.errors import Outcome
+from tiltcli.execution.remaining import Remaining
 from tiltcli.grid import Job
+from tiltcli.grid.settings import cost_settings
 from tiltcli.statistics import Estimate, Running
 
 CellKey = tuple[float, int]
+
+TORCH_COST = 100.0
+"""About what a step of a perceptron costs in torch, in steps of the compiled kernel."""
+
+COSTS = cost_settings()
 
 PROBE_STEPS = 500
 """About what a probe costs in steps of the same job."""
@@ -65,9 +73,7 @@ class Progress:
         total_steps: optimiser updates of the jobs to do.
         ended: jobs ended now, by outcome.
         steps: optimiser updates made now.
-        total_work: what the jobs to do cost, in a unit of its own: a wide network's step counts
-            for more, so that the time left can be told from the share done.
-        work: of it, done now.
+        remaining: what the jobs to do still take.
         total_probes: probes of the jobs to do.
         probes: probes made now.
         metric: result column whose means are kept: validation accuracy, or training accuracy
@@ -79,8 +85,7 @@ class Progress:
     total: int = 0
     before: int = 0
     total_steps: int = 0
-    total_work: float = 0.0
-    work: float = 0.0
+    remaining: Remaining = field(default_factory=Remaining)
     ended: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     total_probes: int = 0
@@ -90,19 +95,38 @@ class Progress:
     _started: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def expect(self, job: Job, engine: str, steps: int, probes: int) -> None:
+        """Add a job to what is to be done.
+
+        Args:
+            job: the job.
+            engine: what trains it.
+            steps: optimiser updates it makes.
+            probes: probes it makes.
+
+        """
+        self.total_steps += steps
+        self.total_probes += probes
+        kind = (engine, *(job.get(name) for name in COSTS))
+        guess = step_cost(job) * (TORCH_COST if engine == "torch" else 1.0)
+        self.remaining.expect(job.id, repr(kind), steps + probes * PROBE_STEPS, guess)
+
     def add(self, job: Job, advance: Advance) -> None:
         """Count what was made of a job; called from the workers' threads."""
         with self._lock:
             self.steps += advance.updates
             self.probes += advance.probes
-            self.work += (advance.updates + advance.probes * PROBE_STEPS) * step_cost(job)
             self._started.add(job.id)
+            units = advance.updates + advance.probes * PROBE_STEPS
+            self.remaining.made(job.id, units, time.monotonic())
+            self.remaining.workers = max(self.remaining.workers, len(self._started))
 
     def end(self, row: Mapping[str, Any]) -> None:
         """Count a job that has ended now, from its row of the jobs table."""
         with self._lock:
             self.ended[str(row["outcome"])] += 1
             self._started.discard(str(row["job"]))
+            self.remaining.ended(str(row["job"]), float(row["seconds"]), time.monotonic())
         self.see(row)
 
     def see(self, row: Mapping[str, Any]) -> None:
@@ -128,6 +152,11 @@ class Progress:
     def done(self) -> int:
         """Jobs that are finished, earlier ones included."""
         return self.before + self.ended.total()
+
+    def seconds_left(self) -> float | None:
+        """Wall time until all is done; None while nothing is known."""
+        with self._lock:
+            return self.remaining.seconds_left()
 
     @property
     def running(self) -> int:

@@ -19,7 +19,7 @@ from tiltcli.engines.base import total_steps
 from tiltcli.engines.machine import cores
 from tiltcli.errors import Fault, Outcome, UserError, listing
 from tiltcli.evaluation.selection import parse_selection, select
-from tiltcli.execution.progress import PROBE_STEPS, Progress, step_cost
+from tiltcli.execution.progress import Progress, step_cost
 from tiltcli.execution.runner import check_probe, run_tasks
 from tiltcli.execution.train_job import Task
 from tiltcli.grid import Job, ProbeSettings, load_run
@@ -167,14 +167,12 @@ def probe_run(
         missing = missing_epochs(read_probes(folder), last, settings)
         tasks = _tasks({n: e for n, e in missing.items() if n in by_id}, by_id, stored, settings)
         tasks = [replace(task, spool=folder / "metrics", writer=writer.name) for task in tasks]
+        progress.remaining.workers = workers
         progress.total = len(tasks)
         for task in tasks:
             assert task.probe is not None
             steps = total_steps(task.job, len(dataset_of(task.job).train))
-            progress.total_steps += steps
-            progress.total_probes += len(task.probe.epochs)
-            steps += len(task.probe.epochs) * PROBE_STEPS
-            progress.total_work += steps * step_cost(task.job)
+            progress.expect(task.job, task.engine, steps, len(task.probe.epochs))
         for engine in ("fused", "torch"):
             mine = [task for task in tasks if task.engine == engine]
             threads = max(1, workers // max(1, len(mine)))

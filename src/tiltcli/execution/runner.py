@@ -22,7 +22,7 @@ from tiltcli.engines.torch.devices import check_device
 from tiltcli.errors import Fault, Outcome, UserError
 from tiltcli.execution.batching import Batches
 from tiltcli.execution.executors import run_processes, run_threads
-from tiltcli.execution.progress import PROBE_STEPS, Advance, Progress, step_cost
+from tiltcli.execution.progress import Advance, Progress, step_cost
 from tiltcli.execution.train_job import Task, failed, train_batch, train_job
 from tiltcli.grid import Job, ProbeSettings, Sweep
 from tiltcli.grid.settings import data_settings, network_settings, probing_settings
@@ -223,14 +223,13 @@ def run_sweep(
         todo.sort(key=lambda job: -updates[job.id] * step_cost(job))
         if sweep.probe is not None and skip:
             _note_unprobed(writer, sweep.probe)
+        progress.remaining.workers = 1 if trainer is not None else workers
         progress.total = len(jobs)
         progress.before = len(jobs) - len(todo)
         for job in todo:
             steps = updates[job.id]
-            progress.total_steps += steps
             probes = len(sweep.probe.due(int(job["train.epochs"]))) if sweep.probe else 0
-            progress.total_probes += probes
-            progress.total_work += (steps + probes * PROBE_STEPS) * step_cost(job)
+            progress.expect(job, engines[job.id], steps, probes)
         spool = writer.folder / "metrics"
         unfinished = {job for job, outcome in outcomes.items() if outcome == Outcome.FAILED}
         remove_checkpoints(writer.folder, set(outcomes) - unfinished)
