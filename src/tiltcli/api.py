@@ -24,6 +24,7 @@ def sweep(
     retry_failed: bool = False,
     fail_fast: bool = False,
     fresh: bool = False,
+    extend: bool = False,
     shard: str | None = None,
     cluster: str | None = None,
     device: str = "auto",
@@ -39,6 +40,7 @@ def sweep(
         retry_failed: run failed jobs again too.
         fail_fast: stop at the first failed job.
         fresh: remove an earlier run of this name first.
+        extend: let an earlier run of another grid grow by what is new here; what is done stays.
         shard: "I/N", every N-th job from the I-th on; None for all.
         cluster: address of a Dask scheduler whose workers train the jobs; None for this machine.
         device: where torch trains: "auto", "cpu" or "cuda".
@@ -86,6 +88,7 @@ def sweep(
             retry_failed=retry_failed,
             fail_fast=fail_fast,
             fresh=fresh,
+            extend=extend,
             shard=Shard.parse(shard) if shard is not None else None,
             trainer=trainer,
             device=device,

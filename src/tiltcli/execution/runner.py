@@ -169,6 +169,7 @@ def run_sweep(
     retry_failed: bool = False,
     fail_fast: bool = False,
     fresh: bool = False,
+    extend: bool = False,
     shard: Shard | None = None,
     trainer: Trainer | None = None,
     device: str = "auto",
@@ -187,6 +188,7 @@ def run_sweep(
         retry_failed: run failed jobs again too.
         fail_fast: stop at the first failed job.
         fresh: remove an earlier run of this name first.
+        extend: whether an earlier run of another grid grows by this one's jobs.
         shard: which share of the jobs to train; None for all.
         trainer: trains them elsewhere; None for this machine.
         device: where torch trains: auto, cpu or cuda; not part of a job's identity.
@@ -213,7 +215,7 @@ def run_sweep(
         raise UserError("--fresh with --shard would remove what the other shards have done")
     if trainer is not None:
         trainer.check(jobs, engines)
-    with RunWriter(results / sweep.name, sweep, command, fresh, shard) as writer:
+    with RunWriter(results / sweep.name, sweep, command, fresh, shard, extend) as writer:
         outcomes = writer.outcomes()
         again = {job.id for job in jobs if outcomes.get(job.id) == Outcome.FAILED}
         skip = set(outcomes) - (again if retry_failed else set())

@@ -58,6 +58,10 @@ def sweep(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Remove an earlier run of this name first.")
     ] = False,
+    extend: Annotated[
+        bool,
+        typer.Option("--extend", help="Let an earlier run of this name grow by what is new here."),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train every job of a grid that is not done yet.
@@ -65,6 +69,7 @@ def sweep(
     Example: [bold]tiltcli sweep grid.toml --set train.seeds=5[/bold]
 
     Results go to results/NAME/ as Parquet tables. Run it again to resume: what is done stays done.
+    With --extend a run grows by seeds, cells or a whole further grid: --set train.seeds=8 --extend.
 
     Shards of one grid may run at the same time, on any machines that share the results folder:
     --shard 1/3, --shard 2/3, --shard 3/3. Without --shard the rest is done, by one client alone.
@@ -120,6 +125,7 @@ def sweep(
             retry_failed=retry_failed,
             fail_fast=fail_fast,
             fresh=fresh,
+            extend=extend,
             device=device,
             shard=share,
             trainer=trainer,
