@@ -119,6 +119,7 @@ def torch_engine(case, steps):
     kind = "digits"
     [model]
     width = {case.width}
+    depth = {case.depth}
     [loss]
     amplitude = 1
     period = 100
@@ -133,7 +134,6 @@ def torch_engine(case, steps):
     """ + (more if case.momentum else "")
     X, y, _ = case.arrays()
     job = parse_sweep(text.replace("    ", ""), name="bench", folder=Path()).jobs[0]
-    job = replace(job, settings={**job.settings, "model.depth": case.depth})
     classes = case.units[-1]
     data = Dataset(Part(X, y), None, None, classes, tuple(map(str, range(classes))))
     run = Training(job, data, torch.device("cpu"), lambda: False)

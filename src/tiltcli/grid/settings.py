@@ -28,6 +28,7 @@ from tiltcli.grid.setting_types import (
 _SPIRAL = When("data.kind", ("spiral",))
 _FILE = When("data.kind", ("file",))
 _DYNAMICAL = When("loss.kind", ("dynamical",))
+_MLP = When("model.kind", ("mlp",))
 _SGD = When("train.optimizer", ("sgd",))
 
 _TABLE: tuple[Setting, ...] = (
@@ -127,7 +128,7 @@ _TABLE: tuple[Setting, ...] = (
     choice(
         "model.kind",
         *("mlp", "myrtle5"),
-        meaning="network: mlp has one hidden layer, myrtle5 four convolutions",
+        meaning="network: mlp has hidden layers of ReLUs, myrtle5 four convolutions",
         default="mlp",
         decides=("data", "network", "cost", "probe"),  # pictures for it, or plain vectors
         fused=("mlp",),
@@ -135,10 +136,21 @@ _TABLE: tuple[Setting, ...] = (
     whole(
         "model.width",
         *(1, 10_000_000),
-        meaning="hidden units, or channels",
+        meaning="units of a hidden layer, or channels",
         unit="1",
         decides=("network", "cost", "probe"),
         fused=ALL,
+    ),
+    whole(
+        "model.depth",
+        *(1, 1000),
+        meaning="hidden layers of a mlp",
+        default=1,
+        unit="1",
+        applies=_MLP,
+        decides=("network", "cost", "probe"),
+        fused=ALL,
+        since_stored=True,
     ),
     text(
         "model.init_file",
