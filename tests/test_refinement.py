@@ -11,7 +11,8 @@ from helpers import write_grid
 from tiltcli.cli.app import app
 from tiltcli.cli.main import load_commands
 from tiltcli.errors import UserError
-from tiltcli.evaluation.refinement import refinement_grid, tuned_confirmation_grid
+from tiltcli.evaluation.confirmation import confirmation_grid
+from tiltcli.evaluation.refinement import refinement_grid
 from tiltcli.grid import parse_sweep
 
 load_commands()
@@ -54,7 +55,7 @@ def expected(jobs, methods, keep):
     """Best cells by mean validation accuracy, per width and method; plain pandas."""
     found = {}
     for _, own in jobs.groupby(["model.width", *methods], dropna=False):
-        means = own.groupby(KEYS, dropna=False, sort=True)["val_accuracy"].mean()
+        means = own.groupby(KEYS, dropna=False, sort=True)["val_accuracy"].mean().round(9)
         for cell in means.sort_values(ascending=False, kind="stable").index[:keep]:
             found[tuple(None if value != value else value for value in cell)] = True
     return set(found)
@@ -80,7 +81,7 @@ def test_refine_keeps_each_methods_best(folder):
 
 def test_confirmation_has_partners_and_fresh_draws(folder):
     results = folder / "results"
-    text = tuned_confirmation_grid("grid", results=results, seeds=6, folder=folder)
+    text = confirmation_grid("grid", results=results, tuned=True, seeds=6, folder=folder)
     grid = parse_sweep(text, name="x", folder=folder)
     jobs = tiltcli.read("grid", results).jobs
     chosen = expected(jobs, ["loss.kind"], 1)
@@ -93,6 +94,22 @@ def test_confirmation_has_partners_and_fresh_draws(folder):
     pairs = {(job["train.seed"], job["data.seed"]) for job in grid.jobs}
     assert pairs == {(100 + i, 100 + 3 * i) for i in range(6)}
     assert grid.name == "grid-confirm"
+
+
+def test_confirmation_of_every_group(folder):
+    """Not tuned: the best tilted cell at each value of what static jobs have too; adam as well."""
+    results = folder / "results"
+    grid = parse_sweep(
+        confirmation_grid("grid", results=results, seeds=2, folder=folder), name="x", folder=folder
+    )
+    jobs = tiltcli.read("grid", results).jobs
+    tilted = jobs[jobs["loss.kind"].eq("dynamical")]
+    groups = ["model.width", "train.optimizer", "train.momentum", "train.lr"]
+    wanted = expected(tilted, groups[1:], 1)
+    assert len(wanted) == 2 * 3 * 2
+    assert cells(grid) == wanted | {(w, "static", *rest[:3], None, None) for w, _, *rest in wanted}
+    assert {job["train.seed"] for job in grid.jobs} == {100, 101}
+    assert {job["data.seed"] for job in grid.jobs} == {0}
 
 
 def test_draws_zipped_with_seeds_go_on(tmp_path):
@@ -144,7 +161,7 @@ def test_the_report_opens_with_the_methods(folder, monkeypatch):
     """Numbers of the matrix: plain pandas, of the cells that validation likes best."""
     monkeypatch.chdir(folder)
     methods = ["loss.kind", "train.optimizer"]
-    text = tuned_confirmation_grid("grid", methods=methods, seeds=5, folder=".")
+    text = confirmation_grid("grid", tuned=True, methods=methods, seeds=5, folder=".")
     tiltcli.sweep(write_grid(folder, text, "confirmation"))
     runner = CliRunner()
     for name in ("r.md", "r.html"):

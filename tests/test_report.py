@@ -8,7 +8,8 @@ import pytest
 import tiltcli
 from helpers import GRID, tilt, write_grid
 from tiltcli.errors import UserError
-from tiltcli.evaluation.confirmation import choose
+from tiltcli.evaluation.confirmation import chosen_cells
+from tiltcli.evaluation.tuning import tune
 from tiltcli.grid import load_sweep
 from tiltcli.report.loaded_runs import load_run
 from tiltcli.report.verdict_list import UNJUDGED, UNPROBED, judge, notes
@@ -53,21 +54,20 @@ def test_confirmation_is_what_validation_chose_on_fresh_seeds(folder):
 def test_cells_with_lost_jobs_are_not_chosen():
     rows = [
         {"outcome": outcome, "loss.kind": "dynamical", "model.width": 4, "loss.amplitude": a}
-        | {"loss.period": 9, "train.seed": seed, "val_accuracy": value}
+        | {"loss.period": 9, "train.seed": seed, "val_accuracy": value, "train_accuracy": value}
+        | {"job": f"{a}-{seed}", "seconds": 1.0, "labels": "[0, 1, 2]", "data.seed": 0}
+        | {"parameters": 27, "train_samples": 60}
         for a, seed, value, outcome in [
             (3.0, 0, 0.9, "completed"),
-            (3.0, 1, None, "diverged"),
+            (3.0, 1, 0.9, "diverged"),
             (5.0, 0, 0.5, "completed"),
             (5.0, 1, 0.7, "completed"),
         ]
     ]
-    axes = {"model.width": (4,), "loss.amplitude": (3.0, 5.0), "train.seed": (0, 1)}
-    (choice,) = choose(pd.DataFrame(rows), axes, "val_accuracy")
-    assert choice.cell == {"loss.amplitude": 5.0}
-    assert choice.score == pytest.approx(0.6)
-    assert (choice.jobs, choice.cells) == (2, 1)
+    jobs = pd.DataFrame(rows)
+    assert chosen_cells(jobs, ["loss.amplitude", "loss.period"]) == {(5.0, 9)}
     with pytest.raises(UserError, match="did you mean val_accuracy"):
-        choose(pd.DataFrame(rows), axes, "val_acc")
+        tune(jobs, "val_acc")
 
 
 def test_report(folder):

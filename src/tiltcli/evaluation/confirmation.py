@@ -1,186 +1,221 @@
-"""From a phase sweep to its confirmation: what validation chose, on seeds nobody has looked at."""
+"""From a run to its confirmation: what validation chose, on replicates nobody has looked at."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tiltcli.errors import Outcome, UserError, with_suggestion
-from tiltcli.grid import load_run
-from tiltcli.grid.settings import SETTINGS
+from tiltcli.errors import UserError
+from tiltcli.evaluation.cells import choosing_metric, varying
+from tiltcli.evaluation.grid_writer import fresh, grid_text
+from tiltcli.evaluation.tuning import METHODS, Candidate, Tuning, tune
+from tiltcli.grid import SETTINGS, Job, Sweep, load_run
 from tiltcli.store.read import find_run, read_jobs
 
-FIRST_FRESH_SEED = 100
+CONFIRM_SEEDS = 20
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The cell chosen for one setting of everything outside the loss.
+class Source:
+    """A run to go on from.
 
     Attributes:
-        group: settings outside the loss that vary in the sweep, by key (`model.width` …).
-        cell: settings of the loss that vary, at the chosen values.
-        score: mean of the metric over the cell's jobs.
-        jobs: number of jobs in that mean.
-        cells: number of cells it was chosen from.
+        sweep: its grid, of a run that grew all of them.
+        jobs: its jobs table.
+        tuning: its methods, tuned.
 
     """
 
-    group: Mapping[str, Any]
-    cell: Mapping[str, Any]
-    score: float
-    jobs: int
-    cells: int
+    sweep: Sweep
+    jobs: pd.DataFrame
+    tuning: Tuning
 
+    @staticmethod
+    def of(
+        run: str | Path,
+        results: str | Path,
+        metric: str | None,
+        methods: Sequence[str] | None,
+        by: Sequence[str] | None,
+    ) -> Source:
+        """Read a run and tune its methods.
 
-def choose(jobs: pd.DataFrame, axes: Mapping[str, Any], metric: str) -> list[Choice]:
-    """Choose per group the dynamical cell with the highest mean of `metric`.
+        Args:
+            run: by name or path.
+            results: folder that runs are kept under.
+            metric: column that chooses; None: validation accuracy, or what stands in for it.
+            methods: settings that tell methods apart; None: those of the grid, or `loss.kind`.
+            by: settings that tell rows apart; None: the network and the data.
 
-    Cells in which a job diverged are left out: their mean would be of the lucky seeds. Of equal
-    cells the first in the order of amplitude and period is taken.
+        Raises:
+            UserError: if there is nothing to choose from, or something named is unknown.
 
-    Args:
-        jobs: jobs table of a run.
-        axes: the run's axes.
-        metric: a result column, such as val_accuracy.
+        """
+        folder = find_run(run, Path(results))
+        sweep, jobs = load_run(folder), read_jobs(folder)
+        if jobs.empty:
+            raise UserError(f"{sweep.name}: no job has finished yet: there is nothing to choose")
+        apart = methods or sweep.methods or METHODS
+        tuning = tune(jobs, metric or choosing_metric(jobs), methods=apart, by=by)
+        return Source(sweep, jobs, tuning)
 
-    Raises:
-        UserError: if the metric is unknown or missing, or there is no dynamical job.
+    def job(self, cell: int) -> Job:
+        """Any job of a cell.
 
-    """
-    results = [name for name in jobs.columns if name.endswith(("accuracy", "loss"))]
-    if metric not in results:
-        raise UserError(with_suggestion(f"--metric: no column {metric}", metric, results))
-    dynamical = jobs[jobs["loss.kind"] == "dynamical"]
-    if dynamical.empty:
-        raise UserError("the run has no dynamical jobs to choose from")
-    if dynamical[metric].isna().all():
-        raise UserError(f"the run has no {metric} to choose by: its data has no such part")
-    names = [key for key in axes if key not in ("train.seed", "loss.kind")]
-    inside = [key for key in names if key.startswith("loss.")]
-    outside = [key for key in names if not key.startswith("loss.")]
-    rows = dynamical.assign(
-        sound=dynamical["outcome"] == Outcome.COMPLETED,
-        score=-dynamical[metric] if metric.endswith("loss") else dynamical[metric],
-    )
-    keys = [*outside, *inside] or ["loss.kind"]
-    means = rows.groupby(keys, dropna=False, sort=True).agg(
-        score=("score", "mean"), sound=("sound", "all"), jobs=("score", "size")
-    )
-    means = means[means["sound"]].reset_index()
-    if means.empty:
-        raise UserError("every cell of the run has diverged or failed jobs: nothing to confirm")
-    chosen = []
-    groups = means.groupby(outside, sort=True) if outside else [((), means)]
-    for _, cells in groups:
-        # argmax takes the first of equals; sort=True above made the order that of the settings.
-        best = cells.iloc[int(cells["score"].argmax())]
-        chosen.append(
-            Choice(
-                {key: _plain(key, best[key]) for key in outside},
-                {key: _plain(key, best[key]) for key in inside},
-                abs(float(best["score"])),
-                int(best["jobs"]),
-                len(cells),
-            )
+        Raises:
+            UserError: if the run's grid no longer leads to it.
+
+        """
+        known = {job.id: job for job in self.sweep.jobs}
+        for one in self.tuning.cells.jobs_of(cell):
+            if one in known:
+                return known[one]
+        raise UserError(
+            f"{self.sweep.name}: its grid no longer leads to the jobs of a chosen cell: were files "
+            "that it names changed?"
         )
-    return chosen
 
 
 def confirmation_grid(
     run: str | Path,
     *,
     results: str | Path = "results",
-    metric: str = "val_accuracy",
-    seeds: int = 20,
+    metric: str | None = None,
+    tuned: bool = False,
+    methods: Sequence[str] | None = None,
+    by: Sequence[str] | None = None,
+    seeds: int = CONFIRM_SEEDS,
     folder: str | Path = ".",
 ) -> str:
-    """Write the grid that confirms a run: per group its chosen cell and static, on fresh seeds.
+    """Write the grid that confirms a run: chosen cells beside static, on fresh replicates.
+
+    Each tilted cell stands beside its static partner, the static loss at the same other settings.
+    Tuned, the static methods have their own best cells as well, so that a gain of the learning rate
+    is not taken for one of tilting, and every replicate has a fresh draw of the data where it is
+    drawn; otherwise only where the run has several draws itself.
 
     Args:
-        run: a run with dynamical cells, by name or path.
+        run: a run, by name or path.
         results: folder that runs are kept under.
-        metric: column whose mean chooses.
-        seeds: number of fresh seeds; they begin at 100, or after the run's own.
+        metric: column whose mean chooses; None: validation accuracy, or what stands in for it.
+        tuned: whether every method is represented by its own best cell of each row; otherwise the
+            best tilted cell is chosen at each value of every setting that static jobs have too.
+        methods: settings that tell methods apart; None: those of the run's grid, or `loss.kind`.
+        by: settings that tell rows apart; None: the network and the data.
+        seeds: number of fresh replicates.
         folder: where the grid file will lie; paths in it are relative to that.
 
     Returns:
         text of a grid file.
 
     Raises:
-        UserError: if the run has nothing to choose from.
+        UserError: if the run has nothing to choose from, or something named is unknown.
 
     """
-    source = find_run(run, Path(results))
-    sweep, jobs = load_run(source), read_jobs(source)
-    choices = choose(jobs, sweep.axes, metric)
-    first = max(FIRST_FRESH_SEED, int(jobs["train.seed"].max()) + 1)
-    model = next(job for job in sweep.jobs if job["loss.kind"] == "dynamical")
-    varying = {*sweep.axes, "train.seed", "loss.kind"}
-    if "standardize" not in sweep.document.get("data", {}):
-        varying.add("data.standardize")  # filled in by the kind of data
-    fixed = {
-        key: value
-        for key, value in model.settings.items()
-        if key in SETTINGS and key not in varying and value not in (None, SETTINGS[key].default)
-    }
-    for key, path in model.files.items():
-        fixed[key] = Path(os.path.relpath(path, folder)).as_posix()
-    lines = [
-        f"# Confirms {sweep.name}: its best cell by {metric} against static, on fresh seeds.",
-        "# Chosen, by the mean over the run's own seeds:",
+    if not tuned:
+        jobs = read_jobs(find_run(run, Path(results)))
+        methods, by = METHODS, varying(jobs)[0]
+    source = Source.of(run, results, metric, methods, by)
+    tuning = source.tuning
+    kinds = source.jobs["loss.kind"]
+    if not tuned and not kinds.eq("dynamical").any():
+        raise UserError(f"{source.sweep.name}: has no dynamical jobs to choose from")
+    comments = [
+        f"Confirms {source.sweep.name}: "
+        f"{'each method' if tuned else 'the best tilted cell'} by {tuning.metric}, on fresh "
+        "replicates, beside the static loss",
+        "at the same other settings. Chosen, by the mean over replicates:",
     ]
-    for choice in choices:
-        chosen = {**choice.group, **choice.cell}
-        lines.append(
-            f"#   {', '.join(_said(key, value) for key, value in chosen.items())}"
-            f": {choice.score:.4f} over {choice.jobs} jobs, best of {choice.cells} cells"
+    cells = []
+    for one in tuning.candidates:
+        if one.chosen is None:
+            comments.append(f"  {title(one)}: no cell has a value, of {budget(one)}")
+            continue
+        job = source.job(one.chosen)
+        if not tuned and job["loss.kind"] == "static":
+            continue
+        comments.append(
+            f"  {title(one)}: {_chosen(source, job, one.chosen)}, best of {budget(one)}"
         )
-    one, *others = [{**choice.group, **choice.cell} for choice in choices]
-    base = {
-        **fixed,
-        **one,
-        "loss.kind": ["static", "dynamical"],
-        "train.seeds": {"range": [first, first + seeds, 1]},
-    }
-    lines += [f'name = "{sweep.name}-confirm"', *_tables(base)]
-    for other in others:
-        lines += ["", "[[also]]", *(f"{key} = {_toml(value)}" for key, value in other.items())]
-    return "\n".join(lines) + "\n"
+        cells.append(job)
+        if job["loss.kind"] != "static":
+            cells.append(_static(job))
+    draws = tuned or source.jobs["data.seed"].nunique() > 1
+    return grid_text(
+        f"{source.sweep.name}-confirm",
+        cells,
+        fresh(source.sweep.jobs, seeds, draws=draws),
+        folder=Path(folder),
+        comments=comments,
+        sweep={"methods": list(tuning.methods)} if tuned else None,
+    )
 
 
-def _tables(settings: Mapping[str, Any]) -> list[str]:
-    """Lines of TOML, in the order of the settings, as one would write a grid file."""
-    order = {key: i for i, key in enumerate([*SETTINGS, "train.seeds"])}
-    lines: list[str] = []
-    last = ""
-    for key in sorted(settings, key=order.__getitem__):
-        table, _, name = key.partition(".")
-        if table != last:
-            lines += ["", f"[{table}]"]
-            last = table
-        lines.append(f"{name} = {_toml(settings[key])}")
-    return lines
+def chosen_cells(jobs: pd.DataFrame, settings: Sequence[str]) -> set[tuple[Any, ...]]:
+    """Values of some settings of the tilted cells that `confirmation_grid`, not tuned, chooses.
+
+    Args:
+        jobs: jobs table of a run.
+        settings: names of settings.
+
+    Raises:
+        UserError: if the run has nothing to choose by.
+
+    """
+    tuning = tune(jobs, choosing_metric(jobs), methods=METHODS, by=varying(jobs)[0])
+    first = jobs.groupby(tuning.cells.of_job.to_numpy()).head(1)
+    first = first.set_index(tuning.cells.of_job[first["job"]].to_numpy())
+    chosen = [one.chosen for one in tuning.candidates if one.method != {"loss.kind": "static"}]
+    return cells_of(first.loc[[cell for cell in chosen if cell is not None]], settings)
 
 
-def _toml(value: Any) -> str:
-    """Write a setting's value; JSON is TOML here, but for inline tables."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
-    return json.dumps(value, ensure_ascii=False)
+def cells_of(jobs: pd.DataFrame, settings: Sequence[str]) -> set[tuple[Any, ...]]:
+    """Combinations of values of some settings that jobs have; null is None."""
+    rows = jobs[list(settings)].drop_duplicates().astype(object)
+    return set(rows.where(rows.notna(), None).itertuples(index=False, name=None))
 
 
-def _plain(key: str, value: Any) -> Any:
-    """Value as the grid file has it: a column with gaps holds integers as floats."""
-    return SETTINGS[key].from_column(value)
+def _chosen(source: Source, job: Job, cell: int) -> str:
+    """What was tuned of a cell, and what it scored."""
+    tuning = source.tuning
+    row: Any = tuning.cells.rows.loc[cell]
+    apart = (*tuning.methods, *tuning.by)
+    keys = [k for k in (*tuning.cells.outside, *tuning.cells.inside) if k not in apart]
+    tuned = ", ".join(_said(job, key) for key in keys if job.get(key) is not None)
+    lost = f", {row['lost']} lost" if row["lost"] else ""
+    mean, n = row[f"{tuning.metric}:mean"], row[f"{tuning.metric}:n"]
+    return f"{tuned or 'its only cell'}: {mean:.4f} over {n:.0f} replicates{lost}"
 
 
-def _said(key: str, value: Any) -> str:
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{key.rpartition('.')[2]} {shown}"
+def _static(job: Job) -> Job:
+    """The static partner of a tilted job: all settings that a static job has too."""
+    static: dict[str, Any] = {}
+    for key, value in job.settings.items():
+        static[key] = "static" if key == "loss.kind" else value
+    kept = {k: v for k, v in static.items() if k not in SETTINGS or SETTINGS[k].applies(static)}
+    return Job("", kept, job.files)
+
+
+def _said(job: Job, key: str) -> str:
+    value = job[key]
+    return (
+        f"{key.rpartition('.')[2]} {value:g}"
+        if isinstance(value, float)
+        else (f"{key.rpartition('.')[2]} {value}")
+    )
+
+
+def title(one: Candidate) -> str:
+    """Row and name of a method."""
+    row: Mapping[str, Any] = one.row
+    where = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row.items())
+    return f"{where}, {one.name}" if where else one.name
+
+
+def budget(one: Candidate) -> str:
+    """What tuning a method took."""
+    return f"{len(one.cells)} cells, {one.core_seconds:.0f} core-seconds"

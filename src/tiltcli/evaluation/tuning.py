@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.errors import Fault, UserError, listing, nearest
+from tiltcli.errors import Fault, UserError, listing, nearest, with_suggestion
 from tiltcli.evaluation.cells import REPLICATES, Cells, best, gather, ranked, scores, varying
 from tiltcli.grid.settings import SETTINGS
 from tiltcli.statistics import mean_interval
@@ -99,17 +99,16 @@ def tune(
             is missing.
 
     """
-    faults = [fault for key in methods if (fault := _unfit(jobs, "--methods", key, varies=True))]
+    # Nobody asked for the usual ones: where there is one loss alone, it is one method.
+    asked = methods if tuple(methods) != METHODS else ()
+    faults = [fault for key in asked if (fault := _unfit(jobs, "--methods", key, varies=True))]
     faults += [fault for key in by or () if (fault := _unfit(jobs, "--by", key, varies=False))]
     both = [key for key in by or () if key in methods]
     faults += [Fault(f"{key} cannot be in --methods as well", source="--by") for key in both]
     if metric not in jobs or jobs[metric].isna().all():
-        known = [
-            n for n in jobs if str(n).endswith(("_accuracy", "_loss")) and jobs[n].notna().any()
-        ]
-        faults.append(
-            Fault(f"no {metric} in these jobs; allowed: {listing(known)}", source="--tune")
-        )
+        results = [str(n) for n in jobs if str(n).endswith(("_accuracy", "_loss"))]
+        known = [name for name in results if jobs[name].notna().any()]
+        faults.append(Fault(with_suggestion(f"no {metric} in these jobs", metric, known)))
     if faults:
         raise UserError(*faults)
     cells = gather(jobs, dict.fromkeys((metric, *metrics)))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from tiltcli.errors import UserError
-from tiltcli.evaluation.confirmation import choose
-from tiltcli.grid import load_run
+from tiltcli.evaluation.cells import REPLICATES
+from tiltcli.evaluation.confirmation import cells_of, chosen_cells
+from tiltcli.grid.settings import PATHS
 from tiltcli.report.loaded_runs import Run
 from tiltcli.store import provenance
 
@@ -21,28 +20,20 @@ def where_chosen(run: Run, runs: Sequence[Run]) -> tuple[bool | None, str]:
         True if they are, False if they are others, None if no run here can tell; and a sentence.
 
     """
-    columns = map(str, run.tables.jobs.columns)
-    data = [name for name in columns if name.startswith("data.") and name != "data.path"]
-    own = run.tables.jobs[data].drop_duplicates().reset_index(drop=True)
-    cells = _cells(run.dynamical)
+    columns = [str(name) for name in run.tables.jobs.columns if "." in str(name)]
+    data = [name for name in columns if name.startswith("data.") and name != "data.seed"]
+    data = [name for name in data if name not in PATHS]
+    settings = [name for name in columns if name not in (*REPLICATES, *PATHS)]
     for other in runs:
         if other is run or other.cells < 2:
             continue
-        if not other.tables.jobs[data].drop_duplicates().reset_index(drop=True).equals(own):
+        if cells_of(other.tables.jobs, data) != cells_of(run.tables.jobs, data):
             continue
         try:
-            axes = load_run(other.folder).axes
-            choices = choose(other.tables.jobs, axes, "val_accuracy")
+            chosen = chosen_cells(other.tables.jobs, settings)
         except UserError:
             continue  # it has nothing to choose by
-        chosen = {
-            (
-                choice.group.get("model.width"),
-                choice.cell.get("loss.amplitude"),
-                choice.cell.get("loss.period"),
-            )
-            for choice in choices
-        }
+        cells = cells_of(run.dynamical, settings)
         again = set(run.tables.jobs["train.seed"]) & set(other.tables.jobs["train.seed"])
         seeds = f"{len(again)} seeds are shared with it" if again else "on seeds it never used"
         if cells <= chosen:
@@ -52,11 +43,6 @@ def where_chosen(run: Run, runs: Sequence[Run]) -> tuple[bool | None, str]:
             f"`tiltcli confirm {other.name}` writes a grid of those."
         )
     return None, "Where its cells were chosen is not part of this report."
-
-
-def _cells(jobs: pd.DataFrame) -> set[tuple[Any, ...]]:
-    keys = ["model.width", "loss.amplitude", "loss.period"]
-    return {(int(w), float(a), int(t)) for w, a, t in jobs[keys].drop_duplicates().to_numpy()}
 
 
 def about(run: Run) -> str:

@@ -20,8 +20,11 @@ def confirm(
         typer.Option("-o", "--output", help="Grid file to write; default: stdout."),
     ] = None,
     metric: Annotated[
-        str, typer.Option("--metric", help="Column whose mean over the seeds chooses.")
-    ] = "val_accuracy",
+        str | None,
+        typer.Option(
+            "--metric", help="Column whose mean over the seeds chooses; default: val_accuracy."
+        ),
+    ] = None,
     tune: Annotated[
         bool,
         typer.Option("--tune", help="Every method is tuned, static as well; fresh draws too."),
@@ -42,24 +45,18 @@ def confirm(
     the same other settings.
     """
     from tiltcli.cli.rendering import write_grid
+    from tiltcli.evaluation.confirmation import confirmation_grid
 
-    folder = output.parent if output else Path()
-    if tune:
-        from tiltcli.evaluation.refinement import tuned_confirmation_grid
-
-        text = tuned_confirmation_grid(
-            run,
-            results=results,
-            metric=metric,
-            methods=names(methods),
-            by=names(by),
-            seeds=seeds,
-            folder=folder,
-        )
-    else:
-        from tiltcli.evaluation.confirmation import confirmation_grid
-
-        if methods or by:
-            raise UserError("--methods and --by are for --tune")
-        text = confirmation_grid(run, results=results, metric=metric, seeds=seeds, folder=folder)
+    if (methods or by) and not tune:
+        raise UserError("--methods and --by are for --tune")
+    text = confirmation_grid(
+        run,
+        results=results,
+        metric=metric,
+        tuned=tune,
+        methods=names(methods),
+        by=names(by),
+        seeds=seeds,
+        folder=output.parent if output else Path(),
+    )
     write_grid(text, output)
