@@ -179,17 +179,17 @@ def test_forms():
 
 
 def test_claims_pool_a_regimes_widths_by_seed():
-    a, b, whole = sides(
+    _, _, whole = sides(
         *PAIRS,
         *(job("static", 30, s, 0.6) for s in range(3)),
         *(job("dynamical", 30, s, 0.6 - 0.02 * s, 0.5, 3) for s in range(3)),
     )
-    first, second = accuracy_claims(run(*whole.to_dict("records")), a, b)
+    first, second = accuracy_claims(run(*whole.to_dict("records")))
     # Width 10: 0.10, 0.11, 0.12; width 30: 0, −0.02, −0.04; their means by seed:
     np.testing.assert_allclose(first.estimate.mean, np.mean([0.05, 0.045, 0.04]))
     assert first.estimate.n == 3
-    assert first.verdict == Verdict.HELD
-    assert second.verdict == Verdict.HELD
+    # Three replicates decide nothing.
+    assert {first.verdict, second.verdict} == {Verdict.INCONCLUSIVE}
     assert "(300: +0.0400)" in second.measured
     assert "(10: +0.1100, 30: -0.0200)" in first.measured
 
@@ -201,12 +201,15 @@ def test_claims_pool_a_regimes_widths_by_seed():
         (-0.1, 0.2, "inconclusive"),
         (0.0, 0.2, "inconclusive"),
         (-0.2, -0.1, "not held"),
-        (0.0, 0.0, "not held"),
+        (0.0, 0.0, "inconclusive"),
+        (0.1, 0.1, "inconclusive"),
         (np.nan, np.nan, "inconclusive"),
     ],
 )
 def test_a_verdict_never_outruns_its_interval(low, high, verdict):
-    assert verdict_of(Estimate((low + high) / 2, low, high, 9)) == verdict
+    assert verdict_of(Estimate((low + high) / 2, low, high, 9), 0.01) == verdict
+    assert verdict_of(Estimate((low + high) / 2, low, high, 9), 0.05) == "inconclusive"
+    assert verdict_of(Estimate((low + high) / 2, low, high, 4), 0.01) == "inconclusive"
 
 
 @pytest.fixture(scope="module")

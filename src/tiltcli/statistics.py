@@ -148,19 +148,7 @@ def permutation_test(differences: npt.ArrayLike) -> float:
         p, in (0, 1]; NaN without pairs.
 
     """
-    d = np.asarray(differences, dtype=np.float64).ravel()
-    d = d[~np.isnan(d)]
-    n = len(d)
-    if n == 0:
-        return float("nan")
-    least = _least(d)
-    if n <= EXACT_UP_TO:
-        sums = np.zeros(1)
-        # By symmetry the first sign may stay as it is.
-        for i, value in enumerate(d):
-            sums = sums + value if i == 0 else np.concatenate([sums + value, sums - value])
-        return float(np.mean(np.abs(sums) >= least))
-    return float(_drawn(d[np.newaxis], np.array([least]))[0])
+    return float(permutation_tests([differences])[0])
 
 
 def permutation_tests(samples: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
@@ -178,20 +166,28 @@ def permutation_tests(samples: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float6
     found = np.full(len(kept), np.nan)
     by_size: dict[int, list[int]] = {}
     for i, sample in enumerate(kept):
-        if len(sample) > EXACT_UP_TO:
-            by_size.setdefault(len(sample), []).append(i)
-        else:
-            found[i] = permutation_test(sample)
-    for places in by_size.values():
+        by_size.setdefault(len(sample), []).append(i)
+    by_size.pop(0, None)
+    for size, places in by_size.items():
         d = np.stack([kept[i] for i in places])
-        found[places] = _drawn(d, np.array([_least(row) for row in d]))
+        # Sums of the same numbers in another order differ in the last bits: they are still equal.
+        least = np.abs(d.sum(axis=1)) - 1e-9 * np.maximum(np.abs(d).sum(axis=1), 1e-300)
+        found[places] = _all(d, least) if size <= EXACT_UP_TO else _drawn(d, least)
     return found
 
 
-def _least(d: npt.NDArray[np.float64]) -> float:
-    """Sum that counts as at least as far from zero as the observed one."""
-    # Sums of the same numbers in another order differ in the last bits: they are still equal.
-    return float(abs(d.sum()) - 1e-9 * max(np.abs(d).sum(), 1e-300))
+def _all(d: npt.NDArray[np.float64], least: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """P-values from all sign patterns of every row of `d`, shape (tests, n)."""
+    found = np.empty(len(d))
+    many = max(1, (1 << EXACT_UP_TO) >> d.shape[1])  # rows at a time, for memory
+    for begin in range(0, len(d), many):
+        some = slice(begin, begin + many)
+        # By symmetry the first sign may stay as it is.
+        sums = d[some, :1]
+        for column in d[some, 1:].T:
+            sums = np.hstack([sums + column[:, None], sums - column[:, None]])
+        found[some] = np.mean(np.abs(sums) >= least[some, None], axis=1)
+    return found
 
 
 def _drawn(d: npt.NDArray[np.float64], least: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import numpy.typing as npt
@@ -99,9 +99,9 @@ def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float 
     frame = pd.DataFrame({"static": static, "job": jobs["job"], "outcome": jobs["outcome"]})
     for name in dict.fromkeys((*settings, *REPLICATES, "parameters", "train_samples")):
         frame[name] = jobs.get(name)
-    frame["group"] = _numbered(frame, outside)
-    tilt = [name for name in settings if name not in outside and name in _tilting()]
-    frame["cell"] = _numbered(frame.assign(tilted=~static), ["group", "tilted", *tilt])
+    frame["group"] = numbered(frame, outside)
+    tilt = [name for name in settings if name not in outside and name in tilting()]
+    frame["cell"] = numbered(frame.assign(tilted=~static), ["group", "tilted", *tilt])
     for metric in counted:
         frame[metric] = scores(jobs, metric)
     cells = frame.groupby("cell", sort=True)
@@ -136,18 +136,18 @@ def varying(jobs: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Null counts as a value (a momentum that does not apply beside one that does), but a setting of
     the tilt is compared among tilted jobs alone. Paths are left out: their digests stand for them.
     """
-    tilting, tilted = _tilting(), jobs[jobs["loss.kind"].ne("static")]
+    tilted = jobs[jobs["loss.kind"].ne("static")]
     apart = {*REPLICATES, *PATHS, "loss.kind"}
     names = [str(name) for name in jobs.columns if "." in str(name) and name not in apart]
     order = {key: i for i, key in enumerate(SETTINGS)}
     names.sort(key=lambda name: order.get(name, len(order)))
-    outside = (n for n in names if n not in tilting and jobs[n].nunique(dropna=False) > 1)
-    inside = (n for n in names if n in tilting and tilted[n].nunique(dropna=False) > 1)
+    outside = (n for n in names if n not in tilting() and jobs[n].nunique(dropna=False) > 1)
+    inside = (n for n in names if n in tilting() and tilted[n].nunique(dropna=False) > 1)
     return tuple(outside), tuple(inside)
 
 
 @lru_cache(maxsize=1)
-def _tilting() -> frozenset[str]:
+def tilting() -> frozenset[str]:
     """Settings of the loss that static jobs never have."""
     static = {"loss.kind": "static"}
     return frozenset(
@@ -186,12 +186,24 @@ def _classes(text: str) -> float:
     return float(len(found)) if isinstance(found, list) and found else np.nan
 
 
-def _numbered(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[int]:
-    """Number the combinations of some columns, in their order, nulls last."""
-    kept = [key for key in keys if frame[key].nunique(dropna=False) > 1]
-    if not kept:
+def numbered(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[int]:
+    """Number the combinations of some columns, in their order.
+
+    Words come in the order in which the grid file's reference names them (the default first),
+    numbers as they rise, nulls last.
+    """
+    columns = {}
+    for key in keys:
+        if frame[key].nunique(dropna=False) > 1:
+            setting = SETTINGS.get(key)
+            words = (
+                get_args(setting.type) if setting and get_origin(setting.type) is Literal else ()
+            )
+            places = {word: place for place, word in enumerate(words)}
+            columns[key] = frame[key].map(places) if places else frame[key]
+    if not columns:
         return pd.Series(0, index=frame.index)
-    return frame.groupby(kept, dropna=False, sort=True).ngroup()
+    return pd.DataFrame(columns).groupby(list(columns), dropna=False, sort=True).ngroup()
 
 
 def _units(frame: pd.DataFrame) -> str:

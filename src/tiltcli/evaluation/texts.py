@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from tiltcli.evaluation.comparison import Comparison
+from tiltcli.evaluation.comparison import UNDECIDED, Comparison
 from tiltcli.statistics import Estimate
 
 
@@ -57,33 +57,46 @@ def metric_tables(comparison: Comparison, *, compact: bool = False) -> list[Tabl
     keys = [*comparison.groups, *comparison.cells]
     short = {"loss.amplitude": "A", "loss.period": "T"} if compact else {}
     names = (short.get(key, key.rpartition(".")[2] if ":" not in key else key) for key in keys)
-    numbers = ("mean a", "mean b", "b − a", "95% interval", "p")
-    header = (*names, "regime", "params/P", "pairs", *numbers)
-    if compact:
-        header = (*header[: len(keys)], "regime", "n", "a", "b", "b − a", "95% interval", "p")
+    lost = ("lost",) if comparison.rows[["lost_a", "lost_b"]].to_numpy().any() else ()
+    means = ("a", "b") if compact else ("mean a", "mean b")
+    numbers = ("b − a", "95% interval", "p", "alone" if compact else "p alone", "verdict")
+    count = ("n",) if compact else ("params/P", "pairs")
+    header = (*names, "regime", *count, *lost, *means, *numbers)
+    header += () if compact else ("n for 80%",)
     found = []
     for metric in comparison.metrics:
         rows = comparison.rows[comparison.rows["metric"] == metric]
-        texts = tuple(_texts(row, keys, compact) for _, row in rows.iterrows())
-        found.append(Table(metric, header, texts, ("regime",)))
+        texts = tuple(_texts(row, keys, compact, bool(lost)) for _, row in rows.iterrows())
+        found.append(Table(metric, header, texts, ("regime", "verdict")))
     return found
 
 
-def _texts(row: pd.Series[Any], keys: list[str], compact: bool) -> tuple[str, ...]:
+def _texts(row: pd.Series[Any], keys: list[str], compact: bool, lost: bool) -> tuple[str, ...]:
     regime = {"underparameterised": "under", "overparameterised": "over"}.get(row["regime"], "?")
     digits = 3 if compact else 4
-    capacity = () if compact else (f"{row['parameters'] / row['train_samples']:.2g}",)
+    power = row["seeds_for_power"]
     return (
         *(plain(row[key]) for key in keys),
         regime,
-        *capacity,
+        *(() if compact else (f"{row['parameters'] / row['train_samples']:.2g}",)),
         str(row["n"]),
+        *((f"{row['lost_a']}/{row['lost_b']}",) if lost else ()),
         number(row["mean_a"], digits=digits),
         number(row["mean_b"], digits=digits),
         number(row["difference"], sign=True, digits=digits),
-        interval(row["low"], row["high"], digits=digits),
+        interval(row["low"], row["high"], digits=digits).replace(" … ", "…" if compact else " … "),
         p_value(row["p_corrected"]),
+        p_value(row["p"]),
+        verdict(row),
+        *(() if compact else ("–" if pd.isna(power) else f"{power:.0f}",)),
     )
+
+
+def verdict(row: pd.Series[Any]) -> str:
+    """Text of a comparison's verdict on a row; of too few replicates how many it takes."""
+    if row["verdict"] == UNDECIDED and row["n"] < row["seeds_needed"]:
+        return f"n ≥ {row['seeds_needed']}"
+    return str(row["verdict"])
 
 
 def plain(value: Any) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from tiltcli.evaluation.cells import OVER, UNDER, UNKNOWN
-from tiltcli.evaluation.comparison import Comparison
+from tiltcli.evaluation.comparison import UNDECIDED, Comparison
 from tiltcli.evaluation.texts import plain
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style
 
@@ -87,28 +87,19 @@ def _colour(regime: str, look: Look) -> str:
     return {UNDER: look.colours[1], OVER: look.colours[0]}.get(regime, look.grey)
 
 
-def _mark(panel: Axes, y: int, row: pd.Series[float], look: Look) -> None:
+def _mark(panel: Axes, y: int, row: pd.Series[Any], look: Look) -> None:
     colour = _colour(str(row["regime"]), look)
-    told = _decided(row)
+    told = row["verdict"] != UNDECIDED
     panel.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.3)
     face = colour if told else look.theme.page
     panel.plot(row["difference"], y, "o", color=colour, markerfacecolor=face, markersize=4)
-
-
-def _decided(row: pd.Series[float]) -> bool:
-    return bool(
-        (row["low"] > 0 or row["high"] < 0)
-        and row["high"] - row["low"] > 1e-9
-        and row["p_corrected"] < 0.05
-        and row["n"] >= 5
-    )
 
 
 def _title(comparison: Comparison, rows: pd.DataFrame, look: Look) -> str:
     counts = sorted(set(rows["n"]))
     n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
     lines = [*_names(comparison, look), f"mean of n = {n} pairs, 95% interval"]
-    if not comparison.rows.apply(_decided, axis=1).all():
+    if comparison.rows["verdict"].eq(UNDECIDED).any():
         lines[-1] += ("\n" if look.narrow else "; ") + "open: undecided"
     if len(rows) > MOST_ROWS:
         lines.append(f"first {MOST_ROWS} of {len(rows)} rows")

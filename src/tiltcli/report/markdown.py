@@ -49,8 +49,9 @@ def _verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
     lines = []
     if judged:
         lines = [
-            "| claim | run | verdict | measured | difference or share | 95% interval | n | p |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            "| claim | run | verdict | measured | difference or share | 95% interval | n | p | "
+            "p alone |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
             *map(_verdict_row, judged),
             "",
         ]
@@ -62,10 +63,10 @@ def _verdict_row(one: Judged) -> str:
     finding, estimate = one.finding, one.finding.estimate
     signed = not finding.is_share
     return (
-        f"| {finding.claim} | {_safe(one.run)} | **{finding.verdict}** | {finding.measured} | "
+        f"| {finding.claim} | {_safe(one.run)} | **{one.verdict}** | {finding.measured} | "
         f"{number(estimate.mean, sign=signed)} | "
         f"{interval(estimate.low, estimate.high, sign=signed)} | "
-        f"{estimate.n} {finding.sample} | {p_value(one.p)} |"
+        f"{estimate.n} {finding.sample} | {p_value(one.p)} | {p_value(finding.p)} |"
     )
 
 

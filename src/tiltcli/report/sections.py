@@ -55,12 +55,14 @@ def verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> str:
 
 def _card(one: Judged) -> str:
     finding, estimate = one.finding, one.finding.estimate
-    kind = finding.verdict.value.replace(" ", "-")
+    kind = one.verdict.value.replace(" ", "-")
     sign = not finding.is_share
-    tested = "" if math.isnan(one.p) else f"; p = {text(p_value(one.p)).lstrip('= ')}"
+    tested = ""
+    if not math.isnan(one.p):
+        tested = f"; p = {text(p_value(one.p))} (alone {text(p_value(finding.p))})"
     return (
         f'<li class="verdict {kind}"><span class="badge">'
-        f"{MARKS[finding.verdict]} {text(finding.verdict)}</span>"
+        f"{MARKS[one.verdict]} {text(one.verdict)}</span>"
         f"<h3>{text(finding.claim)}</h3>"
         f'<p class="number">{signed(number(estimate.mean, sign=sign))}</p>'
         f"<p>95% interval {signed(interval(estimate.low, estimate.high, sign=sign))}; "

@@ -6,18 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tiltcli.errors import UserError
-from tiltcli.evaluation.claims import Finding
+from tiltcli.evaluation.claims import Finding, Verdict, verdict_of
 from tiltcli.evaluation.claims.accuracy_claims import CLAIMS, accuracy_claims
 from tiltcli.report.curvature_verdicts import curvature_findings
 from tiltcli.report.loaded_runs import Run
 from tiltcli.statistics import holm
 
 RULE = (
-    "A claim is held if the 95% interval lies above zero (of a share: above one half), not held if "
-    "it does not reach above it, and inconclusive otherwise. Intervals of mean differences are "
-    "Student's, over seeds (initial weights) on one draw of the data, with p from an exact paired "
-    "permutation test, corrected (Holm) over the rows of this table; intervals of shares are "
-    "Wilson's, which takes the cases as independent although several are of one training."
+    "A claim is held if both the 95% interval lies above zero (of a share: above one half) and p "
+    "is below 0.05, over at least five replicates; not held if both lie below likewise; else it is "
+    "inconclusive, as it is where all replicates agree to the last digit. Intervals of mean "
+    "differences are Student's, over the replicates that n counts (fresh initial weights, or draws "
+    "of the data); p is that of a paired permutation test, exact up to 20 pairs, corrected (Holm) "
+    "over the rows of this table; p alone is that before the correction. Intervals of shares are "
+    "Wilson's, which takes the cases as independent although several are of one training; they "
+    "have no p, and go by the interval."
 )
 
 NOTHING = (
@@ -47,7 +50,7 @@ class Judged:
 
     Attributes:
         run: name of the run.
-        finding: claim, measurement and verdict.
+        finding: claim and measurement.
         p: p-value, corrected (Holm) over all findings of the report; NaN without a test.
 
     """
@@ -56,12 +59,17 @@ class Judged:
     finding: Finding
     p: float
 
+    @property
+    def verdict(self) -> Verdict:
+        """Verdict by the corrected p."""
+        return verdict_of(self.finding.estimate, self.p, self.finding.against)
+
 
 def _accuracy(run: Run) -> list[Finding]:
     if not run.judged:
         return []
     try:
-        return accuracy_claims(run.comparison(), run.static, run.dynamical)
+        return accuracy_claims(run.comparison())
     except UserError:
         return []  # nothing to pair, and the run's own section says why
 

@@ -59,8 +59,11 @@ def compare(
     Example: [bold]tiltcli compare phase@loss.kind=static phase@loss.kind=dynamical[/bold]
 
     A RUN is a name under results/ or a path, with an optional selection after @. Jobs are paired on
-    all settings they share, so also on the seed. Intervals are 95%; p-values are exact paired
-    permutation tests, corrected (Holm) over the rows.
+    all settings they share, so also on the seed. Intervals are 95%; p is that of a paired
+    permutation test (exact up to 20 pairs), corrected (Holm) over the rows, with that of the row
+    alone beside it. A difference is decided where the interval leaves out zero, the corrected p is
+    below 0.05 and there are five pairs or more; where p cannot fall so low, the row says how many
+    pairs it takes. A diverged job counts with the accuracy it had, or with chance if that is lower.
     """
     from tiltcli.api import compare as compare_runs
     from tiltcli.evaluation.comparison import METRICS
@@ -79,7 +82,7 @@ def compare(
     )
     write(result_of(found), output_format)
     if output_format is Format.TABLE:
-        _show_learning(found, (run_a, run_b), where or [], results)
+        _show_learning(found, (run_a, run_b), results)
         for note in found.notes:
             say(f"note: {note}")
     if plot is not None:
@@ -117,44 +120,50 @@ def result_of(comparison: Comparison) -> Result:
     )
 
 
-def _show_learning(
-    comparison: Comparison, runs: tuple[str, str], where: list[str], results: Path
-) -> None:
-    """Training accuracy by epoch of both sides, a line per group: its first cell, the best."""
-    from tiltcli.cli.narrowing import narrowed
+def _show_learning(comparison: Comparison, runs: tuple[str, str], results: Path) -> None:
+    """Training accuracy by epoch of both sides, a line per group: its first cell, the best.
+
+    Averaged over the pairs that the row compares, but for those of which a job diverged: where its
+    curve ends, a mean would jump.
+    """
+    import pandas as pd
+
     from tiltcli.cli.sparks import key, mean_curve, spark
     from tiltcli.evaluation.texts import plain
     from tiltcli.store.read import find_run, read
 
-    sides = []
-    for run in runs:
-        name, _, selection = run.partition("@")
-        sides.append(narrowed(read(find_run(name, results)), [selection, *where], None))
-    rows = comparison.rows.drop_duplicates(list(comparison.groups))
+    folders = dict.fromkeys(find_run(run.partition("@")[0], results) for run in runs)
+    tables = [read(folder, metrics=["train_accuracy"]) for folder in folders]
+    jobs = pd.concat([one.jobs[["job", "outcome"]] for one in tables])
+    done = set(jobs.loc[jobs["outcome"] == "completed", "job"])
+    pairs = comparison.pairs
+    pairs = pairs[pairs["job_a"].isin(done) & pairs["job_b"].isin(done)]
+    rows = comparison.rows.iloc[:: len(comparison.metrics)].reset_index(drop=True)
+    groups = list(comparison.groups)
+    rows = rows.drop_duplicates(groups) if groups else rows.head(1)
+    pairs = pairs[pairs["row"].isin(rows.index)]
+    wanted = {*pairs["job_a"], *pairs["job_b"]}
+    metrics = pd.concat([one.metrics[one.metrics["job"].isin(wanted)] for one in tables])
     labels = [
         ", ".join(
             f"{_SHORT.get(name, name.rpartition('.')[2])} {plain(row[name])}"
-            for name in (*comparison.groups, *comparison.cells)
+            for name in (*groups, *comparison.cells)
         )
         for _, row in rows.iterrows()
     ]
     indent = max(map(len, labels)) + 2
     length = max(8, min(40, (_console_width() - indent - 6) // 2))
-    curves = []
-    for _, row in rows.iterrows():
-        for side, tables in zip("ab", sides, strict=True):
-            jobs = tables.jobs
-            for name in (*comparison.groups, *comparison.cells):
-                column = name.removeprefix(f"{side}:")
-                if column in jobs and jobs[column].notna().any() and row.notna()[name]:
-                    jobs = jobs[jobs[column] == row[name]]
-            curves.append(mean_curve(tables.metrics, set(jobs["job"]), "train_accuracy", length))
+    curves = [
+        mean_curve(metrics, set(pairs.loc[pairs["row"] == row, side]), "train_accuracy", length)
+        for row in rows.index
+        for side in ("job_a", "job_b")
+    ]
     known = [value for curve in curves for value in curve if value == value]
     if not known:
         return
     low, high = min(known), max(known)
-    last = max(int(tables.metrics["epoch"].max()) for tables in sides)
-    lines = [f"training accuracy, mean over the seeds ({key(low, high, last)})"]
+    last = int(metrics["epoch"].max())
+    lines = [f"training accuracy, mean over the pairs ({key(low, high, last)})"]
     lines.append(" " * indent + f"{'a':<{length + 2}}b")
     for number, label in enumerate(labels):
         a, b = (spark(curve, low, high) for curve in curves[2 * number : 2 * number + 2])

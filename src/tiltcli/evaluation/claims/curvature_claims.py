@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tiltcli.analysis.pulses import Instability, crossings
 from tiltcli.analysis.traces import Trace
-from tiltcli.evaluation.claims.verdicts import Finding, verdict_of
+from tiltcli.evaluation.claims.verdicts import Finding
 from tiltcli.statistics import mean_interval, permutation_test, proportion_interval
 
 Array = npt.NDArray[np.float64]
@@ -69,7 +69,6 @@ def instability_claims(traces: Sequence[Trace]) -> list[Finding]:
     return [
         Finding(
             BEGIN,
-            verdict_of(begin, half),
             f"share of onsets within {TOLERANCE} steps of the crossing: {hits} of {len(away)} in "
             f"{len(kept)} trainings; {spread}; {alone} without a partner",
             begin,
@@ -79,7 +78,6 @@ def instability_claims(traces: Sequence[Trace]) -> list[Finding]:
         ),
         Finding(
             DOUBLING,
-            verdict_of(doubling, half),
             f"share of instabilities in which F repeats after 2 steps; it goes on to period 4, 8 "
             f"or 16 in {more} of {len(found)}, and becomes irregular in {irregular}",
             doubling,
@@ -145,7 +143,6 @@ def lambda_claims(traces: Sequence[Trace]) -> list[Finding]:
         findings.append(
             Finding(
                 DOWN,
-                verdict_of(estimate),
                 f"fall of ln λ_max of F per pulse, slope over {pulses} pulses; geometric means: "
                 f"first pulse {means[0]:.2f}, highest {means[peak]:.2f} (pulse {peak + 1}), last "
                 f"{means[-1]:.2f}",
@@ -161,7 +158,6 @@ def lambda_claims(traces: Sequence[Trace]) -> list[Finding]:
         findings.append(
             Finding(
                 SETTLED,
-                verdict_of(estimate),
                 "ln λ_max of the static loss, static − dynamical, mean over the settled steps; "
                 f"geometric means {static:.2f} and {tilted:.2f}",
                 estimate,

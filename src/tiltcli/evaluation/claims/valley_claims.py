@@ -13,7 +13,7 @@ from tiltcli.analysis.slices import Slicer
 from tiltcli.analysis.traces import Trace
 from tiltcli.data import dataset_of
 from tiltcli.engines.machine import cores
-from tiltcli.evaluation.claims.verdicts import Finding, verdict_of
+from tiltcli.evaluation.claims.verdicts import Finding
 from tiltcli.statistics import mean_interval, permutation_test
 
 Array = npt.NDArray[np.float64]
@@ -64,7 +64,6 @@ def valley_claims(traces: Sequence[Trace], engines: Mapping[str, str]) -> list[F
         findings.append(
             Finding(
                 claim,
-                verdict_of(estimate),
                 f"{what}, the lesser of its changes from begin to middle and from middle to end; "
                 f"means {begin:.3f}, {middle:.3f}, {end:.3f}{unit}; both as claimed in "
                 f"{int((pooled > 0).sum())} of {int(known.sum())} pulses",

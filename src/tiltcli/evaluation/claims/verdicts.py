@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
+from tiltcli.evaluation.decision import decided
 from tiltcli.statistics import Estimate
 
 
@@ -24,18 +23,16 @@ class Finding:
 
     Attributes:
         claim: what is claimed.
-        verdict: held if the 95% interval lies above `against`, not held if it lies below or is
-            equal to it, else inconclusive.
         measured: what the number is.
         estimate: mean difference or share, interval, and sample size.
-        p: two-sided exact paired permutation test over the sample; NaN without a test.
+        p: two-sided paired permutation test over the sample, of this claim alone; NaN without a
+            test.
         sample: what the sample is made of, in the plural.
         against: what the estimate is held against: 0 for a mean difference, 1/2 for a share.
 
     """
 
     claim: str
-    verdict: Verdict
     measured: str
     estimate: Estimate
     p: float
@@ -47,11 +44,23 @@ class Finding:
         """Whether the estimate is a share of a whole, not a difference."""
         return self.against > 0
 
+    @property
+    def verdict(self) -> Verdict:
+        """Verdict on the claim by itself; of claims that are judged together see `verdict_of`."""
+        return verdict_of(self.estimate, self.p, self.against)
 
-def verdict_of(estimate: Estimate, against: float = 0.0) -> Verdict:
-    """Verdict on "the mean is above `against`", by the interval alone."""
-    if np.isnan(estimate.low):
-        return Verdict.INCONCLUSIVE
-    if estimate.low > against:
-        return Verdict.HELD
-    return Verdict.NOT_HELD if estimate.high <= against else Verdict.INCONCLUSIVE
+
+def verdict_of(estimate: Estimate, p: float, against: float = 0.0) -> Verdict:
+    """Verdict on "the mean is above `against`".
+
+    Held if it is decided that it is above (see `decided`), not held if it is decided that it is
+    below, else inconclusive.
+
+    Args:
+        estimate: the mean.
+        p: corrected over the claims that are judged together; NaN without a test.
+        against: what it is held against.
+
+    """
+    side = decided(estimate.low, estimate.high, p, estimate.n, against)
+    return {1: Verdict.HELD, -1: Verdict.NOT_HELD, 0: Verdict.INCONCLUSIVE}[int(side)]

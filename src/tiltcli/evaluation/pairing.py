@@ -1,0 +1,281 @@
+"""Which jobs of two sides are compared with each other, and by which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiltcli.errors import Outcome, UserError, listing
+from tiltcli.evaluation.cells import REPLICATES, Cells, gather, numbered, ranked, scores, tilting
+from tiltcli.grid.settings import PATHS
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        name: of the run or selection.
+        jobs: its jobs, ended in whatever way, those of the other side left out.
+        cells: its cells.
+
+    """
+
+    name: str
+    jobs: pd.DataFrame
+    cells: Cells
+
+    @cached_property
+    def first(self) -> npt.NDArray[np.int64]:
+        """Position in `jobs` of the first job of each cell."""
+        return np.unique(self.cells.of_job.to_numpy(), return_index=True)[1]
+
+    @cached_property
+    def settings(self) -> pd.DataFrame:
+        """One row per cell, by its number: every setting but paths (their digests say it)."""
+        names = [name for name in self.jobs if "." in str(name) and name not in PATHS]
+        return self.jobs.iloc[self.first][names].reset_index(drop=True)
+
+    @cached_property
+    def known(self) -> list[str]:
+        """Settings, but replicates, that any of its jobs has."""
+        some = self.settings.notna().any()
+        return [str(name) for name in some.index[some] if name not in REPLICATES]
+
+    @cached_property
+    def draws(self) -> pd.Series[int]:
+        """Number of data draws of each cell."""
+        seeds = self.jobs["data.seed"] if "data.seed" in self.jobs else self.jobs["train.seed"] * 0
+        return seeds.groupby(self.cells.of_job.to_numpy()).nunique()
+
+    def replicates(self) -> list[str]:
+        """Replicate settings that any of its jobs has."""
+        return [name for name in REPLICATES if name in self.jobs and self.jobs[name].notna().any()]
+
+    def varying(self, keys: Iterable[str]) -> list[str]:
+        """Those of some settings that tell its cells apart."""
+        return [key for key in keys if self.settings[key].nunique(dropna=False) > 1]
+
+    def best(self, keys: Sequence[str], metric: str) -> pd.DataFrame:
+        """Return the best cell of each combination of some settings: its number beside them."""
+        order = ranked(self.cells.rows, metric).index
+        found = self.settings.loc[order, list(keys)].assign(cell=order)
+        return found.drop_duplicates(list(keys)) if keys else found.head(1)
+
+    def rank(self, metric: str) -> npt.NDArray[np.int64]:
+        """Place of each cell among all, by `ranked`; those without a value come last."""
+        place = np.full(len(self.cells.rows), len(self.cells.rows))
+        order = ranked(self.cells.rows, metric).index.to_numpy(np.int64)
+        place[order] = np.arange(len(order))
+        return place
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Pairs of jobs, and what they are paired on.
+
+    Attributes:
+        a: first side.
+        b: second side.
+        groups: settings that both sides have and that tell rows apart, `model.width` first.
+        contrast: settings that are what is compared, each with one value a side.
+        cells: columns of `rows` that name the cells: settings of one side, or (with `a:` and `b:`
+            before them) of both, that vary within a group.
+        candidates: numbers of the cells of each side that were to be paired.
+        rows: one row per group and pair of cells, the best first: `groups`, `cells`, and the
+            numbers of the two cells as `a` and `b`.
+        pairs: one row per pair of jobs: `row` (a number of `rows`), `unit` (the replicate it
+            belongs to), `by_draw` (whether that is its data draw), `at_a`, `at_b` (places in the
+            sides' jobs), `job_a`, `job_b`, and the score of each metric as `<metric>_a`, `_b`.
+
+    """
+
+    a: Side
+    b: Side
+    groups: tuple[str, ...]
+    contrast: tuple[str, ...]
+    cells: tuple[str, ...]
+    candidates: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    rows: pd.DataFrame
+    pairs: pd.DataFrame
+
+
+def sides(
+    a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str], metrics: Iterable[str]
+) -> tuple[Side, Side, int]:
+    """Both sides without the jobs that they share, and how many these were.
+
+    Raises:
+        UserError: if nothing is left of a side, or no job of it is completed.
+
+    """
+    metrics = tuple(metrics)
+    a, b = (jobs.drop_duplicates("job", ignore_index=True) for jobs in (a, b))
+    common = set(a["job"]) & set(b["job"])
+    if common:
+        kept_a, kept_b = a[~a["job"].isin(common)], b[~b["job"].isin(common)]
+        hint = "to compare within a run, select: RUN@loss.kind=static RUN@loss.kind=dynamical"
+        if kept_a.empty and kept_b.empty:
+            raise UserError(f"{names[0]} and {names[1]} are the same jobs; {hint}")
+        for kept, one, other in ((kept_a, *names), (kept_b, *names[::-1])):
+            if kept.empty:
+                raise UserError(
+                    f"all {len(common)} jobs of {one} are jobs of {other} as well, and would be "
+                    f"compared with themselves; {hint}"
+                )
+        a, b = kept_a, kept_b
+    for jobs, name in zip((a, b), names, strict=True):
+        if not jobs["outcome"].eq(Outcome.COMPLETED).any():
+            counts = jobs["outcome"].value_counts().to_dict()
+            what = ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "no jobs yet"
+            raise UserError(f"{name}: no completed job to compare ({what})")
+    first, second = (
+        Side(name, jobs, gather(jobs, metrics)) for name, jobs in zip(names, (a, b), strict=True)
+    )
+    return first, second, len(common)
+
+
+def paired(a: Side, b: Side, metrics: Sequence[str], judge: str, *, choose: bool) -> Pairing:
+    """Pair the jobs of two sides.
+
+    They are paired where they agree on every setting that both sides have. A setting on which each
+    side has one value of its own (`loss.kind`) is what is being compared, not paired on.
+
+    Args:
+        a: first side.
+        b: second side.
+        metrics: result columns to pair.
+        judge: metric that decides which cells come first.
+        choose: keep for each group the one cell of each side that `judge` rates best; groups are
+            then told apart by what static jobs have too.
+
+    Raises:
+        UserError: if there is nothing to pair.
+
+    """
+    shared, contrast = _shared(a, b)
+    freed = [key for key in shared if choose and key in tilting() and _differs(a, b, key)]
+    kept = [key for key in shared if key not in freed and _differs(a, b, key)]
+    cells_a, cells_b = (_own(side, shared, contrast, freed) for side in (a, b))
+    left, right = (
+        side.best(kept, judge) if choose else side.settings[kept].assign(cell=side.settings.index)
+        for side in (a, b)
+    )
+    left, right = left.rename(columns={"cell": "a"}), right.rename(columns={"cell": "b"})
+    rows = left.merge(right, on=kept) if kept else left.merge(right, how="cross")
+    by = [key for key in REPLICATES if key in a.replicates() and key in b.replicates()]
+    pairs = _pairs_of_jobs(rows, a, b, metrics, by)
+    if pairs.empty:
+        raise UserError(_why_none(a, b, [*kept, *by]))
+    rows = rows.loc[np.unique(pairs["row"])]
+    varying = [k for k in kept if k != "model.width" and rows[k].nunique(dropna=False) > 1]
+    groups = ["model.width"] * ("model.width" in shared) + varying
+    if "model.width" in shared:
+        rows["model.width"] = a.settings.loc[rows["a"], "model.width"].to_numpy()
+    rows = _in_order(rows, groups, a, b, judge, a_first=bool(cells_a) and not cells_b)
+    names = []
+    for side, letter, own in ((a, "a", cells_a), (b, "b", cells_b)):
+        for key in own:
+            name = f"{letter}:{key}" if key in cells_a and key in cells_b else key
+            rows[name] = side.settings.loc[rows[letter], key].to_numpy()
+            names.append(name)
+    number = pd.Series(np.arange(len(rows)), index=rows.index)
+    pairs["row"] = pairs["row"].map(number)
+    pairs = _with_units(pairs, a, b).sort_values(["row", "unit"], kind="stable", ignore_index=True)
+    for side, letter in ((a, "a"), (b, "b")):
+        pairs[f"job_{letter}"] = side.jobs["job"].iloc[pairs[f"at_{letter}"]].to_numpy()
+    rows = rows[[*groups, *names, "a", "b"]].reset_index(drop=True)
+    candidates = left["a"].to_numpy(int), right["b"].to_numpy(int)
+    return Pairing(a, b, tuple(groups), tuple(contrast), tuple(names), candidates, rows, pairs)
+
+
+def _shared(a: Side, b: Side) -> tuple[list[str], list[str]]:
+    """Settings to pair on, and settings that are what is compared."""
+    shared: list[str] = []
+    contrast: list[str] = []
+    for key in [key for key in a.known if key in b.known]:
+        in_a, in_b = a.settings[key], b.settings[key]
+        one_each = in_a.nunique(dropna=False) == 1 == in_b.nunique(dropna=False)
+        (contrast if one_each and _differs(a, b, key) else shared).append(key)
+    if not shared:
+        raise UserError(f"{a.name} and {b.name} share no settings: there is nothing to pair on")
+    return shared, contrast
+
+
+def _differs(a: Side, b: Side, key: str) -> bool:
+    """Whether a setting has more than one value on both sides together."""
+    return bool(pd.concat([a.settings[key], b.settings[key]]).nunique(dropna=False) > 1)
+
+
+def _own(side: Side, shared: list[str], contrast: list[str], freed: list[str]) -> list[str]:
+    """Settings that tell the cells of one side apart within a row's group."""
+    own = side.varying(k for k in side.known if k not in shared and k not in contrast)
+    return [key for key in side.known if key in own or key in freed]
+
+
+def _pairs_of_jobs(
+    rows: pd.DataFrame, a: Side, b: Side, metrics: Sequence[str], by: list[str]
+) -> pd.DataFrame:
+    """Pair the jobs of each row's cells by their replicate settings; failed jobs are in none."""
+
+    def side(one: Side, letter: str) -> pd.DataFrame:
+        jobs = one.jobs
+        frame = pd.DataFrame({letter: one.cells.of_job.to_numpy()}, index=jobs.index)
+        frame[f"at_{letter}"] = np.arange(len(jobs))
+        for key in REPLICATES:
+            frame[key if key in by else f"{key}_{letter}"] = jobs.get(key)
+        for metric in metrics:
+            frame[f"{metric}_{letter}"] = scores(jobs, metric)
+        return frame[jobs["outcome"].ne(Outcome.FAILED)]
+
+    numbered = rows[["a", "b"]].assign(row=rows.index)
+    return numbered.merge(side(a, "a"), on="a").merge(side(b, "b"), on=["b", *by])
+
+
+def _with_units(pairs: pd.DataFrame, a: Side, b: Side) -> pd.DataFrame:
+    """Add the replicate of each pair: the data draw where a cell has several, else the seed.
+
+    Where one side alone has draws they are that side's.
+    """
+    several = (pairs["a"].map(a.draws) > 1, pairs["b"].map(b.draws) > 1)
+    pairs["unit"], pairs["by_draw"] = pairs["train.seed"], False
+    for name, by_draw in (
+        ("data.seed_a", several[0]),
+        ("data.seed_b", several[1]),
+        ("data.seed", several[0] | several[1]),
+    ):
+        if name in pairs:
+            pairs["unit"] = pairs["unit"].where(~by_draw, pairs[name])
+            pairs["by_draw"] |= by_draw
+    return pairs
+
+
+def _in_order(
+    rows: pd.DataFrame, groups: list[str], a: Side, b: Side, judge: str, *, a_first: bool
+) -> pd.DataFrame:
+    """Rows group by group, in each the best cells first."""
+    group = numbered(rows, groups)
+    ranks = [b.rank(judge)[rows["b"]], a.rank(judge)[rows["a"]]]
+    first, second = reversed(ranks) if a_first else ranks
+    return rows.iloc[np.lexsort((second, first, group))]
+
+
+def _why_none(a: Side, b: Side, keys: list[str]) -> str:
+    apart = []
+    for key in keys:
+        in_a, in_b = (set(side.jobs[key].dropna().tolist()) for side in (a, b))
+        if not in_a & in_b:
+            shown = (listing(sorted(values, key=_by_kind), 6) for values in (in_a, in_b))
+            apart.append(f"{key} ({' against '.join(shown)})")
+    why = "they have no value in common of " + "; ".join(apart) if apart else "no two jobs agree"
+    return f"no job of {a.name} has a partner in {b.name}: {why}"
+
+
+def _by_kind(value: object) -> tuple[str, object]:
+    """Sort key of values that need not be of one kind."""
+    return ("number" if isinstance(value, int | float) else "text", value)
