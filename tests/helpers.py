@@ -104,6 +104,14 @@ def tilt_process(*words, cwd, extra_env=None):
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
+def unlucky(**variables):
+    """Environment of a process whose trainings go as tests/crashing says."""
+    path = os.pathsep.join(
+        filter(None, [str(Path("tests/crashing").resolve()), os.environ.get("PYTHONPATH")])
+    )
+    return {**{name: str(value) for name, value in variables.items()}, "PYTHONPATH": path}
+
+
 def same_tables(a, b):
     """Assert that two runs hold the same rows, wall time apart."""
     drop = ["seconds", "engine"]

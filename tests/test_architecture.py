@@ -129,13 +129,6 @@ def test_heavy_libraries_stay_in_their_rooms():
     assert not wrong
 
 
-def test_one_definition_of_the_schedule():
-    """No file but schedule.py computes class weights."""
-    for path in modules():
-        if path.name != "schedule.py":
-            assert "2.0 * (self.amplitude" not in path.read_text(encoding="utf-8")
-
-
 def test_files_can_be_read_in_one_sitting():
     long = {str(p): n for p in modules() if (n := len(p.read_text().splitlines())) > 450}
     assert not long

@@ -9,7 +9,6 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from safetensors.torch import save_file
 
 import tiltcli
 from dask_cluster import DaskCluster
-from helpers import GRID, command, same_tables, tilt_process, write_grid
+from helpers import GRID, command, same_tables, tilt_process, unlucky, write_grid
 from tiltcli.engines.torch.checkpoint import _digest
 from tiltcli.errors import UserError
 from tiltcli.execution.dask import ClusterTrainer, client
@@ -44,10 +43,7 @@ CRASHING = 666
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    crashing = {
-        "CRASH_SEED": str(CRASHING),
-        "PYTHONPATH": f"{Path('tests/crashing').resolve()}:{os.environ.get('PYTHONPATH', '')}",
-    }
+    crashing = unlucky(CRASH_SEED=CRASHING)
     with DaskCluster(tmp_path_factory.mktemp("cluster"), threads=2, extra_env=crashing) as one:
         yield one
 

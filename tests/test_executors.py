@@ -2,13 +2,12 @@
 
 import os
 import time
-from pathlib import Path
 
 import pytest
 
 import executor_tasks
 import tiltcli
-from helpers import tilt, write_grid
+from helpers import tilt, unlucky, write_grid
 from tiltcli.errors import UserError
 from tiltcli.execution.executors import (
     WorkerError,
@@ -116,11 +115,7 @@ def test_a_sweep_survives_a_job_that_always_kills_its_worker(tmp_path):
         "--set",
         "loss.kind=static",
     ]
-    crashing = {
-        "CRASH_SEED": "1",
-        "PYTHONPATH": f"{Path('tests/crashing').resolve()}:{os.environ.get('PYTHONPATH', '')}",
-    }
-    ended = tilt(*words, cwd=tmp_path, extra_env=crashing)
+    ended = tilt(*words, cwd=tmp_path, extra_env=unlucky(CRASH_SEED=1))
     assert ended.returncode == 1, ended.stderr
     assert "lost its worker 3 times" in ended.stderr
     jobs = tiltcli.read("grid", tmp_path / "results").jobs

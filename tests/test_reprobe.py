@@ -60,7 +60,8 @@ def test_later_probes_join_earlier_ones_without_repeats(run):
     hessian = [name for name in first if name.startswith("hessian")]
     pd.testing.assert_frame_equal(first[hessian], second[hessian])
     raw = pd.concat([pq.read_table(path).to_pandas() for path in (run / "probes").iterdir()])
-    assert len(parts.live(run)) < 4 or not raw.duplicated(["job", "epoch"]).any()
+    assert len(parts.live(run)) == 1  # however many parts the sweep wrote
+    assert not raw.duplicated(["job", "epoch"]).any()
 
 
 def test_another_training_is_refused(run, monkeypatch):

@@ -1,11 +1,16 @@
-"""On PYTHONPATH this makes the jobs of one seed kill the process that trains them.
+"""On PYTHONPATH this makes trainings go wrong, or wait, where a test wants them to.
 
-As native code that crashes would, or the kernel when memory runs out. The process that the user
-started is spared when CRASH_SPARES names it.
+CRASH_SEED: jobs of this seed kill the process that trains them, as native code that crashes would,
+or the kernel when memory runs out.
+HOLD: a file. Until it is there no training goes further than HOLD_AT pieces of work, however fast
+the machine; asked to stop, it does.
 """
 
+import dataclasses
 import os
 import signal
+import time
+from pathlib import Path
 
 import tiltcli.engines as engines
 
@@ -21,5 +26,25 @@ def _crashing(name):
     return train
 
 
+def _holding(name):
+    def train(job, data, context):
+        pieces = 0
+
+        def stop():
+            nonlocal pieces
+            pieces += 1
+            while pieces > int(os.environ["HOLD_AT"]) and not Path(os.environ["HOLD"]).exists():
+                if context.stop():
+                    return True
+                time.sleep(0.01)
+            return context.stop()
+
+        yield from _load(name)(job, data, dataclasses.replace(context, stop=stop))
+
+    return train
+
+
 if "CRASH_SEED" in os.environ:
     engines.load_engine = _crashing
+elif "HOLD" in os.environ:
+    engines.load_engine = _holding
