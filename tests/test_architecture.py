@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -127,6 +128,13 @@ def test_heavy_libraries_stay_in_their_rooms():
         and room(path) not in allowed[name.split(".")[0]]
     ]
     assert not wrong
+
+
+def test_every_example_in_a_docstring_is_run():
+    with Path("pyproject.toml").open("rb") as file:
+        run = tomllib.load(file)["tool"]["pytest"]["ini_options"]["testpaths"]
+    shown = {str(path) for path in modules() if ">>> " in path.read_text(encoding="utf-8")}
+    assert shown == {path for path in run if path.endswith(".py")}
 
 
 def test_files_can_be_read_in_one_sitting():

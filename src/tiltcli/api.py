@@ -124,7 +124,7 @@ def compare(
     Raises:
         UserError: for unknown runs, columns or metrics, and for runs with nothing to pair.
 
-    """
+    """  # noqa: DOC502
     import pandas as pd
 
     from tiltcli.evaluation import comparison

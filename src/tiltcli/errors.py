@@ -52,7 +52,7 @@ class UserError(Exception):
 
 
 def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Do the work on every item, so that what is wrong with any of them is said at once.
+    """Return the work's results on all items; what is wrong with any of them is said at once.
 
     Raises:
         UserError: with the faults of all items, each once.
@@ -178,7 +178,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def with_suggestion(
     problem: str, given: str, known: Iterable[str], *, says: str = "allowed", limit: int = 12
 ) -> str:
-    """What is wrong with a name, and what would do: the nearest, and all where they are few.
+    """Return what is wrong with a name, and what would do: the nearest, and all if they are few.
 
     Args:
         problem: what is wrong, as `got fuse`.

@@ -107,7 +107,7 @@ class Schedule:
         return -(-max(int(self.settle_at), 0) // self.pulse) * self.pulse
 
     def emphasised(self, steps: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Class whose pulse each step lies in, shape of `steps`; −1 at rest and when settled.
+        """Return the class whose pulse each step lies in, shape of `steps`; −1 at rest or settled.
 
         With groups "random" it is the group; with groups "all" it says whose turn it would be.
         """
@@ -151,7 +151,7 @@ class Schedule:
         Raises:
             ValueError: if a step is negative or not whole.
 
-        """
+        """  # noqa: DOC502
         s = _whole(steps)
         label, inside = self._turns(s)
         peak: npt.NDArray[np.float64] = np.asarray(self.amplitude, dtype=np.float64)
@@ -241,7 +241,7 @@ def gamma(
         >>> gamma(5, num_classes=2, amplitude=3, period=10).tolist()
         [1.5, 0.5]
 
-    """
+    """  # noqa: DOC502
     drawn = (order, groups, timing, half_life, seed)
     return Schedule(num_classes, amplitude, period, rest, settle_at, shape, *drawn).gamma(step)
 
@@ -259,7 +259,7 @@ _ORDER, _NOISE, _GROUPS = 1, 2, 3
 
 
 def _drawn(seed: int, stream: int, counters: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """Random 64 bits for each counter.
+    """Return random 64 bits for each counter.
 
     The output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) at the counter's place
     of a sequence that begins where the seed and the stream say: a number needs none before it.

@@ -36,7 +36,7 @@ class Estimate:
 
 
 def mean_interval(values: npt.ArrayLike) -> Estimate:
-    """Mean with Student's 95% interval, mean ± t(0.975, n − 1)·s/√n.
+    """Return the mean with Student's 95% interval, mean ± t(0.975, n − 1)·s/√n.
 
     Student's rather than a bootstrap: with the 4 to 20 seeds of a sweep a percentile bootstrap is
     too narrow (its spread is that of n, not of n − 1, and its tails are normal), and BCa has no
@@ -114,7 +114,7 @@ class Running:
 
 
 def proportion_interval(count: int, total: int) -> Estimate:
-    """Share with Wilson's 95% score interval (Wilson, 1927).
+    """Return a share with Wilson's 95% score interval (Wilson, 1927).
 
     It stays within 0 and 1 and has a width at both ends, unlike the normal one. The cases are
     taken as independent.

@@ -76,7 +76,7 @@ def swings(losses: npt.ArrayLike) -> Array:
 
 
 def find_episodes(losses: npt.ArrayLike, thresholds: Thresholds | None = None) -> list[Episode]:
-    """Find the instabilities in the losses of consecutive steps, by the rules of `Thresholds`.
+    """Return the instabilities in the losses of consecutive steps, by the rules of `Thresholds`.
 
     Args:
         losses: F at steps 0, 1, 2, …, shape (steps,); what follows a value that is not finite (a

@@ -85,7 +85,7 @@ def losses_along(
 
 
 def shape_of(alphas: Array, losses: Array, height: float = HEIGHT) -> Valley:
-    """Floor and width of a valley.
+    """Return the floor and width of a valley.
 
     Args:
         alphas: rising, shape (n,).

@@ -103,7 +103,7 @@ def window_labels(
 
 
 def cascade_of(labels: npt.NDArray[np.int64]) -> Cascade:
-    """Sum up the windows of one instability.
+    """Return what the windows of one instability come to.
 
     A label counts where five windows in a row have it (96 steps), period 2 where three have.
     """

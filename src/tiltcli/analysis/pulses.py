@@ -76,7 +76,7 @@ def instabilities(
     curvature: Curvature | None,
     thresholds: Thresholds | None = None,
 ) -> list[Instability]:
-    """Find the instabilities of a training and say when and where they begin.
+    """Return the instabilities of a training: when and where they begin.
 
     Args:
         losses: F at steps 0, 1, 2, … of the training, shape (steps,).
@@ -119,7 +119,7 @@ def instabilities(
 
 
 def hessian_near(curvature: Curvature, step: int) -> float:
-    """λ_max at a step: the higher of the probes just before (or at) and just after it.
+    """Return λ_max at a step: the higher of the probes just before (or at) and just after it.
 
     On a 2-cycle λ_max goes back and forth between two branches, so one probe alone may show the
     lower; two that are an odd number of steps apart show both. Probes further off than 100
@@ -134,7 +134,7 @@ def hessian_near(curvature: Curvature, step: int) -> float:
 
 
 def crossings(curvature: Curvature) -> list[int]:
-    """Steps at which λ_max climbs through its bound, after at least 100 steps below it.
+    """Return the steps at which λ_max climbs through its bound, after at least 100 steps below it.
 
     The calm before is what tells a crossing from the back and forth between the branches of an
     instability that is under way. The step is found by linear interpolation between the last

@@ -24,6 +24,8 @@ def weights_at(
     Trainings are deterministic: with the same engine on the same machine these are the weights
     that the run had.
 
+    Propagates `Interrupted` when `stop()` became true.
+
     Args:
         job: the job.
         data: its data.
@@ -36,7 +38,6 @@ def weights_at(
 
     Raises:
         UserError: if the training diverges before the last of `epochs`.
-        Interrupted: when `stop()` became true.
 
     """
     found: list[Snapshot] = []

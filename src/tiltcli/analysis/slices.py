@@ -86,7 +86,7 @@ class Slicer:
         self._curvature = CompiledCurvature(data, self._width, self._base, none)
 
     def at(self, step: int, theta: Array, gamma: Array) -> Slice:
-        """Line through the weights θ, at the class weights Γ.
+        """Return the line through the weights θ, at the class weights Γ.
 
         Towards positive α lies the descent along the gradient; along the eigenvector, the side on
         which F is less at the end of the line.
@@ -134,7 +134,7 @@ class Slicer:
 
 
 def phase_steps(begin: int, period: int, count: int, last: int) -> list[int]:
-    """Steps that divide a pulse evenly: its begin, its end, and what lies between.
+    """Return steps that divide a pulse evenly: its begin, its end, and what lies between.
 
     Args:
         begin: first step of the pulse.

@@ -92,7 +92,7 @@ class Trace:
         return None
 
     def step_losses(self) -> npt.NDArray[np.float64]:
-        """F at steps 0, 1, 2, …, float64.
+        """Return F at steps 0, 1, 2, …, float64.
 
         Raises:
             UserError: if not every step's loss was kept.
@@ -104,17 +104,15 @@ class Trace:
         return self.metrics["dynamical_loss"].to_numpy(np.float64)
 
     def instabilities(self, thresholds: Thresholds | None = None) -> list[Instability]:
-        """Instabilities of the training; see `tiltcli.analysis.pulses.instabilities`.
+        """Return the instabilities of the training; see `tiltcli.analysis.pulses.instabilities`.
 
-        Raises:
-            UserError: if not every step's loss was kept.
-
+        Propagates `UserError` if not every step's loss was kept.
         """
         return instabilities(self.step_losses(), self.schedule, self.curvature, thresholds)
 
 
 def bound_of(settings: Mapping[str, Any]) -> float | None:
-    """Curvature above which gradient descent is unstable; None where theory has no number.
+    """Return the curvature above which gradient descent is unstable; None where theory has none.
 
     2/η for plain gradient descent, 2 (1 + β)/η with momentum β (heavy ball, Polyak 1964).
 
@@ -130,7 +128,7 @@ def bound_of(settings: Mapping[str, Any]) -> float | None:
 
 
 def pick(folder: Path, tables: Tables, *, dynamical: bool) -> Job:
-    """Choose the first job of the tables, by the order of the jobs table.
+    """Return the first job of the tables, by the order of the jobs table.
 
     Args:
         folder: of the run.
@@ -151,7 +149,7 @@ def pick(folder: Path, tables: Tables, *, dynamical: bool) -> Job:
 
 
 def jobs_of(folder: Path, wanted: list[str]) -> list[Job]:
-    """Jobs of a run by their ids, in that order.
+    """Return jobs of a run by their ids, in that order.
 
     Raises:
         UserError: if the run's grid no longer has one of them.

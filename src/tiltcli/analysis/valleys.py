@@ -54,6 +54,9 @@ def valleys_of(
         most: pulses to look at, from the first on; the shapes are those of the second.
         phases: steps of each at which to look.
 
+    Returns:
+        slices on the way, and those with Γ held still within one pulse.
+
     Raises:
         UserError: if the loss does not oscillate in full pulses of single steps, or the network
             is of another kind.

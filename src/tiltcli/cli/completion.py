@@ -8,7 +8,7 @@ import typer
 
 
 def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Runs under --results that begin so, and that the line does not name yet.
+    """Return the runs under --results that begin so, and that the line does not name yet.
 
     The store's reader would load pandas, and the shell waits: the folder is looked at directly.
     """

@@ -64,7 +64,7 @@ def clock(seconds: float) -> str:
 
 
 def standings(progress: Progress, most: int = 1000) -> list[str]:
-    """Static against the best dynamical cell, a line per width; nothing unless there are both.
+    """Return static against the best dynamical cell, a line per width; none unless there are both.
 
     Args:
         progress: of the sweep.

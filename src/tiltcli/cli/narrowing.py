@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def narrowed(tables: Tables, where: list[str], job: str | None) -> Tables:
-    """Tables with only the chosen rows in `jobs`.
+    """Return the tables with only the chosen rows in `jobs`.
 
     Args:
         tables: of a run.

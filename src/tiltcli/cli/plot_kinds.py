@@ -59,11 +59,9 @@ class Request:
         return f"{self.tables.name} ({said})" if said else self.tables.name
 
     def one(self, *, dynamical: bool = False) -> Trace:
-        """One training of the selected: the first; a dynamical one if there is any.
+        """Return one training of the selected: the first; a dynamical one if there is any.
 
-        Raises:
-            UserError: if `dynamical` is asked for and there is none.
-
+        Propagates `UserError` if `dynamical` is asked for and there is none.
         """
         from tiltcli.analysis.traces import pick, trace_of
 

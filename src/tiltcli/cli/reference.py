@@ -58,7 +58,7 @@ def _compact(page: str) -> str:
 
 
 def with_reference(text: str) -> str:
-    """Text of a Markdown file with its section of commands as it ought to be.
+    """Return a Markdown file's text with its section of commands as it ought to be.
 
     Raises:
         ValueError: if it has no such section.

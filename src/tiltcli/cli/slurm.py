@@ -31,7 +31,7 @@ def slurm_script(
     time: str = "04:00:00",
     partition: str | None = None,
 ) -> str:
-    """Batch script that trains a grid as an array job.
+    """Return a batch script that trains a grid as an array job.
 
     Args:
         grid: the grid file; it is read, so that its faults show before anything waits in a queue.

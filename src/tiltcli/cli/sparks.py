@@ -17,7 +17,7 @@ ASCII = "_.:-=+*#"
 
 
 def spark(values: Sequence[float], low: float, high: float) -> str:
-    """A character per value, by its place between `low` and `high`; a space where it has none.
+    """Return a character per value, by its place between `low` and `high`; a space for none.
 
     Where stdout is not UTF-8 the characters are plain ASCII.
     """
@@ -32,7 +32,7 @@ def spark(values: Sequence[float], low: float, high: float) -> str:
 def mean_curve(
     metrics: pd.DataFrame, jobs: Collection[str], metric: str, length: int
 ) -> list[float]:
-    """Mean of a metric over some jobs in `length` equal stretches of their epochs.
+    """Return a metric's mean over some jobs in `length` equal stretches of their epochs.
 
     Stretches without a logged epoch repeat the one before; NaN if nothing is logged at all.
     """

@@ -78,7 +78,7 @@ class AutogradCurvature:
         return AutogradCurvature(network, base, train.X, train.y, train.group, points, classes)
 
     def hessian(self, theta: Array, gamma: Array) -> dict[str, float]:
-        """Columns of the Hessian of F but `hessian_max_static`.
+        """Return the columns of the Hessian of F but `hessian_max_static`.
 
         The trace is Hutchinson's estimate (1990), the mean of s·Hs over SIGNS seeded vectors s of
         random signs, with its standard error.

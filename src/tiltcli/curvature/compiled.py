@@ -33,7 +33,7 @@ class CompiledCurvature:
         self._kernel_X = _with_ones(data.train.X[points])
 
     def hessian(self, theta: Array, gamma: Array) -> dict[str, float]:
-        """Columns of the Hessian of F but `hessian_max_static`; the trace is exact.
+        """Return the columns of the Hessian of F but `hessian_max_static`; the trace is exact.
 
         Args:
             theta: parameters flat, see `tiltcli.networks.initial.Weights.theta`.

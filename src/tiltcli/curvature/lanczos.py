@@ -99,6 +99,10 @@ def orthogonalise(basis: Any, count: Any, w: Any) -> float:
     """Remove from w (n), twice, what lies in the first rows of the basis (·, n); its length then.
 
     The first row is met last: products lie mostly along the latest.
+
+    Returns:
+        the length of what is left.
+
     """
     length = 0.0
     for _ in range(2):
@@ -154,7 +158,7 @@ class Krylov:
         self.alpha, self.beta = (np.resize(a, room) for a in (self.alpha, self.beta))
 
     def values(self) -> tuple[Array, Array]:
-        """Eigenvalues of T, rising, and the residual of each.
+        """Return the eigenvalues of T, rising, and the residual of each.
 
         Raises:
             FloatingPointError: if they cannot be found.

@@ -35,7 +35,7 @@ def hessian_bytes(job: Job, samples: int, parameters: int) -> int:
 
 
 def kernel_bytes(job: Job, points: int, classes: int, parameters: int) -> int:
-    """Memory of one probe of the full tangent kernel on so many points.
+    """Return the memory of one probe of the full tangent kernel on so many points, in bytes.
 
     The kernel itself, (points · classes)² numbers, is never formed: only products with it are.
     """
@@ -57,7 +57,7 @@ def memory_faults(
     settings: ProbeSettings,
     option: Callable[[str], str] = "probe.{}".format,
 ) -> list[Fault]:
-    """Say what of a job cannot be probed on this machine, and what to do instead.
+    """Return what of a job cannot be probed on this machine, and what to do instead.
 
     Args:
         job: the job.

@@ -30,7 +30,7 @@ HESSIAN, KERNEL = 44, 8
 
 
 def probe_seconds(job: Job, data: Dataset, settings: ProbeSettings, engine: str) -> float:
-    """Processor seconds of one probe.
+    """Return the processor seconds of one probe.
 
     A one-hidden-layer network is probed whole, at its first weights and after a moment of its
     training, as Lanczos takes more products at some weights than at others. Of any other

@@ -72,7 +72,7 @@ class Prober:
 
 
 def curvature_of(job: Job, data: Dataset, points: npt.NDArray[np.int64]) -> Curvature:
-    """Choose how a job's network is measured.
+    """Return what measures a job's network.
 
     Args:
         job: the job.

@@ -55,7 +55,7 @@ class ProbeQueue:
     def finish(
         self, stopped: Callable[[], bool], report: Callable[[int], None]
     ) -> list[dict[str, Any]]:
-        """Wait for all probes; rows in the order of the snapshots.
+        """Return the rows of all probes, once they are made, in the order of the snapshots.
 
         Args:
             stopped: asked now and then.

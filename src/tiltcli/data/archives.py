@@ -55,7 +55,7 @@ def load_arrays(path: Path, wanted: Collection[str] | None = None) -> dict[str, 
 
 
 def _array(member: IO[bytes], size: int) -> npt.NDArray[Any]:
-    """Read one .npy file of a known size.
+    """Return the array of one .npy file of a known size.
 
     Raises:
         ValueError: if its header claims anything else.

@@ -48,6 +48,8 @@ def cifar10_dataset(
 
     The training batches are split at random, by `seed`, with every class in proportion.
 
+    Propagates `UserError` with all that is wrong with the files, or if they cannot be fetched.
+
     Args:
         path: archive or folder; None: the cache, into which the archive is fetched if need be.
         seed: of the split.
@@ -57,9 +59,6 @@ def cifar10_dataset(
 
     Returns:
         pictures as uint8, shape (samples, 3, 32, 32).
-
-    Raises:
-        UserError: with all that is wrong with the files, or if they cannot be fetched.
 
     """
     if path is None:

@@ -18,15 +18,14 @@ from tiltcli.errors import UserError
 
 
 def load_dataset(settings: Mapping[str, Any], path: Path | None = None) -> Dataset:
-    """Make or read the data that a job's settings name, as its network takes it.
+    """Return the data that a job's settings name, made or read, as its network takes it.
+
+    Propagates `UserError` if the file cannot be read or holds what cannot be trained on.
 
     Args:
         settings: the job's settings: `data.*`, and `model.kind` ("mlp" if absent) and
             `train.dtype` ("float64" if absent), which decide the shape and dtype of the inputs.
         path: where the file lies on this machine; default: `data.path`.
-
-    Raises:
-        UserError: if the file cannot be read or holds what cannot be trained on.
 
     """
     kind = settings["data.kind"]

@@ -55,11 +55,9 @@ def cache_folder() -> Path:
 
 
 def problem_with(path: Path, published: Published) -> str | None:
-    """Why a file is not the published one, or None if it is, byte for byte.
+    """Return why a file is not the published one, or None if it is, byte for byte.
 
-    Raises:
-        OSError: if it cannot be read.
-
+    Propagates `OSError` if it cannot be read.
     """
     size = path.stat().st_size
     if size < published.size:

@@ -23,7 +23,7 @@ def plain_labels(y: npt.NDArray[Any]) -> list[Label]:
 
 
 def fractions(labels: Sequence[str]) -> int | None:
-    """Index of the first fraction where all labels are numbers: then they are no labels.
+    """Return the index of the first fraction where all labels are numbers, and so are none.
 
     A column of measurements given for the label column by mistake would make a class of each.
     """

@@ -26,13 +26,11 @@ _lock = threading.Lock()
 
 
 def dataset_of(job: Job) -> Dataset:
-    """Data of a job; jobs with equal data settings get the very same arrays.
+    """Return the data of a job; jobs with equal data settings get the very same arrays.
 
     Where the loss weighs random groups of samples, the training part says which sample is in which.
 
-    Raises:
-        UserError: as `load_dataset`.
-
+    Propagates `UserError` as `load_dataset`.
     """
     settings = {name: value for name, value in job.settings.items() if name in _DECIDING}
     file = job.files.get("data.path")
@@ -61,9 +59,7 @@ def download_of(job: Job) -> Published | None:
 def fetch_for(jobs: Iterable[Job]) -> None:
     """Fetch what jobs need, with a progress bar on stderr; nothing where all is there.
 
-    Raises:
-        UserError: if it cannot be fetched.
-
+    Propagates `UserError` if it cannot be fetched.
     """
     for published in dict.fromkeys(found for job in jobs if (found := download_of(job))):
         fetched(published, cache_folder())

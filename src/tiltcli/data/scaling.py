@@ -19,7 +19,9 @@ Scale = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
 def prepared(data: Dataset, *, pictures: bool, standardize: bool, dtype: str, name: str) -> Dataset:
-    """Bring a data set to what a network takes.
+    """Return a data set as a network takes it.
+
+    Propagates `UserError` if values are too large for the dtype.
 
     Args:
         data: inputs of any real dtype, (samples, inputs) or (samples, channels, height, width).
@@ -30,9 +32,6 @@ def prepared(data: Dataset, *, pictures: bool, standardize: bool, dtype: str, na
             becomes zero.
         dtype: "float32" or "float64".
         name: of the data, for messages.
-
-    Raises:
-        UserError: if values are too large for the dtype.
 
     """
     pictures = pictures and len(data.sample_shape) == 3

@@ -22,7 +22,7 @@ def split(
     labels: Sequence[str],
     name: str,
 ) -> tuple[Part, Part | None, Part | None]:
-    """Split into training, validation and test, in the order of the samples.
+    """Return training, validation and test parts, each in the order of the samples.
 
     Args:
         X: inputs, samples first.

@@ -10,7 +10,7 @@ NAMES = ("auto", "fused", "torch")
 
 
 def choose_engine(name: str, job: Job) -> str:
-    """Name of the engine that trains a job: "fused" wherever it can, unless one is asked for.
+    """Return the engine that trains a job: "fused" wherever it can, unless one is asked for.
 
     Raises:
         UserError: for an unknown engine, or a job that the engine asked for cannot train.

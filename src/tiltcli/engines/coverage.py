@@ -9,7 +9,7 @@ from tiltcli.grid.setting_types import ALL
 
 
 def uncovered(job: Job) -> str | None:
-    """Why this engine cannot train a job; None if it can.
+    """Return why this engine cannot train a job; None if it can.
 
     Each setting says which of its values the kernel takes. One that says nothing, because the
     kernel knows nothing of it, is refused wherever it is set.

@@ -356,7 +356,7 @@ class Lanes:
         return value
 
     def exp(self, x: Vector) -> Vector:
-        """Exponential of x ≤ 0, to about one unit in the last place; zero where not normal.
+        """Return the exponential of x ≤ 0, to about one unit in the last place; zero if not normal.
 
         x = n·log 2 + r with |r| ≤ log(2)/2; 2^n is written straight into the exponent bits.
         """
@@ -381,7 +381,7 @@ class Lanes:
         return self.select(self.compare("ord", x, x), scaled, x)
 
     def log(self, x: Vector) -> Vector:
-        """Logarithm of normal x > 0, to about one unit in the last place; NaN stays NaN.
+        """Return the logarithm of normal x > 0, to about one unit in the last place; NaN stays NaN.
 
         x = 2^k·m with √½ ≤ m < √2, log m = 2·atanh(t) with t = f/(2 + f), f = m − 1; written as
         f − (f²/2 − t·(f²/2 + R)) so that small f keep their digits.
@@ -419,7 +419,7 @@ def addresses(context: Any, builder: Any, signature: Any, args: Sequence[Value])
 
 
 def digest(*modules: ModuleType) -> str:
-    """Digest of the code that compiled functions are made of.
+    """Return a digest of the code that compiled functions are made of.
 
     Numba keeps compiled code on disk by the file of the outermost function alone; without this a
     change in another file would go unnoticed.

@@ -74,7 +74,7 @@ class Cells:
 
 
 def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float = FITTED) -> Cells:
-    """Gather jobs into cells.
+    """Return the cells of jobs.
 
     A cell's value of a metric is its mean over replicates. Where a cell has several data draws,
     the draw is the replicate, and its value the mean over its seeds; else the seed is. A diverged
@@ -131,7 +131,7 @@ def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float 
 
 
 def varying(jobs: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Settings that tell cells apart: those that static jobs have too, and those of the tilt alone.
+    """Return what tells cells apart: settings static jobs have too, and those of the tilt alone.
 
     Null counts as a value (a momentum that does not apply beside one that does), but a setting of
     the tilt is compared among tilted jobs alone. Paths are left out: their digests stand for them.
@@ -187,7 +187,7 @@ def _classes(text: str) -> float:
 
 
 def numbered(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[int]:
-    """Number the combinations of some columns, in their order.
+    """Return the number of each row's combination of some columns, in their order.
 
     Words come in the order in which the grid file's reference names them (the default first),
     numbers as they rise, nulls last.
@@ -247,7 +247,7 @@ def _changes(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def ranked(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Rows of cells, the best first.
+    """Return rows of cells, the best first.
 
     A cell that lost a job comes after all that lost none: its mean would be of the lucky seeds.
     Of two that lost jobs the higher accuracy comes first, in which the diverged jobs count (see
@@ -269,7 +269,7 @@ def ranked(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def best(rows: pd.DataFrame, metric: str) -> int | None:
-    """Number of the best cell of some rows (see `ranked`); None if none has a value.
+    """Return the number of the best cell of some rows (see `ranked`); None if none has a value.
 
     Args:
         rows: some of `Cells.rows`: one group's tilted cells, say.
@@ -317,7 +317,7 @@ class Cell:
 
 
 def ranked_cells(jobs: pd.DataFrame, metric: str) -> list[Cell]:
-    """Cells of some jobs (of one width, say), the best first.
+    """Return the cells of some jobs (of one width, say), the best first.
 
     The mean of a cell that lost jobs is of the lucky seeds, so such a cell comes after all whole
     ones, as `tiltcli confirm` has it. Of equals the first in the order of amplitude and period

@@ -85,6 +85,8 @@ def compare(
     Jobs that both sides have are left out. What a job counts with, and what the replicates are,
     is as in `cells.gather`.
 
+    Propagates `UserError` for an unknown metric, or if there is nothing to pair.
+
     Args:
         a: jobs of the first side.
         b: jobs of the second.
@@ -96,8 +98,8 @@ def compare(
         baseline: jobs among which the static ones are that decide the regimes.
         notes: what is known beforehand.
 
-    Raises:
-        UserError: for an unknown metric, or if there is nothing to pair.
+    Returns:
+        the rows, and notes on what they leave out.
 
     """
     for metric in (*metrics, *([best] if best else [])):

@@ -42,7 +42,7 @@ class Source:
         methods: Sequence[str] | None,
         by: Sequence[str] | None,
     ) -> Source:
-        """Read a run and tune its methods.
+        """Return a run, read, with its methods tuned.
 
         Args:
             run: by name or path.
@@ -64,7 +64,7 @@ class Source:
         return Source(sweep, jobs, tuning)
 
     def job(self, cell: int) -> Job:
-        """Any job of a cell.
+        """Return any job of a cell.
 
         Raises:
             UserError: if the run's grid no longer leads to it.
@@ -156,14 +156,13 @@ def confirmation_grid(
 
 
 def chosen_cells(jobs: pd.DataFrame, settings: Sequence[str]) -> set[tuple[Any, ...]]:
-    """Values of some settings of the tilted cells that `confirmation_grid`, not tuned, chooses.
+    """Return values of some settings of the tilted cells that an untuned confirmation chooses.
+
+    Propagates `UserError` if the run has nothing to choose by.
 
     Args:
         jobs: jobs table of a run.
         settings: names of settings.
-
-    Raises:
-        UserError: if the run has nothing to choose by.
 
     """
     tuning = tune(jobs, choosing_metric(jobs), methods=METHODS, by=varying(jobs)[0])

@@ -58,7 +58,7 @@ def group_keys(cells: Cells) -> tuple[str, ...]:
 
 
 def telling(rows: pd.DataFrame, keys: Sequence[str]) -> tuple[str, ...]:
-    """Those of some settings that are needed to tell rows apart.
+    """Return those of some settings that are needed to tell rows apart.
 
     A setting that has one value wherever it applies (momentum beside adam) says nothing if another
     says where it applies.
@@ -96,7 +96,7 @@ class Group:
 
 
 def groups(cells: Cells, metric: str, *, ripe: bool = False) -> list[Group]:
-    """Groups of cells, a row of a table each.
+    """Return the groups of cells, a row of a table each.
 
     Args:
         cells: the cells.

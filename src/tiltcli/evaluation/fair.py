@@ -82,7 +82,7 @@ class Standing:
 
 
 def standings(tuning: Tuning, metric: str) -> list[Standing]:
-    """Mean of every candidate's chosen cell; those without one are left out.
+    """Return the mean of every candidate's chosen cell; those without one are left out.
 
     Args:
         tuning: methods, tuned; `metric` among the metrics of its cells.
@@ -225,7 +225,7 @@ def _differences(values: pd.DataFrame, a: int, b: int) -> npt.NDArray[np.float64
 def in_words(
     tuning: Tuning, found: Sequence[Contest], shown: Sequence[Standing], metric: str
 ) -> list[str]:
-    """Say in a sentence for each row whether tilting helps, and whether it is the tilting.
+    """Return a sentence for each row: whether tilting helps, and whether it is the tilting.
 
     Args:
         tuning: methods, tuned.

@@ -37,7 +37,7 @@ class Replicates:
 
 
 def fresh(used: Sequence[Job], count: int, *, draws: bool) -> Replicates:
-    """Replicates that some jobs have not used.
+    """Return replicates that some jobs have not used.
 
     Args:
         used: the jobs.
@@ -64,7 +64,7 @@ def grid_text(
     comments: Sequence[str] = (),
     sweep: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write the grid whose cells are given.
+    """Return the grid whose cells are given.
 
     Args:
         name: of the new run.

@@ -108,7 +108,7 @@ class Pairing:
 def sides(
     a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str], metrics: Iterable[str]
 ) -> tuple[Side, Side, int]:
-    """Both sides without the jobs that they share, and how many these were.
+    """Return both sides without the jobs that they share, and how many these were.
 
     Raises:
         UserError: if nothing is left of a side, or no job of it is completed.
@@ -141,7 +141,7 @@ def sides(
 
 
 def paired(a: Side, b: Side, metrics: Sequence[str], judge: str, *, choose: bool) -> Pairing:
-    """Pair the jobs of two sides.
+    """Return the pairs of two sides' jobs.
 
     They are paired where they agree on every setting that both sides have. A setting on which each
     side has one value of its own (`loss.kind`) is what is being compared, not paired on.
@@ -238,7 +238,7 @@ def _pairs_of_jobs(
 
 
 def _with_units(pairs: pd.DataFrame, a: Side, b: Side) -> pd.DataFrame:
-    """Add the replicate of each pair: the data draw where a cell has several, else the seed.
+    """Return the pairs with the replicate of each: the data draw of several, else the seed.
 
     Where one side alone has draws they are that side's.
     """

@@ -70,7 +70,7 @@ class Map:
 def phase_maps(
     jobs: pd.DataFrame, metric: str, x: str = PERIOD, y: str = AMPLITUDE, kind: str = "phase"
 ) -> list[Map]:
-    """Maps over two settings, one for each combination of the others.
+    """Return maps over two settings, one for each combination of the others.
 
     Args:
         jobs: jobs table of a run.

@@ -46,7 +46,7 @@ class Condition:
 
 
 def parse_selection(text: str) -> list[Condition]:
-    """Read conditions: `KEY OP VALUE`, joined by `and`, `&` or a comma.
+    """Return the conditions of a text: `KEY OP VALUE`, joined by `and`, `&` or a comma.
 
     Args:
         text: such as `loss.kind=static` or `model.width in [10, 30] and train.lr >= 0.5`.
@@ -90,7 +90,7 @@ def _value(word: str) -> Value:
 
 
 def select(frame: pd.DataFrame, conditions: Sequence[Condition], name: str = "") -> pd.DataFrame:
-    """Rows of a jobs table that meet all conditions.
+    """Return the rows of a jobs table that meet all conditions.
 
     Args:
         frame: the table; a null meets no condition but `== null`.

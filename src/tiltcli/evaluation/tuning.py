@@ -85,7 +85,7 @@ def tune(
     by: Sequence[str] | None = None,
     metrics: Sequence[str] = (),
 ) -> Tuning:
-    """Choose each method's cell in each row.
+    """Return each method's cell in each row.
 
     Args:
         jobs: jobs table of one run or of several.

@@ -63,7 +63,7 @@ def estimate(
     device: str = "auto",
     probe: ProbeSettings | None = None,
 ) -> Estimate:
-    """Estimate what jobs will take.
+    """Return an estimate of what jobs will take.
 
     Jobs that differ only in what costs nothing (amplitude, period, seed) share one trial.
 
@@ -120,7 +120,7 @@ def _costs(job: Job, data: Dataset, engine: str, device: str) -> tuple[float, fl
 
 
 def _trial(job: Job, data: Dataset, engine: str) -> float:
-    """Steps per second of a job, from a moment of its training; a short job is trained again.
+    """Return a job's steps per second, from a moment of its training; a short one is trained again.
 
     The best pass counts: whatever else the machine does makes the others slow.
     """

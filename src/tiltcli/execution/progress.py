@@ -49,7 +49,7 @@ class Standing:
     lost: set[CellKey] = field(default_factory=set)
 
     def best(self) -> tuple[CellKey, Estimate] | None:
-        """Cell with the highest mean among those without a lost job; None if there is none.
+        """Return the cell with the highest mean among those without a lost job; None for none.
 
         While a sweep runs, a cell counts once it has at least half the seeds of the furthest one:
         the best of many single seeds would be the luckiest.

@@ -64,7 +64,7 @@ class Reprobed:
 
 
 def chosen_jobs(folder: Path, where: Sequence[str], job: str | None) -> pd.DataFrame:
-    """Rows of the jobs table to probe.
+    """Return the rows of the jobs table to probe.
 
     Args:
         folder: of the run.
@@ -128,6 +128,9 @@ def probe_run(
 ) -> Reprobed:
     """Add probes to a run; what is there already is not made again.
 
+    Propagates `UserError` for an unknown run or job, epochs that a job does not reach, a run in
+    use.
+
     Args:
         run: a name under `results`, or a path.
         settings: what to probe, and when.
@@ -139,8 +142,8 @@ def probe_run(
         progress: filled in as it goes, for a display.
         stop: set it to stop cleanly.
 
-    Raises:
-        UserError: for an unknown run or job, epochs that a job does not reach, a run in use.
+    Returns:
+        what was added.
 
     """
     progress = progress if progress is not None else Progress()

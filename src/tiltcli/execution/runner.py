@@ -197,10 +197,13 @@ def run_sweep(
         progress: filled in as the sweep goes, for a display.
         stop: set it to stop cleanly.
 
+    Returns:
+        what was done.
+
     Raises:
         UserError: for faults in data or files, a run in use, a full disk.
 
-    """
+    """  # noqa: DOC501 - _Stop does not leave it
     started = time.monotonic()
     progress = progress if progress is not None else Progress()
     stop = stop if stop is not None else threading.Event()

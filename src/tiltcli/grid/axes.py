@@ -31,7 +31,7 @@ def is_axis(setting: Setting, value: Any) -> bool:
 
 
 def axis_values(setting: Setting, value: Any) -> list[Any]:
-    """Expand an axis, or a plain value, into its validated values without repeats.
+    """Return the validated values, without repeats, of an axis or a plain value.
 
     Raises:
         ValueError: saying what is wrong and what is allowed.

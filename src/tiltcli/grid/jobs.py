@@ -24,7 +24,7 @@ class Settings(Mapping[str, Any]):
         self._own = own
 
     def __getitem__(self, key: str) -> Any:
-        """Value of a setting."""
+        """Return the value of a setting."""
         own = self._own
         return own[key] if key in own else self._shared[key]
 
@@ -70,11 +70,9 @@ class Job:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Any:
-        """Value of a setting.
+        """Return the value of a setting.
 
-        Raises:
-            KeyError: if the setting does not apply to this job.
-
+        Propagates `KeyError` if the setting does not apply to this job.
         """
         return self.settings[key]
 

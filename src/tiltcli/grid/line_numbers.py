@@ -12,7 +12,7 @@ _OPENERS = re.compile(r'"""|\'\'\'|"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*|[\[\]{}]')
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """Map every key of a (valid) TOML text to the line it is set in, counted from 1.
+    """Return the line that every key of a (valid) TOML text is set in, counted from 1.
 
     Keys are dotted; those of the n-th `[[also]]` block begin with `also[n].` (n from 0); a table
     itself stands under its name. Keys inside inline tables have the line of their table.

@@ -24,9 +24,7 @@ def located(path: str, folder: Path) -> Path:
 def digest_of(path: Path) -> str:
     """Return the first 16 hexadecimal digits of the file's SHA-256.
 
-    Raises:
-        OSError: if it cannot be read, or is no plain file (a pipe or a device has no end).
-
+    Propagates `OSError` if it cannot be read, or is no plain file (a pipe or a device has no end).
     """
     _check_plain(path)
     with path.open("rb") as file:
@@ -39,12 +37,12 @@ def _check_plain(path: Path) -> None:
 
 
 def cifar10_place(path: Path) -> Path:
-    """Find the archive, or the folder of the six batches, that a path to CIFAR-10 means.
+    """Return the archive, or the folder of the six batches, that a path to CIFAR-10 means.
 
     A folder may hold the batches themselves, the archive's own folder, or the archive.
 
     Raises:
-        OSError: if there is nothing of the kind.
+        FileNotFoundError: if there is nothing of the kind.
 
     """
     if path.is_file():
@@ -57,7 +55,7 @@ def cifar10_place(path: Path) -> Path:
         if archive.is_file():
             return archive
         what = f"holds neither {CIFAR10_BATCHES[0]} … nor cifar-10-binary.tar.gz"
-        raise OSError(errno.ENOENT, what, str(path))
+        raise FileNotFoundError(errno.ENOENT, what, str(path))
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
@@ -67,9 +65,7 @@ def cifar10_digest(path: Path) -> str | None:
     An archive is only read if it is the published one, so that its kind says all; wherever it
     lies, its jobs are the same.
 
-    Raises:
-        OSError: if there is no such file or it cannot be read.
-
+    Propagates `OSError` if there is no such file or it cannot be read.
     """
     place = cifar10_place(path)
     if not place.is_dir():

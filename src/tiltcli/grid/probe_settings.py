@@ -121,7 +121,7 @@ def asked_probe(
     ntk_points: int | None,
     base: ProbeSettings | None,
 ) -> ProbeSettings:
-    """Settings of `tiltcli probe`: what its options say, else what the run's grid says.
+    """Return settings of `tiltcli probe`: what its options say, else what the run's grid says.
 
     Args:
         every: epochs between probes.

@@ -28,15 +28,14 @@ def kept_grids(folder: Path) -> list[Path]:
 def load_run(folder: Path) -> Sweep:
     """Read the grid of a run; of one that was extended, all its grids together.
 
+    Propagates `UserError` with every fault found in the files.
+
     Args:
         folder: of the run.
 
     Returns:
         the run's jobs, each once, and the values of each axis; document, folder and probe are
         those of the latest grid.
-
-    Raises:
-        UserError: with every fault found in the files.
 
     """
     grids = [load_sweep(path) for path in kept_grids(folder)]

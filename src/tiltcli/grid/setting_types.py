@@ -76,7 +76,7 @@ class Setting:
     since_stored: bool = False
 
     def validate(self, value: object) -> Any:
-        """Bring a value to its one canonical form (1 and 1.0 are the same amplitude).
+        """Return a value's one canonical form (1 and 1.0 are the same amplitude).
 
         Raises:
             ValueError: if the value is not allowed.
@@ -111,7 +111,7 @@ class Setting:
         return json.dumps(value) if self.depth else value
 
     def from_column(self, value: Any) -> Any:
-        """Value as a grid file has it; None where it does not apply or is not set.
+        """Return the value as a grid file has it; None where it does not apply or is not set.
 
         Args:
             value: of the column, as pandas has it: whole numbers beside nulls are floats.
@@ -144,7 +144,7 @@ def text(key: str, allowed: str, **more: Any) -> Setting:
 def whole(
     key: str, least: int = 1, most: int = MOST_WHOLE, *, of: str = "", word: str = "", **more: Any
 ) -> Setting:
-    """A whole number.
+    """Return a setting that is a whole number.
 
     Args:
         key: the setting.
@@ -177,7 +177,7 @@ def real(
     below: float | None = None,
     **more: Any,
 ) -> Setting:
-    """A number.
+    """Return a setting that is a number.
 
     Args:
         key: the setting.

@@ -22,7 +22,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read `I/N`.
+        """Return the shard that `I/N` says.
 
         Raises:
             UserError: if it is anything else, or I is not from 1 to N.

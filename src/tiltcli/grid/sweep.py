@@ -63,7 +63,7 @@ class Sweep:
 
 
 def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
-    """Read a grid file.
+    """Return the sweep of a grid file.
 
     Args:
         path: the TOML file.

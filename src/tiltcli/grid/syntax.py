@@ -11,7 +11,7 @@ _SHOWN = 60  # characters of a line that a message repeats
 
 
 def not_toml(problem: str, text: str, source: str) -> Fault:
-    """Name the line that the parser stopped at, show it, and say what it probably lacks.
+    """Return the line that the parser stopped at, and what it probably lacks.
 
     Args:
         problem: what the standard library's parser says.

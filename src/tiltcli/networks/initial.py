@@ -73,7 +73,7 @@ def has_one_hidden_layer(job: Job) -> bool:
 
 
 def parameter_shapes(job: Job, sample: Sequence[int], classes: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter of the job's network, in order.
+    """Return name and shape of every parameter of the job's network, in order.
 
     Args:
         job: names the network and its width.
@@ -114,7 +114,7 @@ def parameter_shapes(job: Job, sample: Sequence[int], classes: int) -> dict[str,
 
 
 def initial_parameters(job: Job, sample: Sequence[int], classes: int) -> dict[str, Array]:
-    """Draw or read the parameters a job starts from, by name, in the network's order.
+    """Return the parameters a job starts from, drawn or read, by name, in the network's order.
 
     A perceptron layer by layer as the authors': weights Glorot, truncated normal at two standard
     deviations with standard deviation √(2 / (fan_in + fan_out)) after truncation; biases normal
@@ -122,13 +122,13 @@ def initial_parameters(job: Job, sample: Sequence[int], classes: int) -> dict[st
     Myrtle5: weights He-normal, standard deviation √(2 / fan_in), biases zero. Drawn in float64
     by PCG64(train.seed) whatever the job's dtype, so that both precisions start from one point.
 
+    Propagates `UserError` if the network cannot take such samples, or the job's file does not fit
+    it.
+
     Args:
         job: names the network, its width, the seed and perhaps a file of parameters.
         sample: shape of one sample: (inputs,) or (channels, height, width).
         classes: number of classes.
-
-    Raises:
-        UserError: if the network cannot take such samples, or the job's file does not fit it.
 
     """
     shapes = parameter_shapes(job, sample, classes)
@@ -143,9 +143,7 @@ def initial_parameters(job: Job, sample: Sequence[int], classes: int) -> dict[st
 def check_network(job: Job, sample: Sequence[int], classes: int) -> None:
     """Check that the job's network takes such samples and its file of parameters fits.
 
-    Raises:
-        UserError: with all that does not fit.
-
+    Propagates `UserError` with all that does not fit.
     """
     shapes = parameter_shapes(job, sample, classes)
     if job.get("model.init_file"):

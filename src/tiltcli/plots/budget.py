@@ -18,7 +18,7 @@ LINES = ("-", "--", ":", "-.")
 def budget(
     curves: Sequence[Budget], metric: str, chosen_by: str, title: str, look: Look = PAPER
 ) -> Figure:
-    """Draw the expected value of the cell that validation picks among k tried at random.
+    """Return a figure of the expected value of the cell that validation picks among k at random.
 
     Args:
         curves: one per method and row, as of `tiltcli.evaluation.tuning.budgets`.

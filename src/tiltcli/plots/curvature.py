@@ -36,7 +36,7 @@ MOST_PULSES = 40
 
 
 def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figure:
-    """Draw λ_max against the step, a line for each cell, over its replicates.
+    """Return a figure of λ_max against the step, a line for each cell, over its replicates.
 
     A single training is drawn as its probes. Several seeds are drawn as their geometric mean with
     the 95% interval of it (Student's, of the logarithms); of two probes in a row the higher

@@ -29,7 +29,7 @@ def curves(
     title: str = "",
     look: Look = PAPER,
 ) -> Figure:
-    """Draw a metric against the epoch, static beside the best tilted cell of each group.
+    """Return a figure of a metric by epoch, static beside the best tilted cell of each group.
 
     A group is of one width, one learning rate, and so on: all that static has too. Its best cell
     is that with the highest mean final validation accuracy (training accuracy, if there is no

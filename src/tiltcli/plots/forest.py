@@ -21,7 +21,7 @@ _SHORT = {"model.width": "width", "loss.amplitude": "A", "loss.period": "T"}
 
 
 def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
-    """Draw mean differences b − a with 95% intervals, a panel per metric.
+    """Return a figure of mean differences b − a with 95% intervals, a panel per metric.
 
     A filled mark is of a difference that is decided, as the table has it. Beyond 40 rows only the
     first (the best of each group) are drawn, and the title says so.

@@ -19,7 +19,7 @@ MOST_CLASSES = 8
 def gamma_figure(
     schedule: Schedule, title: str = "", look: Look = PAPER, labels: Sequence[str] = ()
 ) -> Figure:
-    """Draw the weights of all classes (of the first eight, if more) for one round of pulses.
+    """Return a figure of the weights of all classes (at most eight) for one round of pulses.
 
     Args:
         schedule: the oscillation.

@@ -35,7 +35,7 @@ def phase(
     x: str = PERIOD,
     y: str = AMPLITUDE,
 ) -> Figure:
-    """Draw cells over two settings: a phase diagram, unless others than amplitude and period.
+    """Return a figure of cells over two settings: a phase diagram if amplitude and period.
 
     Every other setting that varies makes panels. Each has a colour scale of its own, said on its
     bar: what a width reaches differs more between widths than between cells. A line on the bar is
@@ -45,6 +45,8 @@ def phase(
     several panels over amplitude and period a last one shows static and the best cell of each
     with their intervals.
 
+    Propagates `UserError` see `tiltcli.evaluation.phase_map.phase_maps`.
+
     Args:
         jobs: jobs table of a run.
         metric: its column to average.
@@ -52,9 +54,6 @@ def phase(
         look: style and width.
         x: setting of the columns.
         y: setting of the rows.
-
-    Raises:
-        UserError: see `tiltcli.evaluation.phase_map.phase_maps`.
 
     """
     kind = "phase" if (x, y) == (PERIOD, AMPLITUDE) else "map"

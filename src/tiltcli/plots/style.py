@@ -191,7 +191,7 @@ _SAID = {"train": "training", "val": "validation", "test": "test"}
 
 
 def said(metric: str, *, short: bool = False) -> str:
-    """Name of a column in an axis label; losses with their unit.
+    """Return the name of a column in an axis label; losses with their unit.
 
     Args:
         metric: column, such as `val_accuracy`.
@@ -219,9 +219,7 @@ def check_path(path: Path) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure whole; the same figure gives the same bytes.
 
-    Raises:
-        UserError: if it cannot be written.
-
+    Propagates `UserError` if it cannot be written.
     """
     from tiltcli.store.parts import write_whole
 

@@ -30,7 +30,7 @@ MOST_POINTS = 6000
 
 
 def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
-    """Draw panels over a common step axis; with `zoom`, a second column for these steps.
+    """Return panels over a common step axis; with `zoom`, a second column for these steps.
 
     Args:
         one: the job.

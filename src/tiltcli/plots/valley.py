@@ -27,7 +27,7 @@ SHAPES = 11
 
 
 def valley(one: Trace, found: Valleys, look: Look = PAPER) -> Figure:
-    """Draw shapes through one pulse, and width and floor against the step.
+    """Return a figure of shapes through one pulse, and of width and floor against the step.
 
     Args:
         one: the job.

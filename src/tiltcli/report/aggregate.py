@@ -48,7 +48,7 @@ class Cells:
 
 
 def gather(jobs: pd.DataFrame, metrics: Sequence[str]) -> Cells:
-    """Gather jobs into cells.
+    """Return the cells of jobs.
 
     Args:
         jobs: jobs table of a run, not empty.
@@ -161,7 +161,7 @@ def regime_of(rows: pd.DataFrame, outer: int, width: int) -> str:
 
 
 def best_of(rows: pd.DataFrame, view: int, width: int, metric: str) -> int | None:
-    """Number of a width's dynamical cell with the highest mean; None if there is none.
+    """Return the number of a width's dynamical cell with the highest mean; None for none.
 
     As in `tiltcli confirm`, cells in which a job was lost are left out, and of equal cells the
     first counts.

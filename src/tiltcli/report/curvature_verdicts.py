@@ -36,7 +36,7 @@ def probed_traces(run: Run) -> list[Trace]:
 
 
 def curvature_findings(run: Run) -> list[Finding]:
-    """Findings of a run over several seeds; none where it has no probes or one training only.
+    """Return the findings of a run over several seeds; none without probes, or of one training.
 
     Valleys need trainings to be made again: they are judged where single steps were kept, which
     is where a run is meant to be looked at closely.

@@ -60,11 +60,9 @@ class Run:
         return [name for name in METRICS if self.tables.jobs[name].notna().any()]
 
     def comparison(self, best: str | None = None) -> Comparison:
-        """Static (a) against dynamical (b); with `best`, each width's best cell by that metric.
+        """Return static (a) against dynamical (b); with `best`, each width's best cell by it.
 
-        Raises:
-            UserError: if there is nothing to pair.
-
+        Propagates `UserError` if there is nothing to pair.
         """
         return compare(
             self.static,
@@ -78,7 +76,7 @@ class Run:
 
 
 def load_run(run: str | Path, results: Path) -> Run:
-    """Read a run and see what it holds.
+    """Return a run and what it holds.
 
     Raises:
         UserError: if it is unknown, unreadable, or has no finished job.
@@ -96,7 +94,7 @@ def load_run(run: str | Path, results: Path) -> Run:
 
 
 def _stepwise(folder: Path) -> bool:
-    """Whether a run has a training that a report follows step by step.
+    """Return whether a run has a training that a report follows step by step.
 
     That takes all that was logged of it; of others their curves are enough.
     """

@@ -27,6 +27,9 @@ def to_text(runs: Sequence[Run], figures: Path, base: Path) -> str:
         figures: folder for the figures.
         base: folder that the text will lie in.
 
+    Returns:
+        the text.
+
     """
     lines = ["# Static against dynamical loss", ""]
     for run in runs:

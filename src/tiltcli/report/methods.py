@@ -25,7 +25,7 @@ NOTE = (
 
 
 def methods_of(run: Run) -> tuple[list[str], list[Table]]:
-    """Sentences and tables on a run whose grid says what its methods are; empty for another.
+    """Return sentences and tables on a run whose grid says its methods; empty for another.
 
     Args:
         run: the run; its grid's [sweep] table has `methods`, as `tiltcli confirm --tune` writes it.

@@ -22,7 +22,7 @@ def floats(values: npt.ArrayLike) -> dict[str, str]:
 
 
 def shares(values: npt.ArrayLike) -> dict[str, str]:
-    """Numbers from 0 to 1 in steps of 1/65534 (0.00002), in base64; NaN has a code of its own.
+    """Return numbers from 0 to 1 in steps of 1/65534 (0.00002), in base64; NaN has its own code.
 
     What lies outside is cut: an interval of a mean accuracy may reach beyond 1.
     """

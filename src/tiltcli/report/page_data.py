@@ -25,7 +25,7 @@ _PROBES = ("hessian_max", "hessian_max_static", "ntk_max")
 
 
 def run_data(run: Run, runs: int, watched: Sequence[Watched]) -> dict[str, Any]:
-    """Everything a page shows of a run but its texts and its valley.
+    """Return everything a page shows of a run but its texts and its valley.
 
     Args:
         run: the run.

@@ -62,7 +62,7 @@ def valley(run: Run, one: Trace) -> tuple[dict[str, Any] | None, str]:
 
 
 def work(one: Trace, parameters: int) -> float:
-    """Floating-point operations that a picture of the valley takes, about.
+    """Return about how many floating-point operations a picture of the valley takes.
 
     Args:
         one: a dynamical training.

@@ -88,7 +88,7 @@ def judge(runs: Sequence[Run]) -> list[Judged]:
 
 
 def notes(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
-    """What must be said with the findings, above all of what there is none.
+    """Return what must be said with the findings, above all of what there is none.
 
     Args:
         judged: the findings.

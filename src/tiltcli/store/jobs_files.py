@@ -14,15 +14,14 @@ from tiltcli.store.columns import JOBS
 
 
 def read_jobs_file(path: Path, schema: pa.Schema = JOBS) -> pa.Table:
-    """Read a jobs file.
+    """Return the rows of a jobs file.
+
+    Propagates `OSError` if there is no such file, or it cannot be read. Propagates
+    `pyarrow.ArrowException` if it is damaged or holds something else.
 
     Args:
         path: the file.
         schema: columns wanted, some of `JOBS`.
-
-    Raises:
-        OSError: if there is no such file, or it cannot be read.
-        pyarrow.ArrowException: if it is damaged or holds something else.
 
     """
     later = [one for one in later_settings() if one.key in schema.names]
@@ -45,11 +44,9 @@ def read_jobs_file(path: Path, schema: pa.Schema = JOBS) -> pa.Table:
 
 
 def outdated(path: Path) -> bool:
-    """Whether an older version wrote a jobs file, with other columns.
+    """Return whether an older version wrote a jobs file, with other columns.
 
-    Raises:
-        OSError: if there is no such file, or it cannot be read.
-
+    Propagates `OSError` if there is no such file, or it cannot be read.
     """
     return not pq.read_schema(path).equals(JOBS)
 

@@ -77,9 +77,7 @@ class PartWriter:
     def add(self, finished: Finished) -> None:
         """Take a finished job; it is on disk within about a second.
 
-        Raises:
-            Unwritable: if the disk is full.
-
+        Propagates `Unwritable` if the disk is full.
         """
         if not self._waiting:
             self._since = time.monotonic()
@@ -92,9 +90,7 @@ class PartWriter:
     def commit(self) -> None:
         """Write the waiting jobs as parts.
 
-        Raises:
-            Unwritable: if the disk is full.
-
+        Propagates `Unwritable` if the disk is full.
         """
         waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
         small = [(one, one.metrics) for one in waiting if not isinstance(one.metrics, Path)]
@@ -113,9 +109,7 @@ class PartWriter:
     def add_probes(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write probes of jobs that have ended before, as a part without jobs.
 
-        Raises:
-            Unwritable: if the disk is full.
-
+        Propagates `Unwritable` if the disk is full.
         """
         if rows:
             self._write_metrics(METRICS.empty_table())

@@ -104,7 +104,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         Unwritable: if the disk is full or the folder cannot be written to.
 
-    """
+    """  # noqa: DOC501, DOC502 - raised as `unwritable(…)`
     # The dot keeps unfinished files out of everybody's *.parquet.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -28,7 +28,7 @@ def probes_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def merged_probes(tables: Sequence[pa.Table]) -> pa.Table:
-    """Join tables, earliest first, to one row per job and epoch.
+    """Return tables, earliest first, joined to one row per job and epoch.
 
     Where several have the same job and epoch, the latest that has any of the Hessian's columns
     gives all of them, and likewise for the tangent kernel's.

@@ -50,7 +50,7 @@ def list_runs(results: Path) -> list[str]:
 
 
 def find_run(run: str | Path, results: Path) -> Path:
-    """Folder of a run given by its name under `results`, or by a path.
+    """Return the folder of a run given by its name under `results`, or by a path.
 
     Raises:
         UserError: if there is none, naming the nearest that is there.
@@ -66,11 +66,9 @@ def find_run(run: str | Path, results: Path) -> Path:
 
 
 def outcomes(folder: Path) -> dict[str, str]:
-    """Outcome of every job of a run folder that has ended, by id.
+    """Return the outcome of every job of a run folder that has ended, by id.
 
-    Raises:
-        UserError: if a file of it cannot be read.
-
+    Propagates `UserError` if a file of it cannot be read.
     """
 
     def ended(live: list[Part]) -> dict[str, str]:
@@ -86,14 +84,13 @@ def outcomes(folder: Path) -> dict[str, str]:
 
 
 def read_jobs(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Jobs table of a run folder, sorted by the settings.
+    """Return the jobs table of a run folder, sorted by the settings.
+
+    Propagates `UserError` if a file of it cannot be read.
 
     Args:
         folder: of the run.
         columns: columns to read, settings to sort by among them; default: all.
-
-    Raises:
-        UserError: if a file of it cannot be read.
 
     """
 
@@ -128,7 +125,7 @@ def read(
     Raises:
         UserError: if there is no such run, or a file of it cannot be read.
 
-    """
+    """  # noqa: DOC502
     folder = find_run(run, Path(results))
 
     wanted = METRICS
@@ -159,11 +156,9 @@ def _with_categories(table: pa.Table) -> pa.Table:
 
 
 def read_probes(folder: Path) -> pd.DataFrame:
-    """Probes table of a run folder, one row per job and probed epoch.
+    """Return the probes table of a run folder, one row per job and probed epoch.
 
-    Raises:
-        UserError: if a file of it cannot be read.
-
+    Propagates `UserError` if a file of it cannot be read.
     """
     return _while_it_changes(folder, lambda live: _probes(folder, live))
 

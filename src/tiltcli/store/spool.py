@@ -57,9 +57,7 @@ class MetricsSpool:
     def add(self, block: Block) -> None:
         """Take a block of rows.
 
-        Raises:
-            Unwritable: if the disk is full.
-
+        Propagates `Unwritable` if the disk is full.
         """
         count = len(block.epoch)
         if not count:
@@ -83,10 +81,13 @@ class MetricsSpool:
     def finish(self) -> list[Block] | Path:
         """Return the blocks, or the finished file where there were too many.
 
+        Returns:
+            the blocks, or the file.
+
         Raises:
             Unwritable: if the disk is full.
 
-        """
+        """  # noqa: DOC501, DOC502 - raised as `unwritable(…)`
         if self._writer is None:
             return self._blocks
         if self._blocks:

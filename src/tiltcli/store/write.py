@@ -187,27 +187,21 @@ class RunWriter:
     def add(self, finished: Finished) -> None:
         """Take a finished job; it is on disk within about a second.
 
-        Raises:
-            Unwritable: if the disk is full.
-
+        Propagates `Unwritable` if the disk is full.
         """
         self._parts.add(finished)
 
     def add_probes(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write probes of jobs that have ended before; they replace those of the same epochs.
 
-        Raises:
-            Unwritable: if the disk is full.
-
+        Propagates `Unwritable` if the disk is full.
         """
         self._parts.add_probes(rows)
 
     def commit(self) -> None:
         """Write the waiting jobs as parts.
 
-        Raises:
-            Unwritable: if the disk is full.
-
+        Propagates `Unwritable` if the disk is full.
         """
         self._parts.commit()
 

@@ -74,7 +74,7 @@ def _compiled(sources: str) -> tuple[Any, Any]:
         update_last: Any,
         out: Any,
     ) -> tuple[int, int, float]:
-        """Make steps; (steps recorded, step of divergence or −1, loss there).
+        """Return (steps recorded, step of divergence or −1, loss there), having made the steps.
 
         `batches` is (size or 0 for full, seed, first step, order of the samples).
         """

@@ -131,7 +131,7 @@ def _network(job: Job, data: Dataset) -> FusedNetwork:
 
 
 def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapshot | Ending]:
-    """Train a job; see `tiltcli.engines.base.Engine`.
+    """Yield what a training has to tell; see `tiltcli.engines.base.Engine`.
 
     Raises:
         Interrupted: when `context.stop()` became true.

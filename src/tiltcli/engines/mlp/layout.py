@@ -40,7 +40,7 @@ class Points:
         groups: Labels | None = None,
         depth: int = 1,
     ) -> Points:
-        """Lay out points.
+        """Return points as the kernel has them.
 
         Args:
             X: (n, inputs).

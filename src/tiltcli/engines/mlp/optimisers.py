@@ -54,7 +54,7 @@ class Optimiser:
         return SGD if self.momentum or self.weight_decay else PLAIN
 
     def coefficients(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Coefficients in the network's dtype; `set_rate` fills in those of a step.
+        """Return the coefficients in the network's dtype; `set_rate` fills in those of a step.
 
         rate; momentum; nesterov (0 or 1); decay in the gradient; factor on the parameters; β₁,
         1 − β₁; β₂, 1 − β₂; rate / (1 − β₁ᵗ); 1 / √(1 − β₂ᵗ); ε.

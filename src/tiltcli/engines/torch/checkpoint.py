@@ -107,9 +107,13 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def restore(self, training: Training) -> Resumed | None:
-        """Bring a new training to where the checkpoint is; None if there is none that fits.
+        """Return what a new training, brought to where it is, resumes; None if no checkpoint fits.
 
         A file that is damaged, or is another job's, is set aside as `<job>.damaged`.
+
+        Returns:
+            what it had logged and how long it took.
+
         """
         if self.path is None:
             return None

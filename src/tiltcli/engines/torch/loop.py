@@ -20,7 +20,7 @@ BLOCK_ROWS = 1 << 14
 
 
 def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapshot | Ending]:
-    """Train a job; see `tiltcli.engines.base.Engine`.
+    """Yield what a training has to tell; see `tiltcli.engines.base.Engine`.
 
     Raises:
         Interrupted: when `context.stop()` became true; a checkpoint was saved, if one is kept.

@@ -161,6 +161,10 @@ class Training:
         """Leave the gradient of the weighted loss of a batch (None: of all samples) in the network.
 
         F = (1/P) Σ_j Γ_{y_j}(t) L_j, summed up piece by piece.
+
+        Returns:
+            sums over the batch.
+
         """
         gamma, _ = self._pace()
         self.optimizer.zero_grad(set_to_none=True)

@@ -27,7 +27,7 @@ class Costs(NamedTuple):
 
 
 def torch_costs(job: Job, data: Dataset, device: str = "auto") -> Costs:
-    """Measure on one thread, as a worker has; on few samples, counted up to all of them.
+    """Return the costs on one thread, as a worker has; measured on few samples, counted up to all.
 
     Args:
         job: what would be trained.

@@ -89,7 +89,7 @@ def instability_claims(traces: Sequence[Trace]) -> list[Finding]:
 
 
 def onset_distances(one: Trace, found: Sequence[Instability]) -> list[float]:
-    """Onset − nearest crossing, steps, of each instability; infinite for what has no partner.
+    """Return onset − nearest crossing, steps, of each instability; infinite without a partner.
 
     A crossing without an onset within a tenth of a period adds an infinity of its own, unless the
     training ends so soon after it.

@@ -51,7 +51,7 @@ class Finding:
 
 
 def verdict_of(estimate: Estimate, p: float, against: float = 0.0) -> Verdict:
-    """Verdict on "the mean is above `against`".
+    """Return the verdict on "the mean is above `against`".
 
     Held if it is decided that it is above (see `decided`), not held if it is decided that it is
     below, else inconclusive.

@@ -56,9 +56,7 @@ class ClusterTrainer:
     def check(self, jobs: Sequence[Job], engines: Mapping[str, str]) -> None:
         """Check that the workers there are can train the jobs.
 
-        Raises:
-            UserError: naming every worker that cannot, and why.
-
+        Propagates `UserError` naming every worker that cannot, and why.
         """
         request = self._requirements(jobs, set(engines.values()), None)
         check_workers(self._connection, worker.handshake, request)

@@ -36,6 +36,9 @@ _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://(\[[0-9a-fA-F:]+\]|[\w.-]+):(\d{1
 def check_address(address: str) -> str:
     """Return a scheduler's address.
 
+    Returns:
+        the address.
+
     Raises:
         UserError: if it is not one, saying what is missing.
 
@@ -112,7 +115,7 @@ class Connection:
         return bool(self._client.status == "running")
 
     def workers(self) -> dict[str, int]:
-        """Threads of each worker, by its address.
+        """Return the threads of each worker, by its address.
 
         Raises:
             SchedulerLost: if the scheduler does not answer.
@@ -129,7 +132,7 @@ class Connection:
         return found
 
     def submit(self, function: Callable[..., Any], *arguments: Any, worker: str) -> Future:
-        """Run a function on one worker, and on no other should it be lost.
+        """Return the future of a function on one worker, and on no other should it be lost.
 
         Raises:
             SchedulerLost: if the connection is closed.

@@ -68,6 +68,9 @@ def handshake_result(
 ) -> tuple[Mapping[str, Any], str | None]:
     """Return what a worker's handshake returned, and why it cannot be used, if so.
 
+    Returns:
+        who the worker is, and why it cannot be used; None if it can.
+
     Raises:
         SchedulerLost: if the scheduler is gone.
 
@@ -190,7 +193,7 @@ class ClusterRun(Generic[Task]):
         self._polled = 0.0
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
-        """Run tasks; yield batches as they end, and tasks that failed.
+        """Yield batches of the tasks as they end, and tasks that failed.
 
         Raises:
             UserError: if workers do not fit, there are none, or the scheduler is lost.

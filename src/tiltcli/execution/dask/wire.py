@@ -69,7 +69,7 @@ def pack_jobs(jobs: Sequence[Job]) -> dict[str, Any]:
 
 
 def unpack_jobs(packed: Mapping[str, Any]) -> list[Job]:
-    """Jobs from plain values.
+    """Return jobs from plain values.
 
     Raises:
         ValueError: if a job does not come out as it went in.

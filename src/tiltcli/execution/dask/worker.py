@@ -48,7 +48,7 @@ _writers_lock = threading.Lock()
 
 
 def handshake(request: str) -> dict[str, Any]:
-    """Say who this is, and why it could not work for the client, if so.
+    """Return who this is, and why it could not work for the client, if so.
 
     Args:
         request: JSON of `versions`, `files` (path → digest), `engines`, and `probe`: a file in the

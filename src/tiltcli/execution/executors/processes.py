@@ -48,7 +48,7 @@ def run_processes(
     report: Callable[[Task, Any], None],
     retries: int = RETRIES,
 ) -> Iterator[Done[Task, Result]]:
-    """Run tasks in single-threaded processes, and yield them as they end.
+    """Yield tasks as they end, run in single-threaded processes.
 
     When `stopped()` becomes true no more tasks are begun; those under way are asked to end, and
     are ended by force `GRACE_SECONDS` later.

@@ -18,7 +18,7 @@ def run_threads(
     stopped: Stopped,
     report: Callable[[Task, Any], None],
 ) -> Iterator[Done[Task, Result]]:
-    """Run tasks in threads, and yield them as they end.
+    """Yield tasks as they end, run in threads.
 
     Tasks are taken as they are needed, so that memory does not grow with their number.
     """
