@@ -43,8 +43,11 @@ CRASHING = 666
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    crashing = unlucky(CRASH_SEED=CRASHING)
-    with DaskCluster(tmp_path_factory.mktemp("cluster"), threads=2, extra_env=crashing) as one:
+    folder = tmp_path_factory.mktemp("cluster")
+    go = folder / "go"
+    go.touch()  # nothing waits unless a test removes it
+    given = unlucky(CRASH_SEED=CRASHING, HOLD=go, HOLD_AT=1)
+    with DaskCluster(folder, threads=2, extra_env=given) as one:
         yield one
 
 
@@ -138,9 +141,16 @@ def test_a_long_job_goes_on_where_it_was_stopped(tmp_path, cluster):
 @pytest.mark.parametrize("way", [[], ["--send-tables"]])
 def test_a_worker_killed_costs_nothing(tmp_path, cluster, whole, way):
     write_grid(tmp_path, MANY)
+    go, victim = cluster.folder / "go", cluster.worker_pids()[0]
+    for mark in cluster.folder.glob("go*"):
+        mark.unlink()
     with begin(tmp_path, "sweep", "grid.toml", "--cluster", cluster.address, *way) as process:
-        wait_for_parts(tmp_path)
-        os.kill(cluster.worker_pids()[0], signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while not go.with_suffix(f".{victim}").exists():  # in the middle of a job
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(victim, signal.SIGKILL)
+        go.touch()
         message = process.communicate(timeout=120)[1]
     assert process.returncode == 0, message
     assert "was lost; its jobs run again" in message
