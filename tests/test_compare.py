@@ -241,6 +241,21 @@ def test_command(folder):
     assert len(same.rows) == 2 * 3
 
 
+def test_a_condition_on_what_one_side_has_narrows_that_side(folder):
+    found = tiltcli.compare(
+        A, B, results=folder / "results", where=["loss.amplitude == 10", "model.width == 4"]
+    )
+    whole = tiltcli.compare(A, B, results=folder / "results", where=["model.width == 4"])
+    of_ten = whole.rows[whole.rows["loss.amplitude"] == 10]
+    columns = ["metric", "n", "mean_a", "mean_b", "difference"]
+    pd.testing.assert_frame_equal(
+        found.rows[columns], of_ten[columns].reset_index(drop=True), check_dtype=False
+    )
+    assert f"does not apply to the jobs of {A}" in found.notes[0]
+    with pytest.raises(UserError, match="does not apply"):
+        tiltcli.compare(A, A, results=folder / "results", where=["loss.amplitude == 10"])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -77,3 +77,57 @@ def test_all_faults_at_once():
     with pytest.raises(UserError) as error:
         select(FRAME, parse_selection("model.widht == 3, loss.kind == 3"))
     assert len(error.value.faults) == 2
+
+
+RATES = pd.DataFrame(
+    {
+        "train.lr": [0.1, 0.310723250595, 0.965489384605, 3.0],
+        "train.nesterov": pd.Series([True, None, False, None], dtype=object),
+        "train.lr_schedule": pd.Series([None] * 4, dtype=object),
+        "loss.amplitude": [float("nan")] * 4,
+        "outcome": ["completed", "failed", "diverged", "completed"],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("train.lr == 0.310723", [1]),
+        ("train.lr == 0.31", [1]),
+        ("train.lr == 0.3107233", [1]),
+        ("train.lr == 3.107e-1", [1]),
+        ("train.lr in [0.310723, 3]", [1, 3]),
+        ("train.lr != 0.310723", [0, 2, 3]),
+        ("train.lr <= 0.310723", [0, 1]),
+        ("train.lr < 0.310723", [0]),
+        ("train.lr > 0.310723", [2, 3]),
+        ("train.lr >= 0.310723", [1, 2, 3]),
+        ("train.lr == 0.1", [0]),
+        ("train.nesterov == true", [0]),
+        ("train.nesterov != true", [2]),
+        ("train.nesterov == null", [1, 3]),
+        ("outcome != completed", [1, 2]),
+    ],
+)
+def test_numbers_are_found_as_they_are_shown(text, rows):
+    assert select(RATES, parse_selection(text)).index.tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train.lr == 0.3108", "no job meets"),
+        ("train.lr == true", "holds numbers, not true or false"),
+        ("train.nesterov == 1", "holds true or false, not numbers"),
+        ("train.nesterov > true", "true and false have no order"),
+        ("train.lr_schedule > 3", "does not apply to these jobs"),
+        ("train.lr_schedule == x", "does not apply to these jobs"),
+        ("loss.amplitude == 10", "loss.amplitude there: none, for it does not apply"),
+        ("outcome > 3", "holds texts, not numbers"),
+    ],
+)
+def test_columns_of_any_kind_are_refused_in_words(text, said):
+    with pytest.raises(UserError) as error:
+        select(RATES, parse_selection(text))
+    assert said in str(error.value)

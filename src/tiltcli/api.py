@@ -112,7 +112,8 @@ def compare(
         a: a run, with an optional selection: `spiral-phase@loss.kind=static`.
         b: likewise; differences are b − a.
         results: folder that runs are kept under.
-        where: conditions both must meet, such as `model.width == 30`.
+        where: conditions both must meet, such as `model.width == 30`; one on a setting that only
+            one side has (static jobs have no amplitude) narrows that side.
         metrics: columns of the jobs table to compare.
         threshold: mean final training accuracy of the static jobs from which a width counts as
             overparameterised.
@@ -128,7 +129,7 @@ def compare(
     import pandas as pd
 
     from tiltcli.evaluation import comparison
-    from tiltcli.evaluation.selection import parse_selection, select
+    from tiltcli.evaluation.selection import lacks, parse_selection, select
     from tiltcli.store.read import find_run, read_jobs
 
     conditions = [condition for text in where for condition in parse_selection(text)]
@@ -137,9 +138,22 @@ def compare(
         name, _, selection = run.partition("@")
         jobs = read_jobs(find_run(name, Path(results)))
         own = parse_selection(selection) if selection else []
-        return jobs, select(jobs, [*own, *conditions], run)
+        return jobs, select(jobs, own, run)
 
-    whole, sides = zip(*each(side, (str(a), str(b))), strict=True)
+    names = (str(a), str(b))
+    whole, picked = zip(*each(side, names), strict=True)
+    idle = [[one for one in conditions if lacks(jobs, one)] for jobs in picked]
+    alone = [[one for one in idle[i] if one not in idle[1 - i]] for i in (0, 1)]
+    sides = each(
+        lambda i: select(picked[i], [one for one in conditions if one not in alone[i]], names[i]),
+        (0, 1),
+    )
+    notes = [
+        f"{one.key} does not apply to the jobs of {names[i]}: "
+        f"{one.text!r} narrows {names[1 - i]} alone"
+        for i in (0, 1)
+        for one in alone[i]
+    ]
     return comparison.compare(
         *sides,
         name_a=str(a),
@@ -147,5 +161,6 @@ def compare(
         metrics=tuple(metrics),
         threshold=threshold,
         best=best,
+        notes=notes,
         baseline=pd.concat(whole, ignore_index=True).drop_duplicates("job"),
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -13,15 +15,23 @@ from tiltcli.errors import UserError, listing, with_suggestion
 from tiltcli.grid.settings import SETTINGS
 
 Value = float | str | bool | None
+_ORDER = ("<", "<=", ">", ">=")
 
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": lambda column, value: column == value,
-    "!=": lambda column, value: (column != value) & column.notna(),
-    "<=": lambda column, value: column <= value,
-    ">=": lambda column, value: column >= value,
-    "<": lambda column, value: column < value,
-    ">": lambda column, value: column > value,
-}
+
+class Number(float):
+    """A number as it was written: `half` of its last decimal, within which others round to it."""
+
+    half = 0.0
+
+    @staticmethod
+    def read(word: str) -> Number:
+        """Return the number that a word is; `float` raises what it is not."""
+        number = Number(word)
+        exponent = Decimal(word).as_tuple().exponent if math.isfinite(number) else 0
+        number.half = 0.5 * 10.0 ** min(int(exponent), 0)
+        return number
+
+
 _CLAUSE = re.compile(
     r"""\s*(?P<key>[A-Za-z_][\w.]*)\s*
     (?P<op>==|!=|<=|>=|=|<|>|\bin\b)\s*
@@ -84,8 +94,8 @@ def _value(word: str) -> Value:
     if word.lower() in ("null", "none"):
         return None
     try:
-        return float(word)
-    except ValueError:
+        return Number.read(word)
+    except (ValueError, ArithmeticError):
         return word
 
 
@@ -115,21 +125,51 @@ def select(frame: pd.DataFrame, conditions: Sequence[Condition], name: str = "")
             if value is None:
                 met |= column.isna() if condition.operator != "!=" else column.notna()
             else:
-                operator = "==" if condition.operator == "in" else condition.operator
-                met |= _OPERATORS[operator](column, value).fillna(False).astype(bool)
-                if operator == "!=" and _null_word(condition.key):
+                met |= _meets(column, condition.operator, value)
+                if condition.operator == "!=" and _null_word(condition.key):
                     met |= column.isna()  # it stands for a value, which is another one
         kept &= met
     if faults:
         raise UserError(*faults)
     if not kept.any() and len(frame):
-        has = "; ".join(
-            f"{c.key} there: {listing(sorted(frame[c.key].dropna().unique().tolist()))}"
-            for c in conditions
-        )
+        has = "; ".join(f"{c.key} there: {_there(frame[c.key])}" for c in conditions)
         where = f"{name}: " if name else ""
         raise UserError(f"{where}no job meets {' and '.join(c.text for c in conditions)}; {has}")
     return frame[kept]
+
+
+def lacks(frame: pd.DataFrame, condition: Condition) -> bool:
+    """Whether a condition is on a setting that no job of a table has: static ones no amplitude."""
+    key = condition.key
+    named = key in SETTINGS and key in frame and _null_word(key) is None
+    return named and None not in condition.values and not frame[key].notna().any()
+
+
+def _there(column: pd.Series[Any]) -> str:
+    """Values of a column, for a message."""
+    values = sorted(column.dropna().unique().tolist(), key=lambda value: (str(type(value)), value))
+    return listing(values) or "none, for it does not apply to these jobs"
+
+
+def _meets(column: pd.Series[Any], operator: str, value: Value) -> pd.Series[bool]:
+    """Return where a column meets a condition with a value that is not null; a null never does.
+
+    A number is equal to those that round to the digits given, as tables show them, unless some are
+    equal to the last digit.
+    """
+    known = column.notna()
+    if not known.any():
+        return known
+    assert value is not None
+    same = column.eq(value)
+    if isinstance(value, Number):
+        numbers = column.astype(float)
+        if not same.any():
+            same = (numbers - value).abs().le(value.half * (1 + 1e-9))
+        if operator in _ORDER:
+            beyond = numbers.lt(value) if operator[0] == "<" else numbers.gt(value)
+            same = beyond | same if operator.endswith("=") else beyond & ~same
+    return (~same if operator == "!=" else same) & known
 
 
 def _null_word(key: str) -> str | None:
@@ -150,15 +190,18 @@ def _problem(frame: pd.DataFrame, condition: Condition) -> str | None:
     if condition.key not in names:
         problem = f"selection {condition.text!r}: no column {condition.key}"
         return with_suggestion(problem, condition.key, names)
-    numeric = pd.api.types.is_numeric_dtype(frame[condition.key])
-    flag = pd.api.types.is_bool_dtype(frame[condition.key])
+    said = f"selection {condition.text!r}"
+    known = frame[condition.key].dropna()
+    flag = bool(len(known)) and all(isinstance(value, bool) for value in known.unique().tolist())
+    numeric = pd.api.types.is_numeric_dtype(frame[condition.key]) and not flag
+    what = "true or false" if flag else "numbers" if numeric else "texts"
+    ordered = condition.operator in _ORDER
     for value in condition.values:
-        if value is None and condition.operator not in ("==", "!=", "in"):
-            return f"selection {condition.text!r}: null has no order; allowed: ==, !="
-        if isinstance(value, float) and not numeric and frame[condition.key].notna().any():
-            return f"selection {condition.text!r}: {condition.key} holds texts, not numbers"
-        if isinstance(value, str) and (numeric or flag):
-            return f"selection {condition.text!r}: {condition.key} holds numbers, not texts"
-        if isinstance(value, str) and condition.operator not in ("==", "!=", "in"):
-            return f"selection {condition.text!r}: texts have no order; allowed: ==, !=, in"
+        if value is None and ordered:
+            return f"{said}: null has no order; allowed: ==, !="
+        kind = {bool: "true or false", str: "texts", Number: "numbers"}.get(type(value), what)
+        if kind != what and len(known):
+            return f"{said}: {condition.key} holds {what}, not {kind}"
+        if ordered and kind != "numbers":
+            return f"{said}: {kind.replace(' or ', ' and ')} have no order; allowed: ==, !=, in"
     return None
