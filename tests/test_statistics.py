@@ -10,7 +10,6 @@ from scipy import stats
 
 from tiltcli import statistics
 from tiltcli.statistics import (
-    Running,
     holm,
     mean_interval,
     permutation_test,
@@ -76,17 +75,6 @@ def test_holm_by_hand():
     )
     np.testing.assert_allclose(holm([0.6, 0.7]), [1, 1])
     assert holm([]).shape == (0,)
-
-
-@given(st.lists(st.floats(0, 1), max_size=30))
-def test_running_mean_is_the_mean(values):
-    running = Running()
-    for value in values:
-        running.add(value)
-    ours, whole = running.estimate(), mean_interval(values)
-    assert ours.n == whole.n
-    for name in ("mean", "low", "high"):
-        assert getattr(ours, name) == pytest.approx(getattr(whole, name), nan_ok=True, abs=1e-9)
 
 
 def test_many_permutation_tests_are_the_single_ones():

@@ -90,29 +90,6 @@ def half_width(spread: npt.ArrayLike, n: npt.ArrayLike) -> npt.NDArray[np.float6
     return np.where(size > 1, factor * s, np.nan)
 
 
-class Running:
-    """Mean and interval of numbers that come one by one, none of which are kept (Welford 1962)."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.mean = 0.0
-        self._squares = 0.0  # sum of squared distances from the mean
-
-    def add(self, value: float) -> None:
-        """Take one number in."""
-        self.n += 1
-        distance = value - self.mean
-        self.mean += distance / self.n
-        self._squares += distance * (value - self.mean)
-
-    def estimate(self) -> Estimate:
-        """Mean with Student's 95% interval, as of `mean_interval`."""
-        if self.n == 0:
-            return Estimate(np.nan, np.nan, np.nan, 0)
-        deviation = math.sqrt(self._squares / (self.n - 1)) if self.n > 1 else np.nan
-        return _estimate(self.mean, deviation, self.n)
-
-
 def proportion_interval(count: int, total: int) -> Estimate:
     """Return a share with Wilson's 95% score interval (Wilson, 1927).
 

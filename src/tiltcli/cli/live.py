@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING
 from tiltcli.cli.app import say
 from tiltcli.cli.console import plain
 from tiltcli.cli.signals import STOPPING, Stop
+from tiltcli.cli.standings import standings
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from tiltcli.execution.ended import Gathered
     from tiltcli.execution.progress import Progress
 
 LINE_SECONDS = 10.0
 FRAME_SECONDS = 0.1
-_NAMES = {"val_accuracy": "validation accuracy", "train_accuracy": "training accuracy"}
+
+SHORTEST = 0.1
+"""Seconds from which on a speed means anything."""
+
+MOST_DAYS = 99
 
 
 @contextlib.contextmanager
@@ -40,12 +46,37 @@ def display(progress: Progress, name: str, stop: Stop, quiet: bool) -> Iterator[
         thread.join()
 
 
-def describe(progress: Progress, seconds: float) -> str:
-    """One line: jobs, outcomes, speed."""
-    rate = progress.steps / seconds if seconds > 0 else 0.0
-    parts = [f"{progress.done}/{progress.total} jobs", f"{progress.running} running"]
-    parts += [f"{progress.ended[outcome]} {outcome}" for outcome in ("diverged", "failed")]
-    return ", ".join([*parts, f"{rate:,.0f} steps/s"])
+class Pace:
+    """Speed of a sweep: counted from its first steps on, since compiling comes before them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._began: tuple[float, int] | None = None
+        self._before = (0.0, 0)
+
+    def describe(self, seconds: float) -> str:
+        """Return one line: jobs, outcomes, speed once there is one.
+
+        Args:
+            seconds: since the sweep began.
+
+        """
+        progress = self._progress
+        parts = [f"{progress.done}/{progress.total} jobs", f"{progress.running} running"]
+        parts += [f"{progress.ended[outcome]} {outcome}" for outcome in ("diverged", "failed")]
+        began = self._first(seconds)
+        if began is not None and seconds - began[0] >= SHORTEST:
+            rate = (progress.steps - began[1]) / (seconds - began[0])
+            parts += [f"{rate:,.0f} steps/s"] * (rate >= 1)
+        return ", ".join(parts)
+
+    def _first(self, seconds: float) -> tuple[float, int] | None:
+        """When the first steps were made, the last moment without any; and what was done then."""
+        progress = self._progress
+        if self._began is None and progress.steps > 0:
+            self._began = self._before
+        self._before = seconds, progress.steps
+        return self._began
 
 
 def time_left(progress: Progress) -> str:
@@ -56,94 +87,102 @@ def time_left(progress: Progress) -> str:
 
 def clock(seconds: float) -> str:
     """Duration as people say it."""
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days > MOST_DAYS:
+        return f"more than {MOST_DAYS} days"
+    if days:
+        return f"{days} d {hours:02d} h"
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def standings(progress: Progress, most: int = 1000) -> list[str]:
-    """Return static against the best dynamical cell, a line per width; none unless there are both.
-
-    Args:
-        progress: of the sweep.
-        most: lines at most.
-
-    """
-    from tiltcli.evaluation.texts import spread
-
-    found = progress.standings()
-    if not any(static.n and best for _, static, best in found):
-        return []
-    cells = max(len(standing.cells) for standing in list(progress.widths.values()))
-    which = f"best of {cells} cells" if cells > 1 else "dynamical"
-    lines = [
-        f"{_NAMES[progress.metric]}: mean ± 95% interval (seeds)",
-        f" width  {'static':<18}  {which:<18}  cell",
-    ]
-    for width, static, best in found[:most]:
-        cell = "–" if best is None else f"A {best[0][0]:g}, T {best[0][1]}"
-        dynamical = "–" if best is None else spread(best[1])
-        lines.append(f"{width:>6}  {spread(static):<18}  {dynamical:<18}  {cell}")
-    if len(found) > most:
-        lines.append(f"     …  and {len(found) - most} more widths")
-    return lines
-
-
 def _lines(progress: Progress, name: str, stop: Stop, ended: threading.Event) -> None:
-    started = time.monotonic()
+    started, pace = time.monotonic(), Pace(progress)
     while not ended.wait(LINE_SECONDS):
         seconds = time.monotonic() - started
-        left = time_left(progress)
-        say(f"{name}: {describe(progress, seconds)}{', ' if left else ''}{left}")
+        said = filter(None, (pace.describe(seconds), time_left(progress)))
+        say(f"{name}: {', '.join(said)}")
 
 
 def _live(progress: Progress, name: str, stop: Stop, ended: threading.Event) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    console = Console(stderr=True, highlight=False)
+    screen = Screen(progress, name, stop, Console(stderr=True, highlight=False))
     started = time.monotonic()
-    with Live(console=console, transient=True, auto_refresh=False, redirect_stdout=False) as live:
+    with Live(
+        console=screen.console, transient=True, auto_refresh=False, redirect_stdout=False
+    ) as live:
         stop.live = True
         while not ended.wait(FRAME_SECONDS):
-            seconds = time.monotonic() - started
-            live.update(_frame(progress, name, seconds, stop, console), refresh=True)
+            live.update(screen.frame(time.monotonic() - started), refresh=True)
         stop.live = False
 
 
-def _frame(
-    progress: Progress, name: str, seconds: float, stop: Stop, console: Console
-) -> RenderableType:
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
+class Screen:
+    """What a terminal shows while a sweep runs, as wide as the terminal is.
 
-    to_come = progress.seconds_left()
-    share = 0.0 if to_come is None else seconds / max(seconds + to_come, 1e-9)
-    # A job's last steps are counted before it is written: all but done is not done.
-    share = share if progress.done == progress.total else min(share, 0.99)
-    head = Table.grid(padding=(0, 2, 0, 0))
-    bar = ProgressBar(
-        total=1.0,
-        completed=share,
-        width=min(40, max(10, console.width // 4)),
-        complete_style="cyan",
-        finished_style="cyan",
-    )
-    left = time_left(progress) if progress.total else "checking data and network"
-    cut = name if len(name) <= 30 else name[:29] + "…"
-    head.add_row(Text(cut, style="bold"), bar, f"{share:.0%}", left)
-    parts: list[RenderableType] = [head]
-    if progress.total:
-        style = "red" if progress.ended["failed"] else ""
-        parts.append(Text(describe(progress, seconds), style=style, no_wrap=True))
-    if table := standings(progress, most=max(1, console.height - 6)):
+    Attributes:
+        console: the terminal.
+
+    """
+
+    def __init__(self, progress: Progress, name: str, stop: Stop, console: Console) -> None:
+        self.console = console
+        self._progress, self._name, self._stop = progress, name, stop
+        self._pace = Pace(progress)
+        self._told: tuple[Gathered | None, int, list[str]] = (None, 0, [])
+
+    def frame(self, seconds: float) -> RenderableType:
+        """Return the picture of one moment.
+
+        Args:
+            seconds: since the sweep began.
+
+        """
+        from rich.console import Group
+        from rich.text import Text
+
+        progress = self._progress
+        parts: list[RenderableType] = [self._head(seconds)]
+        if progress.total:
+            style = "red" if progress.ended["failed"] else ""
+            parts.append(Text(self._pace.describe(seconds), style=style, no_wrap=True))
         parts += [
-            Text(line, no_wrap=True, style="dim" if i < 2 else "") for i, line in enumerate(table)
+            Text(line, no_wrap=True, style="dim" if i < 2 else "")
+            for i, line in enumerate(self._table())
         ]
-    if stop.event.is_set():
-        parts.append(Text(STOPPING, style="yellow", no_wrap=True))
-    return Group(*parts)
+        if self._stop.event.is_set():
+            parts.append(Text(STOPPING, style="yellow", no_wrap=True))
+        return Group(*parts)
+
+    def _head(self, seconds: float) -> RenderableType:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        progress, longest = self._progress, max(self.console.width // 3, 10)
+        to_come = progress.seconds_left()
+        share = 0.0 if to_come is None else seconds / max(seconds + to_come, 1e-9)
+        # A job's last steps are counted before it is written: all but done is not done.
+        share = share if progress.done == progress.total else min(share, 0.99)
+        head = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        for ratio in (None, 1, None, None):  # the bar takes what is left
+            head.add_column(ratio=ratio, no_wrap=True)
+        bar = ProgressBar(total=1.0, completed=share, complete_style="cyan", finished_style="cyan")
+        left = time_left(progress) if progress.total else "checking data and network"
+        name = self._name
+        cut = name if len(name) <= longest else name[: longest - 1] + "…"
+        head.add_row(Text(cut, style="bold"), bar, f"{share:.0%}", left)
+        return head
+
+    def _table(self) -> list[str]:
+        """Lines of the table of groups, written anew only when there is another."""
+        results, most = self._progress.results, max(1, self.console.height - 6)
+        found = results.cells() if results is not None else None
+        if found is not None and (found is not self._told[0] or most != self._told[1]):
+            self._told = found, most, standings(found, most, ripe=True)
+        return self._told[2]

@@ -12,6 +12,8 @@ from tiltcli.cli.console import utf8
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tiltcli.evaluation.learning_curves import Curve
+
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.:-=+*#"
 
@@ -45,6 +47,18 @@ def mean_curve(
     place = (rows["epoch"] * length // (rows["epoch"].max() + 1)).clip(upper=length - 1)
     means = rows[metric].groupby(place).mean().reindex(range(length))
     return [float(v) for v in pd.Series(np.asarray(means, dtype=float)).ffill()]
+
+
+def stretched(curve: Curve, length: int, last: int) -> list[float]:
+    """Return a curve's mean in `length` equal stretches of the epochs from 0 to `last`.
+
+    Stretches without a logged epoch repeat the one before.
+    """
+    import pandas as pd
+
+    place = (curve.epochs * length // (last + 1)).clip(max=length - 1)
+    means = pd.Series(curve.mean).groupby(place).mean().reindex(range(length))
+    return [float(v) for v in means.ffill()]
 
 
 def key(low: float, high: float, last: int) -> str:

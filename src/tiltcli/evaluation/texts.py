@@ -120,14 +120,21 @@ def interval(low: float, high: float, *, digits: int = 4, sign: bool = True) -> 
     return f"{number(low, sign=sign, digits=digits)} … {number(high, sign=sign, digits=digits)}"
 
 
-def spread(estimate: Estimate) -> str:
-    """Text of a mean with its 95% interval and number of values: 0.435 ±.027 (5)."""
+def spread(estimate: Estimate, lost: int = 0) -> str:
+    """Return the text of a mean with its 95% interval: 0.435 ±.027 (5), or (5, 2 lost).
+
+    Args:
+        estimate: the mean; in brackets, how many values it is of.
+        lost: jobs that diverged or failed.
+
+    """
+    count = f"({estimate.n}, {lost} lost)" if lost else f"({estimate.n})"
     if not estimate.n:
-        return "–"
+        return f"– {count}" if lost else "–"
     if estimate.n == 1:
-        return f"{estimate.mean:.3f} (1)"
+        return f"{estimate.mean:.3f} {count}"
     half = f"{estimate.high - estimate.mean:.3f}"
-    return f"{estimate.mean:.3f} ±{half.removeprefix('0')} ({estimate.n})"
+    return f"{estimate.mean:.3f} ±{half.removeprefix('0')} {count}"
 
 
 def p_value(p: float) -> str:

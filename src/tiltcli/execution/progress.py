@@ -9,13 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tiltcli.errors import Outcome
+from tiltcli.execution.ended import Ended
 from tiltcli.execution.remaining import Remaining
 from tiltcli.grid import Job
 from tiltcli.grid.settings import cost_settings
-from tiltcli.statistics import Estimate, Running
-
-CellKey = tuple[float, int]
 
 TORCH_COST = 100.0
 """About what a step of a perceptron costs in torch, in steps of the compiled kernel."""
@@ -34,36 +31,6 @@ class Advance(NamedTuple):
 
 
 @dataclass
-class Standing:
-    """Means of one width so far.
-
-    Attributes:
-        static: of the static jobs.
-        cells: of the dynamical jobs, by amplitude and period.
-        lost: cells in which a job diverged or failed.
-
-    """
-
-    static: Running = field(default_factory=Running)
-    cells: dict[CellKey, Running] = field(default_factory=dict)
-    lost: set[CellKey] = field(default_factory=set)
-
-    def best(self) -> tuple[CellKey, Estimate] | None:
-        """Return the cell with the highest mean among those without a lost job; None for none.
-
-        While a sweep runs, a cell counts once it has at least half the seeds of the furthest one:
-        the best of many single seeds would be the luckiest.
-        """
-        whole = {key: cell for key, cell in self.cells.items() if key not in self.lost}
-        most = max((cell.n for cell in whole.values()), default=0)
-        ripe = {key: cell for key, cell in whole.items() if cell.n and 2 * cell.n >= most}
-        if not ripe:
-            return None
-        key = max(sorted(ripe), key=lambda key: ripe[key].mean)
-        return key, ripe[key].estimate()
-
-
-@dataclass
 class Progress:
     """How far a sweep is; read by the display while the workers write.
 
@@ -76,9 +43,7 @@ class Progress:
         remaining: what the jobs to do still take.
         total_probes: probes of the jobs to do.
         probes: probes made now.
-        metric: result column whose means are kept: validation accuracy, or training accuracy
-            where the data has no validation set.
-        widths: means so far, by width.
+        results: keeps the rows of the jobs, for a display of means; None without one.
 
     """
 
@@ -90,8 +55,7 @@ class Progress:
     steps: int = 0
     total_probes: int = 0
     probes: int = 0
-    metric: str = "val_accuracy"
-    widths: dict[int, Standing] = field(default_factory=dict)
+    results: Ended | None = None
     _started: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -127,26 +91,8 @@ class Progress:
             self.ended[str(row["outcome"])] += 1
             self._started.discard(str(row["job"]))
             self.remaining.ended(str(row["job"]), float(row["seconds"]), time.monotonic())
-        self.see(row)
-
-    def see(self, row: Mapping[str, Any]) -> None:
-        """Take a finished job, of this or an earlier run, into the means."""
-        with self._lock:
-            standing = self.widths.setdefault(int(row["model.width"]), Standing())
-            cell = None
-            if row["loss.kind"] == "dynamical":
-                cell = float(row["loss.amplitude"]), int(row["loss.period"])
-            if row["outcome"] != Outcome.COMPLETED:
-                if cell is not None:
-                    standing.lost.add(cell)
-                return
-            value: Any = row.get(self.metric)
-            if self.metric == "val_accuracy" and (value is None or value != value):
-                self.metric, value = "train_accuracy", row["train_accuracy"]
-            kept = standing.static
-            if cell is not None:
-                kept = standing.cells.setdefault(cell, Running())
-            kept.add(float(value))
+        if self.results is not None:
+            self.results.add(row)
 
     @property
     def done(self) -> int:
@@ -162,14 +108,6 @@ class Progress:
     def running(self) -> int:
         """Jobs that have made their first steps and are not finished."""
         return len(self._started)
-
-    def standings(self) -> list[tuple[int, Estimate, tuple[CellKey, Estimate] | None]]:
-        """Width, static, and the best cell with its mean, for every width seen, rising."""
-        with self._lock:
-            return [
-                (width, one.static.estimate(), one.best())
-                for width, one in sorted(self.widths.items())
-            ]
 
 
 def step_cost(job: Job) -> float:

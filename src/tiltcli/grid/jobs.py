@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,16 @@ class Job:
     def get(self, key: str, default: Any = None) -> Any:
         """Value of a setting, or `default` where it does not apply."""
         return self.settings.get(key, default)
+
+
+def varying_settings(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """Settings that not all of some jobs have, or not with the same value; in their order."""
+    names = dict.fromkeys((*SETTINGS, *PATHS.values()))
+    first = {name: jobs[0].get(name) for name in names} if jobs else {}
+    found: set[str] = set()
+    for job in jobs:
+        found.update(name for name in first if name not in found and job.get(name) != first[name])
+    return tuple(name for name in names if name in found)
 
 
 def job_id(settings: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 SHOWN = 5  # missing jobs
 COUNTS = ("name", "jobs", "done", "missing", "completed", "diverged", "failed", "seconds")
 """Columns of the CSV."""
+METRICS = [f"{part}_{what}" for part in ("train", "val", "test") for what in ("accuracy", "loss")]
 
 
 @app.command()
@@ -34,6 +36,8 @@ def runs(
     if run is not None:
         folder = find_run(run, results)
         fact = _facts(folder, whole=True)
+        if output_format is Format.JSON:
+            fact["cells"] = _cells(folder)
         write(Result("runs", fact, COUNTS, [fact], _lines(fact)), output_format)
         if output_format is Format.TABLE:
             _show_learning(folder)
@@ -144,47 +148,21 @@ def _lines(fact: dict[str, Any]) -> list[str]:
 
 
 def _show_learning(folder: Path) -> None:
-    """Accuracy by epoch, static and the best cell of each width."""
+    """Accuracy by epoch, static and the best cell of each group."""
     from tiltcli.cli.console import output
-    from tiltcli.cli.sparks import key, mean_curve, spark
-    from tiltcli.evaluation.cells import best_cell, judge
-    from tiltcli.evaluation.texts import spread
-    from tiltcli.statistics import mean_interval
+    from tiltcli.cli.learning import learning
     from tiltcli.store.read import read
 
-    tables = read(folder)
-    jobs = tables.jobs[tables.jobs["outcome"] != "failed"]
-    if jobs.empty:
-        return
-    metrics = ["train_accuracy", "val_accuracy"]
-    metrics = [name for name in metrics if jobs[name].notna().any()]
-    console = output()
-    length = max(8, min(40, (console.width - 21 - 21 * len(metrics)) // len(metrics)))
-    rows = []
-    for width in sorted(jobs["model.width"].unique()):
-        own = jobs[jobs["model.width"] == width]
-        static, best = own[own["loss.kind"] == "static"], best_cell(own, judge(jobs))
-        sides = [("static", static)] if len(static) else []
-        sides += [(best.label, best.jobs)] if best else []
-        for number, (label, side) in enumerate(sides):
-            ids = set(side["job"])
-            curves = [mean_curve(tables.metrics, ids, name, length) for name in metrics]
-            ends = [spread(mean_interval(side[name])) for name in metrics]
-            rows.append(("" if number else str(width), label, curves, ends))
-    known = [v for _, _, curves, _ in rows for curve in curves for v in curve if v == v]
-    if not known:
-        return
-    low, high = min(known), max(known)
-    last = int(tables.metrics["epoch"].max())
-    lines = [
-        "accuracy of static and the best cell: mean by epoch; at the end ± 95% interval",
-        f"({key(low, high, last)}; in brackets the number of seeds)",
-        "width  loss          " + "".join(f"{n.partition('_')[0]:<{length + 21}}" for n in metrics),
-    ]
-    for width, label, curves, ends in rows:
-        cells = (
-            f"{spark(curve, low, high)} {end:<18}  "
-            for curve, end in zip(curves, ends, strict=True)
-        )
-        lines.append(f"{width:>5}  {label:<12}  {''.join(cells)}".rstrip())
-    print("\n" + "\n".join(line.rstrip() for line in lines))  # noqa: T201
+    lines = learning(read(folder), output().width)
+    sys.stdout.write("".join(f"{line}\n" for line in ["", *lines] if lines))
+
+
+def _cells(folder: Path) -> list[dict[str, Any]]:
+    """The table of cells, for machines."""
+    from tiltcli.evaluation.cell_records import cell_records
+    from tiltcli.evaluation.cells import gather
+    from tiltcli.store.read import read_jobs
+
+    jobs = read_jobs(folder)
+    metrics = [name for name in METRICS if jobs[name].notna().any()]
+    return cell_records(gather(jobs, metrics)) if len(jobs) else []

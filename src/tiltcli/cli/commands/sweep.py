@@ -14,6 +14,7 @@ from tiltcli.cli.options import RESULTS, Device, EngineName, Quiet, Results, Wor
 from tiltcli.errors import UserError
 
 if TYPE_CHECKING:
+    from tiltcli.execution.ended import Ended
     from tiltcli.execution.progress import Progress
     from tiltcli.execution.runner import Summary
     from tiltcli.grid import Sweep
@@ -102,14 +103,18 @@ def sweep(
     from tiltcli.cli.live import display
     from tiltcli.cli.signals import Stop
     from tiltcli.data import fetch_for
+    from tiltcli.execution.ended import Ended
     from tiltcli.execution.progress import Progress
     from tiltcli.execution.runner import run_sweep
+    from tiltcli.grid.jobs import varying_settings
 
     fetch_for(spec.jobs)  # before the display, which its own bar would disturb
     progress, stop = Progress(), Stop()
     stop.listen()
-    if not fresh:
-        _see_earlier(progress, spec, results)
+    if not quiet:
+        progress.results = Ended(varying_settings(spec.jobs))
+        if not fresh:
+            _see_earlier(progress.results, spec, results)
     with ExitStack() as stack:
         trainer = None
         if cluster is not None:
@@ -139,19 +144,7 @@ def sweep(
     raise typer.Exit(INTERRUPTED if stopped else 1 if failed else 0)
 
 
-_OF_MEANS = (
-    "job",
-    "outcome",
-    "model.width",
-    "loss.kind",
-    "loss.amplitude",
-    "loss.period",
-    "val_accuracy",
-    "train_accuracy",
-)
-
-
-def _see_earlier(progress: Progress, spec: Sweep, results: Path) -> None:
+def _see_earlier(ended: Ended, spec: Sweep, results: Path) -> None:
     """Take into the means what earlier runs of the grid have done."""
     from tiltcli.store.read import read_jobs
 
@@ -159,16 +152,15 @@ def _see_earlier(progress: Progress, spec: Sweep, results: Path) -> None:
     if not (folder / "jobs").is_dir():
         return
     try:
-        jobs = read_jobs(folder, _OF_MEANS)
+        jobs = read_jobs(folder, ended.columns)
     except UserError:  # damaged: the sweep sets that aside, and the means begin with its own jobs
         return
-    jobs = jobs[jobs["job"].isin({job.id for job in spec.jobs})]
-    for row in jobs.to_dict("records"):
-        progress.see({str(key): value for key, value in row.items()})
+    ended.add_table(jobs[jobs["job"].isin({job.id for job in spec.jobs})])
 
 
 def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
-    from tiltcli.cli.live import standings
+    from tiltcli.cli.live import SHORTEST
+    from tiltcli.cli.standings import standings
 
     for note in summary.notes:
         say(f"note: {note}")
@@ -179,13 +171,13 @@ def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
             if summary.ended[o]
         ]
         before = f"; {summary.before} were done before" if summary.before else ""
-        rate = summary.steps / summary.seconds if summary.seconds else 0.0
-        say(
-            f"{summary.folder}: {', '.join(said) or 'nothing to do'}{before} "
-            f"({progress.done} of {summary.total} jobs, {summary.seconds:.1f} s, "
-            f"{rate:,.0f} steps/s)"
-        )
-        for line in standings(progress):
+        facts = [f"{progress.done} of {summary.total} jobs", f"{summary.seconds:.1f} s"]
+        if summary.steps and summary.seconds >= SHORTEST:
+            facts.append(f"{summary.steps / summary.seconds:,.0f} steps/s")
+        what = ", ".join(said) or "nothing to do"
+        say(f"{summary.folder}: {what}{before} ({', '.join(facts)})")
+        found = progress.results.cells(now=True) if progress.results is not None else None
+        for line in standings(found) if found is not None else []:
             say(f"  {line}")
     if summary.failures:
         say(

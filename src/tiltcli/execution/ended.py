@@ -1,0 +1,104 @@
+"""Jobs of a sweep that have ended, as a table of cells while more come in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tiltcli.evaluation.cells import Cells
+
+OF_CELLS = (
+    *("job", "outcome", "labels", "data.classes"),
+    *("data.seed", "train.seed", "model.width", "loss.kind", "loss.amplitude", "loss.period"),
+    *("train_accuracy", "val_accuracy"),
+)
+"""Columns of the jobs table that a table of cells is made of, beside the settings that vary."""
+
+
+class Gathered(NamedTuple):
+    """Cells of the jobs that have ended.
+
+    Attributes:
+        cells: the table.
+        metric: what chooses among them.
+        over: what their means are over, in a word.
+
+    """
+
+    cells: Cells
+    metric: str
+    over: str
+
+
+class Ended:
+    """Rows of jobs that have ended, and the table of their cells while more come in.
+
+    Args:
+        settings: those that vary in the sweep.
+
+    """
+
+    SHARE = 0.05
+    """Of the time, that gathering cells anew may take while a sweep runs."""
+
+    def __init__(self, settings: Iterable[str] = ()) -> None:
+        self._columns = tuple(dict.fromkeys((*OF_CELLS, *settings)))
+        self._tables: list[pd.DataFrame] = []
+        self._rows: list[tuple[Any, ...]] = []
+        self._lock = threading.Lock()
+        self._gathered: Gathered | None = None
+        self._stale, self._not_before = False, 0.0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the jobs table that are kept."""
+        return self._columns
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take the row of a job."""
+        with self._lock:
+            self._rows.append(tuple(map(row.get, self._columns)))
+            self._stale = True
+
+    def add_table(self, jobs: pd.DataFrame) -> None:
+        """Take many rows, of earlier runs."""
+        with self._lock:
+            self._tables.append(jobs.reindex(columns=list(self._columns)))
+            self._stale = True
+
+    def cells(self, *, now: bool = False) -> Gathered | None:
+        """Return the cells so far; None before the first job.
+
+        Args:
+            now: gather what came in since the last time in any case; else only now and then, so
+                that a hundred thousand jobs are not slowed by their display.
+
+        """
+        if self._stale and (now or time.monotonic() >= self._not_before):
+            started = time.monotonic()
+            self._gathered = self._gather()
+            ended = time.monotonic()
+            self._not_before = ended + (ended - started) / self.SHARE
+        return self._gathered
+
+    def _gather(self) -> Gathered:
+        import pandas as pd
+
+        from tiltcli.evaluation.cells import choosing_metric, gather
+
+        with self._lock:
+            rows, self._rows, self._stale = self._rows, [], False
+        tables = self._tables
+        if rows:
+            tables.append(pd.DataFrame(rows, columns=list(self._columns), dtype=object))
+        # A job that was run again ended as it did the last time.
+        jobs = pd.concat(tables, ignore_index=True).drop_duplicates("job", keep="last")
+        self._tables = [jobs]
+        metric = choosing_metric(jobs)
+        over = "replicates" if jobs["data.seed"].nunique() > 1 else "seeds"
+        return Gathered(gather(jobs.reset_index(drop=True), [metric]), metric, over)

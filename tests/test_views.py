@@ -1,0 +1,109 @@
+"""Views of a run with axes that are not the shipped ones: each number is that of one cell."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+import tiltcli
+from helpers import GRID, tilt, write_grid
+
+RATES = GRID.replace("epochs = 200", "epochs = 60\nlr = [0.5, 1e30]").replace("[4, 8]", "4")
+ALSO = """
+[[also]]
+loss.kind = "static"
+train.lr = 0.1
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("views")
+    tiltcli.sweep(write_grid(path, RATES + ALSO, "rates"), results=path / "results")
+    return path
+
+
+@pytest.fixture(scope="module")
+def means(folder):
+    """Validation accuracy by cell: a diverged job has at most 1/3, that of guessing."""
+    jobs = tiltcli.read("rates", folder / "results").jobs
+    lost = jobs["outcome"] == "diverged"
+    assert lost.sum() == 9
+    score = jobs["val_accuracy"].where(~lost, jobs["val_accuracy"].clip(upper=1 / 3))
+    keys = [jobs["train.lr"], jobs["loss.kind"], jobs["loss.amplitude"].fillna(0)]
+    return pd.DataFrame({"mean": score.groupby(keys).mean(), "lost": lost.groupby(keys).sum()})
+
+
+def shown(cell):
+    lost = int(cell["lost"])
+    return f"{cell['mean']:.3f}", f"(3, {lost} lost)" if lost else "(3)"
+
+
+def test_runs_has_a_row_for_each_rate(folder, means):
+    lines = tilt("runs", "rates", cwd=folder).stdout.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.split()[:2] == ["lr", "loss"])
+    rows = [re.split(r" {2,}", line.strip()) for line in lines[at + 1 :]]
+    assert [row[0] for row in rows[::2]] == ["0.1", rows[2][0], rows[4][0]]
+    assert [row[0] for row in rows[1::2]] == ["0.5", "1e+30"]
+    for row, key in ((rows[1], (0.5, "static", 0)), (rows[3], (1e30, "static", 0))):
+        mean, count = shown(means.loc[key])
+        assert f"{mean} ±" in row[-1]
+        assert row[-1].endswith(count)
+    tilted = means.xs("dynamical", level="loss.kind").loc[0.5]
+    best = tilted["mean"].idxmax()
+    assert rows[2][0] == f"A {best:g}, T 20"
+    assert f"{tilted.loc[best, 'mean']:.3f} ±" in rows[2][-1]
+
+
+def test_a_sweep_ends_with_a_row_for_each_rate(folder, means):
+    said = tilt("sweep", "rates.toml", cwd=folder).stderr
+    rows = {line.split()[0]: line for line in said.splitlines() if "±" in line and "(3" in line}
+    assert set(rows) == {"0.1", "0.5", "1e+30"}
+    for lr, line in rows.items():
+        for number in means.loc[float(lr)].to_dict("index").values():
+            mean, count = shown(number)
+            if number["lost"] or lr == "0.1":  # both tilted cells are worth chance
+                assert re.search(rf"{mean} ±\.\d+ {re.escape(count)}", line), line
+
+
+def test_runs_gives_machines_the_table_of_cells(folder, means):
+    page = json.loads(tilt("runs", "rates", "--format", "json", cwd=folder).stdout)
+    cells = page["cells"]
+    assert len(cells) == len(means) == 7
+    for one in cells:
+        settings = one["settings"]
+        key = (
+            settings["train.lr"],
+            settings["loss.kind"],
+            settings["loss.amplitude"] or 0,
+        )
+        found, number = means.loc[key], one["metrics"]["val_accuracy"]
+        assert number["mean"] == pytest.approx(found["mean"])
+        assert (number["n"], one["jobs"], one["diverged"]) == (3, 3, found["lost"])
+        partner = cells[one["partner"]]
+        assert partner["settings"]["train.lr"] == settings["train.lr"]
+        assert partner["settings"]["loss.kind"] == "static"
+        if not one["static"]:
+            change = number["mean"] - partner["metrics"]["val_accuracy"]["mean"]
+            assert number["change"] == pytest.approx(change)
+            assert number["pairs"] == 3
+        assert one["regime"] == "underparameterised"
+
+
+@pytest.mark.parametrize("columns", ["80", "100", "140"])
+def test_runs_fits_the_terminal(folder, columns):
+    text = tilt("runs", "rates", cwd=folder, extra_env={"COLUMNS": columns}).stdout
+    table = text[text.index("accuracy of static") :].splitlines()
+    assert max(map(len, table)) <= int(columns)
+    assert sum("±" in line for line in table[2:]) == 5
+
+
+@pytest.mark.parametrize("kind", ["phase", "curves"])
+def test_figures_keep_the_rates_apart(folder, kind, tmp_path):
+    drawn = tilt("plot", kind, "rates", "-o", tmp_path / "x.svg", cwd=folder)
+    assert drawn.returncode == 0, drawn.stderr
+    where = ["--where", "train.lr == 0.5"]
+    drawn = tilt("plot", kind, "rates", *where, "-o", tmp_path / "y.svg", cwd=folder)
+    assert drawn.returncode == 0, drawn.stderr
+    assert (tmp_path / "x.svg").read_bytes() != (tmp_path / "y.svg").read_bytes()
