@@ -135,7 +135,7 @@ def test_all_faults_at_once(tmp_path):
         (["sweep"], "Missing argument"),
         (["swep", "grid.toml"], "No such command"),
         (["sweep", "grid.toml", "--engine", "fuse"], "fused"),
-        (["sweep", "grid.toml", "--workers", "0"], "workers"),
+        (["sweep", "grid.toml", "--workers", "-1"], "from 0 (in this process) to 4096"),
         (["sweep", "grid.toml", "--set", "model.widht=3"], "did you mean model.width"),
         (["sweep", "grid.toml", "--set", "train.epochs"], "key=value"),
         (["runs", "nope"], "no run 'nope'"),

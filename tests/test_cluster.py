@@ -24,6 +24,7 @@ from tiltcli.errors import UserError
 from tiltcli.execution.dask import ClusterTrainer, client
 from tiltcli.execution.dask.connection import Connection, check_address
 from tiltcli.execution.dask.wire import blocks_of, pack_jobs, table_bytes, unpack_jobs
+from tiltcli.execution.run_options import RunOptions
 from tiltcli.execution.runner import run_sweep
 from tiltcli.grid import load_sweep
 from tiltcli.store.checkpoint_files import checkpoint_path
@@ -118,11 +119,11 @@ def test_a_long_job_goes_on_where_it_was_stopped(tmp_path, cluster):
     """Its checkpoint lies in the run's folder: any worker can take it up, and this machine too."""
     one = ["model.width=4", "train.seeds=1", "loss.kind=static", "train.epochs=6000"]
     grid = load_sweep(write_grid(tmp_path), one)
-    stop, words = threading.Event(), {"engine": "torch", "checkpoint_seconds": 0.0}
+    stop, options = threading.Event(), RunOptions(engine="torch", checkpoint_seconds=0.0)
     (checkpoint,) = (checkpoint_path(tmp_path / "results" / "grid", job.id) for job in grid.jobs)
     with ClusterTrainer(cluster.address) as trainer, ThreadPoolExecutor(1) as pool:
         ended = pool.submit(
-            run_sweep, grid, tmp_path / "results", trainer=trainer, stop=stop, **words
+            run_sweep, grid, tmp_path / "results", options, trainer=trainer, stop=stop
         )
         while not checkpoint.exists():
             assert not ended.done(), ended.result()
@@ -131,10 +132,10 @@ def test_a_long_job_goes_on_where_it_was_stopped(tmp_path, cluster):
         assert ended.result(60).interrupted
     assert set_seconds(checkpoint, 1e6) < 1e6
     with ClusterTrainer(cluster.address) as trainer:
-        run_sweep(grid, tmp_path / "results", trainer=trainer, engine="torch")
+        run_sweep(grid, tmp_path / "results", RunOptions(engine="torch"), trainer=trainer)
     assert read(tmp_path).jobs["seconds"].item() > 1e6  # it was gone on from
     assert not checkpoint.parent.exists()
-    run_sweep(grid, tmp_path / "here", engine="torch", workers=1)
+    run_sweep(grid, tmp_path / "here", RunOptions(engine="torch", workers=1))
     same_tables(read(tmp_path), tiltcli.read("grid", tmp_path / "here"))
 
 

@@ -36,7 +36,8 @@ def sweep(
         results: folder that runs are kept under.
         overrides: texts `key=value`, as of `--set`.
         engine: "auto", "fused" or "torch".
-        workers: jobs trained at once; None for one per core.
+        workers: jobs trained at once; 0: one after the other in this process, for a debugger or a
+            profiler; None for one per core.
         retry_failed: run failed jobs again too.
         fail_fast: stop at the first failed job.
         fresh: remove an earlier run of this name first.
@@ -60,6 +61,7 @@ def sweep(
         1
 
     """
+    from tiltcli.execution.run_options import RunOptions
     from tiltcli.execution.runner import run_sweep
     from tiltcli.grid import load_sweep, parse_sweep
     from tiltcli.grid.shards import Shard
@@ -74,6 +76,16 @@ def sweep(
         grid = parse_sweep(text, name="sweep", folder=Path(), overrides=overrides)
     else:
         grid = load_sweep(spec, overrides)
+    options = RunOptions(
+        engine=engine,
+        workers=workers,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        fresh=fresh,
+        extend=extend,
+        shard=Shard.parse(shard) if shard is not None else None,
+        device=device,
+    )
     with ExitStack() as stack:
         trainer = None
         if cluster is not None:
@@ -83,15 +95,8 @@ def sweep(
         return run_sweep(
             grid,
             Path(results),
-            engine=engine,
-            workers=workers,
-            retry_failed=retry_failed,
-            fail_fast=fail_fast,
-            fresh=fresh,
-            extend=extend,
-            shard=Shard.parse(shard) if shard is not None else None,
+            options,
             trainer=trainer,
-            device=device,
             command=("tiltcli.sweep",),
         )
 

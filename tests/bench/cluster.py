@@ -11,6 +11,7 @@ from bench.overhead import TINY, parse
 from dask_cluster import DaskCluster
 from tiltcli.engines.machine import cores
 from tiltcli.execution import runner
+from tiltcli.execution.run_options import RunOptions
 
 SEEDS = 2
 
@@ -31,7 +32,7 @@ def report():
             # Twice: the first time, workers import and compile.
             for _ in range(2):
                 started = time.monotonic()
-                runner.run_sweep(sweep, Path(place) / name, trainer=trainer, fresh=True)
+                runner.run_sweep(sweep, Path(place) / name, RunOptions(fresh=True), trainer=trainer)
                 found[name] = 1000 * (time.monotonic() - started) / count
 
         per_job("here")

@@ -14,6 +14,7 @@ from pathlib import Path
 from tiltcli.engines.machine import cores
 from tiltcli.engines.mlp import kernel
 from tiltcli.execution import runner
+from tiltcli.execution.run_options import RunOptions
 from tiltcli.grid import parse_sweep
 
 SMALL = """
@@ -92,12 +93,12 @@ def tiny_jobs(seeds, engine):
     """Jobs, and milliseconds of processor and wall time per job outside training, by phase."""
     with tempfile.TemporaryDirectory() as folder:
         warm = parse(TINY, "warm", "train.seeds=2", "loss.amplitude=3", "loss.period=10")
-        runner.run_sweep(warm, Path(folder), engine=engine)
+        runner.run_sweep(warm, Path(folder), RunOptions(engine=engine))
         started = time.monotonic()
         sweep = parse(TINY, "tiny", f"train.seeds={seeds}")
         expanded = time.monotonic() - started
         started, before = time.monotonic(), time.process_time()
-        runner.run_sweep(sweep, Path(folder), engine=engine)
+        runner.run_sweep(sweep, Path(folder), RunOptions(engine=engine))
         wall, processor = time.monotonic() - started, time.process_time() - before
         size = sum(p.stat().st_size for p in (Path(folder) / "tiny").rglob("*") if p.is_file())
     count = len(sweep.jobs)

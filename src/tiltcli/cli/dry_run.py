@@ -9,10 +9,11 @@ from typing import Any
 from tiltcli.cli.live import clock
 from tiltcli.data import download_of
 from tiltcli.engines.coverage import uncovered
-from tiltcli.engines.machine import cores
 from tiltcli.errors import listing
+from tiltcli.execution.checks import Checker, check_run
 from tiltcli.execution.estimates import Estimate, estimate
-from tiltcli.execution.runner import check
+from tiltcli.execution.run_options import RunOptions, at_once
+from tiltcli.execution.runner import Plan
 from tiltcli.grid import Job, ProbeSettings, Sweep
 from tiltcli.grid.settings import cost_settings
 from tiltcli.store.read import read_jobs
@@ -20,19 +21,27 @@ from tiltcli.store.read import read_jobs
 SHOWN = 20
 
 
-def show(
-    sweep: Sweep, results: Path, engine: str, workers: int | None, device: str = "auto"
-) -> None:
-    """Print what a sweep would do; writes nothing."""
-    engines = check(sweep, engine, fetch=False)
-    workers = workers or cores()
+def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Checker | None = None) -> None:
+    """Print what a sweep would do; writes nothing.
+
+    Args:
+        sweep: the validated grid.
+        results: folder of all runs.
+        options: how it would be run.
+        trainer: would train the jobs elsewhere; None for this machine.
+
+    Raises:
+        UserError: for what the sweep itself would refuse.
+
+    """
     folder = results / sweep.name
-    done = set(read_jobs(folder)["job"]) if (folder / "jobs").is_dir() else set()
-    todo = [job for job in sweep.jobs if job.id not in done]
+    engines = check_run(sweep, folder, options, trainer, fetch=False)
+    plan = Plan(sweep, options, engines, {} if options.fresh else _outcomes(folder))
+    share = f"; of the {len(plan.jobs)} in shard {options.shard}" if options.shard else ""
     lines = [
         f"{sweep.name}: {len(sweep.jobs)} jobs "
-        f"({sweep.expanded} combinations, {sweep.duplicates} duplicates removed), "
-        f"{len(sweep.jobs) - len(todo)} already done"
+        f"({sweep.expanded} combinations, {sweep.duplicates} duplicates removed){share}, "
+        f"{len(plan.jobs) - len(plan.todo)} already done"
     ]
     lines += [f"  {key}: {listing(values)}" for key, values in sweep.axes.items()]
     counts = Counter(engines[job.id] for job in sweep.jobs)
@@ -41,17 +50,26 @@ def show(
         lines += [f"  to be fetched first: {download.described}" for download in downloads]
         lines.append("  estimated time: unknown until the data are here")
     else:
-        expected = estimate(todo, engines, workers, device, sweep.probe)
+        workers = at_once(options.workers) if trainer is None else 1
+        expected = estimate(plan.todo, engines, workers, options.device, sweep.probe)
         if sweep.probe is not None:
             lines.append(_probes(sweep.probe, expected))
         lines += _kinds(expected, sweep)
         took = clock(expected.seconds)
-        lines.append(f"  estimated time: {took} on {workers} workers (measured just now)")
+        on = f"{workers} workers" if trainer is None else "one core such as this machine's"
+        lines.append(f"  estimated time: {took} on {on} (measured just now)")
     varying = [key for key in sweep.axes if key != "train.seed"] + ["train.seed"]
-    lines += [f"  {job.id}  {_describe(job, varying)}" for job in sweep.jobs[:SHOWN]]
-    if len(sweep.jobs) > SHOWN:
-        lines.append(f"  … and {len(sweep.jobs) - SHOWN} more")
+    lines += [f"  {job.id}  {_describe(job, varying)}" for job in plan.jobs[:SHOWN]]
+    if len(plan.jobs) > SHOWN:
+        lines.append(f"  … and {len(plan.jobs) - SHOWN} more")
     print("\n".join(lines))  # noqa: T201 - the command's output
+
+
+def _outcomes(folder: Path) -> dict[str, str]:
+    if not (folder / "jobs").is_dir():
+        return {}
+    jobs = read_jobs(folder, ["outcome"])
+    return dict(zip(jobs["job"], jobs["outcome"], strict=True))
 
 
 def _kinds(expected: Estimate, sweep: Sweep) -> list[str]:

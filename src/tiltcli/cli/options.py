@@ -126,7 +126,11 @@ OneJob = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Jobs trained at once; default: one per core."),
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Jobs trained at once; 0: in this process; default: one per core.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 OutputFormat = Annotated[Format, choice(Format, "--format", "Form of the output.")]

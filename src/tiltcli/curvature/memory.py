@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 
-from tiltcli.curvature.points import SAMPLE
+from tiltcli.curvature.points import kernel_count
+from tiltcli.data.limits import machine_memory
 from tiltcli.errors import Fault
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.networks.initial import depth_of, has_one_hidden_layer, takes_pictures
@@ -18,15 +18,7 @@ PIECE = 512
 """Points of pictures, or of any network but the compiled one, that are gone through at once."""
 
 SHARE = 0.8
-"""Share of the machine's memory that one probe may take."""
-
-
-def machine_memory() -> int:
-    """Bytes of memory this machine has."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 1 << 62  # not known here: nothing is refused
+"""Share of the memory that one probe may take."""
 
 
 def hessian_bytes(job: Job, samples: int, parameters: int) -> int:
@@ -84,7 +76,7 @@ def memory_faults(
                 )
             )
     if "ntk" in settings.quantities:
-        points = settings.ntk_points or min(samples, SAMPLE)
+        points = kernel_count(samples, settings.ntk_points)
         needed = kernel_bytes(job, points, classes, parameters)
         if needed > room:
             each = kernel_bytes(job, 1, classes, 0)

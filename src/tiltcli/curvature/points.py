@@ -12,6 +12,19 @@ SAMPLE = 500
 """Points of the sample drawn from a larger one."""
 
 
+def kernel_count(samples: int, asked: int | None) -> int:
+    """How many points the kernel is taken on.
+
+    Args:
+        samples: training points that there are.
+        asked: the first so many; None: all where they are few, else a sample.
+
+    """
+    if asked is not None:
+        return min(asked, samples)
+    return samples if samples <= ALL_UP_TO else SAMPLE
+
+
 def kernel_points(labels: npt.NDArray[np.int64], asked: int | None) -> npt.NDArray[np.int64]:
     """Indices of the points.
 
@@ -24,10 +37,9 @@ def kernel_points(labels: npt.NDArray[np.int64], asked: int | None) -> npt.NDArr
         rising indices.
 
     """
-    if asked is not None:
-        return np.arange(min(asked, len(labels)), dtype=np.int64)
-    if len(labels) <= ALL_UP_TO:
-        return np.arange(len(labels), dtype=np.int64)
+    count = kernel_count(len(labels), asked)
+    if asked is not None or count == len(labels):
+        return np.arange(count, dtype=np.int64)
     generator = np.random.default_rng(0)
     order = generator.permutation(len(labels))
     # The n-th of its class, n first: every class gives one before any gives another.
@@ -35,4 +47,4 @@ def kernel_points(labels: npt.NDArray[np.int64], asked: int | None) -> npt.NDArr
     for label in np.unique(labels):
         own = order[labels[order] == label]
         turn[own] = np.arange(len(own))
-    return np.sort(order[np.argsort(turn[order], kind="stable")[:SAMPLE]])
+    return np.sort(order[np.argsort(turn[order], kind="stable")[:count]])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,17 @@ import numpy.typing as npt
 Inputs = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
 MOST_LABEL_TEXT = 4096  # characters; it stands in every row of the jobs table
+
+
+class Layout(Protocol):
+    """Arrays in the form that an engine takes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take, bytes."""
+
+
+L = TypeVar("L", bound=Layout)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +42,26 @@ class Part:
     X: Inputs
     y: Labels
     groups: Labels | None = None
+    _layouts: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def layout(self, key: Hashable, make: Callable[[], L]) -> L:
+        """The part as an engine lays it out; kept as long as the part is, and no longer.
+
+        Args:
+            key: tells one layout from another.
+            make: makes it.
+
+        """
+        if key not in self._layouts:
+            self._layouts[key] = make()
+        kept: L = self._layouts[key]
+        return kept
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the arrays take, in all their layouts, bytes."""
+        layouts = sum(one.nbytes for one in list(self._layouts.values()))
+        return int(self.X.nbytes + self.y.nbytes + layouts)
 
     @property
     def group(self) -> Labels:
@@ -79,5 +111,5 @@ class Dataset:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the arrays take, bytes."""
-        return sum(part.X.nbytes + part.y.nbytes for part in self.parts.values())
+        """Memory that the arrays take, in all their layouts, bytes."""
+        return sum(part.nbytes for part in self.parts.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import pandas as pd
 
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import total_steps
-from tiltcli.engines.machine import cores
 from tiltcli.errors import Fault, Outcome, UserError, listing
 from tiltcli.evaluation.selection import parse_selection, select
+from tiltcli.execution.checks import check_probe
+from tiltcli.execution.local import ended_jobs, run_tasks
 from tiltcli.execution.progress import Progress, step_cost
-from tiltcli.execution.runner import check_probe, run_tasks
+from tiltcli.execution.run_options import at_once, worker_faults
 from tiltcli.execution.train_job import Task
 from tiltcli.grid import Job, ProbeSettings, load_run
 from tiltcli.store import Finished, RunWriter
@@ -137,7 +139,7 @@ def probe_run(
         results: the results folder.
         where: conditions that jobs must meet.
         job: id of a job, or its beginning.
-        workers: jobs trained at once; default: one per core.
+        workers: jobs trained at once, 0 for this process; default: one per core.
         command: command line, for the provenance.
         progress: filled in as it goes, for a display.
         stop: set it to stop cleanly.
@@ -148,7 +150,8 @@ def probe_run(
     """
     progress = progress if progress is not None else Progress()
     stop = stop if stop is not None else threading.Event()
-    workers = workers or cores()
+    if faults := worker_faults(workers):
+        raise UserError(*faults)
     folder = find_run(run, results)
     rows = chosen_jobs(folder, where, job)
     check_epochs(rows, settings)
@@ -164,13 +167,13 @@ def probe_run(
         if name not in by_id
     }
     _check_points([by_id[name] for name in stored if name in by_id], settings)
-    made = added = 0
+    probed = added = 0
     with RunWriter(folder, sweep, command) as writer:
         last = last_probed_epochs(rows)
         missing = missing_epochs(read_probes(folder), last, settings)
         tasks = _tasks({n: e for n, e in missing.items() if n in by_id}, by_id, stored, settings)
         tasks = [replace(task, spool=folder / "metrics", writer=writer.name) for task in tasks]
-        progress.remaining.workers = workers
+        progress.remaining.workers = at_once(workers)
         progress.total = len(tasks)
         for task in tasks:
             assert task.probe is not None
@@ -178,23 +181,23 @@ def probe_run(
             progress.expect(task.job, task.engine, steps, len(task.probe.epochs))
         for engine in ("fused", "torch"):
             mine = [task for task in tasks if task.engine == engine]
-            threads = max(1, workers // max(1, len(mine)))
+            threads = max(1, at_once(workers) // max(1, len(mine)))
             several = (replace(task, threads=threads) for task in mine)
-            for done in run_tasks(engine, several, len(mine), workers, progress, stop.is_set):
-                if done is None:
-                    continue
-                name = str(done.row["job"])
-                if isinstance(done.metrics, Path):
-                    done.metrics.unlink(missing_ok=True)
-                if reason := _difference(done, stored[name]):
-                    refused[name] = reason
-                else:
-                    writer.add_probes(done.probes)
-                    made, added = made + 1, added + len(done.probes)
-                progress.end(done.row)
+            running = run_tasks(engine, several, len(mine), workers, progress, stop.is_set)
+            with closing(ended_jobs(running, stop)) as ended:
+                for done in ended:
+                    name = str(done.row["job"])
+                    if isinstance(done.metrics, Path):
+                        done.metrics.unlink(missing_ok=True)
+                    if reason := _difference(done, stored[name]):
+                        refused[name] = reason
+                    else:
+                        writer.add_probes(done.probes)
+                        probed, added = probed + 1, added + len(done.probes)
+                    progress.end(done.row)
     short = stop.is_set() and progress.done < progress.total
     before = len(stored) - len(missing)
-    return Reprobed(folder, made, added, before, refused, short, tuple(writer.notes))
+    return Reprobed(folder, probed, added, before, refused, short, tuple(writer.notes))
 
 
 def _option(key: str) -> str:

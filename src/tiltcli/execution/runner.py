@@ -5,29 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from tiltcli.curvature.memory import memory_faults
-from tiltcli.data import Dataset, dataset_of, download_of
-from tiltcli.engines import choose_engine, load_engine
-from tiltcli.engines.base import CHECKPOINT_SECONDS, total_steps
-from tiltcli.engines.machine import cores
-from tiltcli.engines.torch.devices import check_device
-from tiltcli.errors import Fault, Outcome, UserError
-from tiltcli.execution.batching import Batches
-from tiltcli.execution.executors import run_processes, run_threads
-from tiltcli.execution.progress import Advance, Progress, step_cost
-from tiltcli.execution.train_job import Task, failed, train_batch, train_job
+from tiltcli.data import dataset_of
+from tiltcli.engines.base import total_steps
+from tiltcli.errors import Outcome
+from tiltcli.execution.checks import Checker, check_run
+from tiltcli.execution.local import ended_jobs, run_tasks
+from tiltcli.execution.progress import Progress, step_cost
+from tiltcli.execution.run_options import RunOptions, at_once
+from tiltcli.execution.train_job import Task
 from tiltcli.grid import Job, ProbeSettings, Sweep
-from tiltcli.grid.settings import data_settings, network_settings, probing_settings
-from tiltcli.grid.shards import Shard
-from tiltcli.networks.initial import check_network, parameter_shapes
 from tiltcli.store import Finished, RunWriter
 from tiltcli.store.checkpoint_files import checkpoint_path, checkpointed, remove_checkpoints
 from tiltcli.store.parts import Unwritable
@@ -71,11 +64,8 @@ class Stored:
     unsaved: str = ""
 
 
-class Trainer(Protocol):
+class Trainer(Checker, Protocol):
     """What trains jobs elsewhere than on this machine."""
-
-    def check(self, jobs: Sequence[Job], engines: Mapping[str, str]) -> None:
-        """Check that jobs can be trained there, by their engines; raise UserError if not."""
 
     def __call__(
         self,
@@ -83,97 +73,45 @@ class Trainer(Protocol):
         writer: RunWriter,
         progress: Progress,
         stopped: Callable[[], bool],
-    ) -> Iterator[Finished | Stored | None]:
+    ) -> Generator[Finished | Stored | None, None, None]:
         """Train jobs; yield each as it ends, None for one that was interrupted."""
 
 
-class _Stop(Exception):
-    """--fail-fast: a job failed."""
+@dataclass(frozen=True)
+class Plan:
+    """What there is to do.
 
-
-def check(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, str]:
-    """Check all that can be checked before anything is written.
-
-    Args:
+    Attributes:
         sweep: the validated grid.
-        engine: auto, fused or torch.
-        fetch: whether data that are not here are fetched; otherwise they are not looked at.
-
-    Returns:
-        the engine of each job, by id.
-
-    Raises:
-        UserError: with every fault of the data, the weights' files and the engine.
+        options: how it is run.
+        engines: engine of each job, by id.
+        outcomes: outcomes of the jobs that ended before, by id.
 
     """
-    faults: dict[str, Fault] = {}
-    engines: dict[str, str] = {}
-    seen: set[tuple[Any, ...]] = set()
-    # Jobs that agree on these need be checked once.
-    probed = probing_settings() if sweep.probe is not None else ()
-    alike = tuple(dict.fromkeys((*data_settings(), *network_settings(), *probed)))
-    for job in sweep.jobs:
-        try:
-            engines[job.id] = choose_engine(engine, job)
-            key = tuple([str(job.get(name)) for name in alike])
-            if key in seen:
-                continue
-            seen.add(key)
-            if not fetch and download_of(job) is not None:
-                continue
-            data = dataset_of(job)
-            check_network(job, data.train.X.shape[1:], data.classes)
-            if sweep.probe is not None:
-                check_probe(sweep.probe, job, data)
-        except UserError as error:
-            faults.update({str(fault): fault for fault in error.faults})
-    if faults:
-        raise UserError(*faults.values())
-    return engines
 
+    sweep: Sweep
+    options: RunOptions
+    engines: Mapping[str, str]
+    outcomes: Mapping[str, str]
 
-def check_probe(
-    settings: ProbeSettings,
-    job: Job,
-    data: Dataset,
-    option: Callable[[str], str] = "probe.{}".format,
-) -> None:
-    """Check what to probe against a job's data and network.
+    @cached_property
+    def jobs(self) -> Sequence[Job]:
+        """Jobs of this share."""
+        return self.options.jobs_of(self.sweep)
 
-    Args:
-        settings: what to probe.
-        job: the job.
-        data: its data.
-        option: how the user knows a key of [probe].
-
-    Raises:
-        UserError: if there are fewer training points than the tangent kernel is asked on, or a
-            probe would take more memory than there is.
-
-    """
-    samples, points = len(data.train), settings.ntk_points
-    if points is not None and points > samples:
-        said = f"got {points}; there are {samples} training points"
-        raise UserError(Fault(said, key=option("ntk_points")))
-    shapes = list(parameter_shapes(job, data.train.X.shape[1:], data.classes).values())
-    if faults := memory_faults(job, samples, data.classes, shapes, settings, option):
-        raise UserError(*faults)
+    @cached_property
+    def todo(self) -> list[Job]:
+        """Jobs of this share that are to be trained now."""
+        again = {None, Outcome.FAILED} if self.options.retry_failed else {None}
+        return [job for job in self.jobs if self.outcomes.get(job.id) in again]
 
 
 def run_sweep(
     sweep: Sweep,
     results: Path,
+    options: RunOptions | None = None,
     *,
-    engine: str = "auto",
-    workers: int | None = None,
-    retry_failed: bool = False,
-    fail_fast: bool = False,
-    fresh: bool = False,
-    extend: bool = False,
-    shard: Shard | None = None,
     trainer: Trainer | None = None,
-    device: str = "auto",
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     command: Sequence[str] = (),
     progress: Progress | None = None,
     stop: threading.Event | None = None,
@@ -183,16 +121,8 @@ def run_sweep(
     Args:
         sweep: the validated grid.
         results: folder of all runs; this one goes to `results/<name>/`.
-        engine: auto, fused or torch.
-        workers: jobs trained at once; default: one per core.
-        retry_failed: run failed jobs again too.
-        fail_fast: stop at the first failed job.
-        fresh: remove an earlier run of this name first.
-        extend: whether an earlier run of another grid grows by this one's jobs.
-        shard: which share of the jobs to train; None for all.
-        trainer: trains them elsewhere; None for this machine.
-        device: where torch trains: auto, cpu or cuda; not part of a job's identity.
-        checkpoint_seconds: time between two checkpoints of a job that torch trains.
+        options: how it is run.
+        trainer: trains the jobs elsewhere; None for this machine.
         command: command line, for the provenance.
         progress: filled in as the sweep goes, for a display.
         stop: set it to stop cleanly.
@@ -205,95 +135,100 @@ def run_sweep(
 
     """  # noqa: DOC501 - _Stop does not leave it
     started = time.monotonic()
+    options = options or RunOptions()
     progress = progress if progress is not None else Progress()
     stop = stop if stop is not None else threading.Event()
-    if trainer is None:
-        check_device(device)
-    elif device != "auto":
-        raise UserError("device is for this machine; with cluster every worker has its own")
-    engines = check(sweep, engine)
-    workers = workers or cores()
-    jobs = shard.of(sweep.jobs) if shard else sweep.jobs
-    if shard and fresh:
-        raise UserError("--fresh with --shard would remove what the other shards have done")
-    if trainer is not None:
-        trainer.check(jobs, engines)
-    with RunWriter(results / sweep.name, sweep, command, fresh, shard, extend) as writer:
-        outcomes = writer.outcomes()
-        again = {job.id for job in jobs if outcomes.get(job.id) == Outcome.FAILED}
-        skip = set(outcomes) - (again if retry_failed else set())
-        todo = [job for job in jobs if job.id not in skip]
-        # The longest first, so that no core is left with a long one at the end.
-        updates = {job.id: total_steps(job, _samples(job)) for job in todo}
-        todo.sort(key=lambda job: -updates[job.id] * step_cost(job))
-        if sweep.probe is not None and skip:
+    folder = results / sweep.name
+    engines = check_run(sweep, folder, options, trainer)
+    with RunWriter(folder, sweep, command, options.fresh, options.shard, options.extend) as writer:
+        plan = Plan(sweep, options, engines, writer.outcomes())
+        if sweep.probe is not None and plan.outcomes:
             _note_unprobed(writer, sweep.probe)
-        progress.remaining.workers = 1 if trainer is not None else workers
-        progress.total = len(jobs)
-        progress.before = len(jobs) - len(todo)
-        for job in todo:
-            steps = updates[job.id]
-            probes = len(sweep.probe.due(int(job["train.epochs"]))) if sweep.probe else 0
-            progress.expect(job, engines[job.id], steps, probes)
-        spool = writer.folder / "metrics"
-        unfinished = {job for job, outcome in outcomes.items() if outcome == Outcome.FAILED}
-        remove_checkpoints(writer.folder, set(outcomes) - unfinished)
-        saved = checkpointed(writer.folder)
-
-        def task(job: Job, threads: int) -> Task:
-            engine, path = engines[job.id], None
-            # Probes made so far are not in a checkpoint: a probed job runs again from its start.
-            if engine != "fused" and sweep.probe is None:
-                path = checkpoint_path(writer.folder, job.id)
-            how = (spool, writer.name, sweep.probe, threads, device, path, checkpoint_seconds)
-            return Task(job, engine, *how)
-
-        stopped = stop.is_set
-        try:
-            for name in ("fused", "torch"):
-                mine = [job for job in todo if engines[job.id] == name]
-                threads = max(1, workers // max(1, len(mine)))
-                tasks = (task(job, threads) for job in mine)
-                ended: Iterator[Finished | Stored | None] = (
-                    trainer(tasks, writer, progress, stopped)
-                    if trainer is not None
-                    else run_tasks(name, tasks, len(mine), workers, progress, stopped)
-                )
-                for finished in ended:
-                    if finished is None:
-                        continue
-                    if isinstance(finished, Finished):
-                        writer.add(finished)
-                    # The fused engine saves none; an earlier run, by torch, may have.
-                    if finished.row["engine"] != "fused" or finished.row["job"] in saved:
-                        _let_go(writer, finished)
-                    progress.end(finished.row)
-                    if fail_fast and finished.row["outcome"] == Outcome.FAILED:
-                        raise _Stop
-                if stop.is_set():
-                    break
-        except _Stop:
-            stop.set()
-            stopped_early = "stopped at the first failure, as --fail-fast says"
-            writer.notes.append(stopped_early)
-        except BaseException:
-            stop.set()
-            raise
+        _execute(plan, writer, trainer, progress, stop)
         writer.commit()
-        failed_some = again or progress.ended[Outcome.FAILED]
-        failures = _failures(writer, {job.id for job in jobs}) if failed_some else {}
-    interrupted = stop.is_set() and progress.done < progress.total
+        lost = [*plan.outcomes.values(), *progress.ended].count(Outcome.FAILED)
+        failures = _failures(writer, {job.id for job in plan.jobs}) if lost else {}
     return Summary(
-        results / sweep.name,
-        progress.total,
-        progress.before,
-        progress.ended,
-        failures,
-        interrupted,
-        time.monotonic() - started,
-        progress.steps,
-        tuple(writer.notes),
+        folder=folder,
+        total=progress.total,
+        before=progress.before,
+        ended=progress.ended,
+        failures=failures,
+        interrupted=stop.is_set() and progress.done < progress.total,
+        seconds=time.monotonic() - started,
+        steps=progress.steps,
+        notes=tuple(writer.notes),
     )
+
+
+def _execute(
+    plan: Plan,
+    writer: RunWriter,
+    trainer: Trainer | None,
+    progress: Progress,
+    stop: threading.Event,
+) -> None:
+    """Train what is to be trained, and hand it to the writer as it ends."""
+    # The longest first, so that no core is left with a long one at the end.
+    updates = {job.id: total_steps(job, _samples(job)) for job in plan.todo}
+    todo = sorted(plan.todo, key=lambda job: -updates[job.id] * step_cost(job))
+    progress.remaining.workers = 1 if trainer is not None else at_once(plan.options.workers)
+    _expect(plan, updates, progress)
+    remove_checkpoints(writer.folder, [j for j, o in plan.outcomes.items() if o != Outcome.FAILED])
+    saved = checkpointed(writer.folder)
+    for engine in ("fused", "torch"):
+        mine = [job for job in todo if plan.engines[job.id] == engine]
+        tasks = _tasks(plan, mine, engine, writer)
+        workers, stopped = plan.options.workers, stop.is_set
+        results: Generator[Finished | Stored | Unwritable | None, None, None]
+        if trainer is not None:
+            results = trainer(tasks, writer, progress, stopped)
+        else:
+            results = run_tasks(engine, tasks, len(mine), workers, progress, stopped)
+        whole: Generator[Finished | Stored, None, None] = ended_jobs(results, stop)
+        with closing(whole) as ended:
+            for one in ended:
+                if isinstance(one, Finished):
+                    writer.add(one)
+                # The fused engine saves none; an earlier run, by torch, may have.
+                if one.row["engine"] != "fused" or one.row["job"] in saved:
+                    _remove_checkpoint(writer, one)
+                progress.end(one.row)
+                failed = one.row["outcome"] == Outcome.FAILED
+                if failed and plan.options.fail_fast and not stop.is_set():
+                    writer.notes.append("stopped at the first failure, as --fail-fast says")
+                    stop.set()  # those under way end as at Ctrl-C, their checkpoints saved
+        if stop.is_set():
+            return
+
+
+def _expect(plan: Plan, updates: Mapping[str, int], progress: Progress) -> None:
+    """Tell the display what is to be done."""
+    progress.total = len(plan.jobs)
+    progress.before = len(plan.jobs) - len(plan.todo)
+    probe = plan.sweep.probe
+    for job in plan.todo:
+        probes = len(probe.due(int(job["train.epochs"]))) if probe else 0
+        progress.expect(job, plan.engines[job.id], updates[job.id], probes)
+
+
+def _tasks(plan: Plan, jobs: Sequence[Job], engine: str, writer: RunWriter) -> Iterator[Task]:
+    """Yield the jobs of one engine with how they are trained."""
+    threads = max(1, at_once(plan.options.workers) // max(1, len(jobs)))
+    # Probes made so far are not in a checkpoint: a probed job runs again from its start.
+    kept = engine != "fused" and plan.sweep.probe is None
+    for job in jobs:
+        yield Task(
+            job,
+            engine,
+            writer.folder / "metrics",
+            writer.name,
+            plan.sweep.probe,
+            threads,
+            plan.options.device,
+            checkpoint_path(writer.folder, job.id) if kept else None,
+            plan.options.checkpoint_seconds,
+        )
 
 
 def _samples(job: Job) -> int:
@@ -301,16 +236,16 @@ def _samples(job: Job) -> int:
     return 1 if job["train.batch_size"] == "full" else len(dataset_of(job).train)
 
 
-def _let_go(writer: RunWriter, finished: Finished | Stored) -> None:
+def _remove_checkpoint(writer: RunWriter, ended: Finished | Stored) -> None:
     """Remove the checkpoint of a job that ended, once its row is on disk."""
-    if finished.unsaved and not any("checkpoints" in note for note in writer.notes):
+    if ended.unsaved and not any("checkpoints" in note for note in writer.notes):
         folder = checkpoint_path(writer.folder, "").parent
         writer.notes.append(
-            f"{folder}: checkpoints could not be saved ({finished.unsaved}); "
+            f"{folder}: checkpoints could not be saved ({ended.unsaved}); "
             "the jobs were trained all the same"
         )
-    job = str(finished.row["job"])
-    done = finished.row["outcome"] != Outcome.FAILED
+    job = str(ended.row["job"])
+    done = ended.row["outcome"] != Outcome.FAILED
     if done and checkpoint_path(writer.folder, job).exists():
         writer.commit()
         remove_checkpoints(writer.folder, [job])
@@ -325,69 +260,6 @@ def _note_unprobed(writer: RunWriter, settings: ProbeSettings) -> None:
             f"{len(missing)} finished jobs lack probes that [probe] asks for; "
             f"tiltcli probe {writer.folder.name} adds them"
         )
-
-
-def run_tasks(
-    engine: str,
-    tasks: Iterator[Task],
-    count: int,
-    workers: int,
-    progress: Progress,
-    stopped: Callable[[], bool],
-) -> Iterator[Finished | None]:
-    """Run one engine's tasks; None for a job that was interrupted."""
-    first = next(tasks, None)
-    if first is None or stopped():
-        return
-    remaining = (task for some in ((first,), tasks) for task in some)
-    wanted = (task for task in remaining if not stopped())
-
-    def report(task: Task, advance: Advance) -> None:
-        progress.add(task.job, advance)
-
-    if engine == "torch":
-        yield from _from_processes(wanted, count, workers, progress, stopped)
-        return
-    load_engine(engine)  # compile once, before the threads race to it
-    work: Callable[..., Finished | Unwritable | None] = train_job
-    with ExitStack() as stack:
-        if first.probe is not None:
-            pool = ThreadPoolExecutor(workers, thread_name_prefix="probe")
-            work = partial(train_job, executor=stack.enter_context(pool))
-        for one in run_threads(work, wanted, workers, stopped, report):
-            # An error here: the machinery around the job failed.
-            yield _stored(one.result) if one.error is None else failed(one.task, one.error)
-
-
-def _from_processes(
-    tasks: Iterator[Task],
-    count: int,
-    workers: int,
-    progress: Progress,
-    stopped: Callable[[], bool],
-) -> Iterator[Finished | None]:
-    """Run tasks in processes, tiny ones in batches."""
-
-    def report(batch: tuple[Task, ...], advance: tuple[int, Advance]) -> None:
-        progress.add(batch[advance[0]].job, advance[1])
-
-    batches = Batches(tasks, count, workers)
-    for one in run_processes(train_batch, batches, workers, stopped, report):
-        if one.error is None:
-            results = one.result or []
-            done = [result for result in results if isinstance(result, Finished)]
-            batches.took(len(done), sum(result.row["seconds"] for result in done))
-            yield from map(_stored, results)
-        elif len(one.task) > 1:
-            batches.again(one.task)  # whichever of them it was, the others are not to blame
-        else:
-            yield failed(one.task[0], one.error)
-
-
-def _stored(result: Finished | Unwritable | None) -> Finished | None:
-    if isinstance(result, Unwritable):
-        raise result
-    return result
 
 
 def _failures(writer: RunWriter, ids: set[str]) -> dict[str, str]:

@@ -79,27 +79,40 @@ class RunLock:
         if not self.works:
             return
         if not _take(self._own):
-            who = f"shard {_shown(self.shard)} of it" if self.shard else "it"
-            raise UserError(
-                f"{self.folder}: in use by another tiltcli process, which is writing {who}; wait "
-                "for it, or give this run another name"
-            )
-        busy = []
-        if self.shard is None:
-            busy = self._live_shards()
-        elif _take(self._main):
-            self._main.release()
-        else:
-            busy = ["all of it"]
-        if busy:
+            raise self._in_use([f"shard {_shown(self.shard)} of it" if self.shard else "it"])
+        if busy := self._busy(tidy=True):
             self._own.release()
-            raise UserError(
-                f"{self.folder}: in use by another tiltcli process, which is writing "
-                f"{listing(busy, 6)}; wait for it, or give this run another name"
-            )
+            raise self._in_use(busy)
 
-    def _live_shards(self) -> list[str]:
-        """Shards being written; the lock files of the others are removed."""
+    def check(self) -> None:
+        """Check, without writing anything, that no other process has the run.
+
+        Raises:
+            UserError: if one has it.
+
+        """
+        if not Path(self._gate.lock_file).exists():
+            return  # nobody ever had
+        with self.gate():
+            if self.works and _held(self._own):
+                raise self._in_use([f"shard {_shown(self.shard)} of it" if self.shard else "it"])
+            if self.works and (busy := self._busy(tidy=False)):
+                raise self._in_use(busy)
+
+    def _in_use(self, busy: list[str]) -> UserError:
+        return UserError(
+            f"{self.folder}: in use by another tiltcli process, which is writing "
+            f"{listing(busy, 6)}; wait for it, or give this run another name"
+        )
+
+    def _busy(self, *, tidy: bool) -> list[str]:
+        """What of the run others write: its shards; for a shard, all of it."""
+        if self.shard is None:
+            return self._live_shards(tidy=tidy)
+        return ["all of it"] if _held(self._main) else []
+
+    def _live_shards(self, *, tidy: bool) -> list[str]:
+        """Shards being written; the lock files of the others may be removed."""
         busy = []
         for path in sorted(self.folder.parent.glob(f".{self.folder.name}~*.lock")):
             name = path.name.removeprefix(f".{self.folder.name}~").removesuffix(".lock")
@@ -110,8 +123,9 @@ class RunLock:
                 busy.append(f"shard {_shown(name)}")
                 continue
             # Safe, for shards open these files inside the gate only.
-            with contextlib.suppress(OSError):
-                path.unlink()
+            if tidy:
+                with contextlib.suppress(OSError):
+                    path.unlink()
             lock.release()
         return busy
 
@@ -126,6 +140,15 @@ def _take(lock: filelock.BaseFileLock) -> bool:
     except filelock.Timeout:
         return False
     return True
+
+
+def _held(lock: filelock.BaseFileLock) -> bool:
+    """Whether another process has a lock; its file is not made for it."""
+    if not Path(lock.lock_file).exists():
+        return False
+    taken = _take(lock)
+    lock.release()
+    return not taken
 
 
 def _shown(name: str | None) -> str:

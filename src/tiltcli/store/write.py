@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,6 +64,29 @@ class RunWriter:
         self._lock = RunLock(folder, shard.name if shard else None)
         self._parts: PartWriter
 
+    def check(self) -> None:
+        """Check, without writing anything, what entering would refuse.
+
+        Raises:
+            UserError: if another process is writing the run or this shard of it, if the folder
+                cannot be written to, or if the run was made by another grid.
+
+        """
+        above = (self.folder, *self.folder.absolute().parents)
+        place = next(path for path in above if path.exists())
+        number = 0
+        if place.is_dir():
+            number = 0 if os.access(place, os.W_OK | os.X_OK) else errno.EACCES
+        elif place != self.folder:
+            number = errno.ENOTDIR
+        if number:
+            raise UserError(f"{self.folder}: cannot be written: {os.strerror(number)}")
+        self._lock.check()
+        if self._fresh and self.folder.exists():
+            self._check_removable()
+        else:
+            provenance.check_same_grid(self.folder, self._sweep, self._extend)
+
     def __enter__(self) -> Self:
         """Lock the run, remove what a killed writer left, record where the run comes from."""
         facts = provenance.machine()  # takes a moment: not while others wait at the gate
@@ -111,10 +136,15 @@ class RunWriter:
             # What this shard's earlier processes left in small files becomes its own.
             self._gather(f"{self._shard.name}-")
 
-    def _remove(self) -> None:
-        """Remove an earlier run, and nothing that is not one."""
+    def _check_removable(self) -> None:
+        if not self.folder.is_dir():
+            raise UserError(f"{self.folder}: is in the way: not a folder")
         if any(self.folder.iterdir()) and not (self.folder / "sweep.toml").is_file():
             raise UserError(f"{self.folder}: not a run (no sweep.toml); --fresh will not remove it")
+
+    def _remove(self) -> None:
+        """Remove an earlier run, and nothing that is not one."""
+        self._check_removable()
         shutil.rmtree(self.folder)
 
     def __exit__(self, *exception: object) -> None:

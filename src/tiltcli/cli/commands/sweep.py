@@ -16,7 +16,8 @@ from tiltcli.errors import UserError
 if TYPE_CHECKING:
     from tiltcli.execution.ended import Ended
     from tiltcli.execution.progress import Progress
-    from tiltcli.execution.runner import Summary
+    from tiltcli.execution.run_options import RunOptions
+    from tiltcli.execution.runner import Summary, Trainer
     from tiltcli.grid import Sweep
 
 
@@ -78,28 +79,48 @@ def sweep(
     With --cluster the jobs are trained by a Dask cluster's workers. Those that see the results
     folder write there; the others send their tables back.
     """
-    from tiltcli.engines.torch.devices import check_device
+    from tiltcli.execution.run_options import RunOptions
     from tiltcli.grid import load_sweep
     from tiltcli.grid.shards import Shard
 
-    share = Shard.parse(shard) if shard is not None else None
-    if cluster is not None and workers is not None:
-        raise UserError("--workers is for this machine; with --cluster its workers are used")
     if send_tables and cluster is None:
         raise UserError("--send-tables: only with --cluster ADDRESS")
-
-    if cluster is not None and device is not Device.AUTO:
-        raise UserError("--device is for this machine; with --cluster every worker has its own")
-    check_device(device)
+    options = RunOptions(
+        engine=engine,
+        workers=workers,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        fresh=fresh,
+        extend=extend,
+        shard=Shard.parse(shard) if shard is not None else None,
+        device=device,
+    )
+    options.check(cluster is not None)
     spec = load_sweep(grid, overrides or [])
     if not quiet:
         for key in spec.unused:
             say(f"note: {key} has no effect: no job of this grid uses it")
-    if dry_run:
-        from tiltcli.cli.dry_run import show
+    with ExitStack() as stack:
+        trainer = None
+        if cluster is not None:
+            from tiltcli.execution.dask import ClusterTrainer
 
-        show(spec, results, engine, workers, device)
-        return
+            trainer = stack.enter_context(ClusterTrainer(cluster, send_tables))
+        if dry_run:
+            from tiltcli.cli.dry_run import show
+
+            show(spec, results, options, trainer)
+            return
+        summary, progress = _run(spec, results, options, trainer, quiet)
+    _tell(summary, progress, quiet)
+    failed = bool(summary.failures)
+    stopped = summary.interrupted and not (fail_fast and failed)
+    raise typer.Exit(INTERRUPTED if stopped else 1 if failed else 0)
+
+
+def _run(
+    spec: Sweep, results: Path, options: RunOptions, trainer: Trainer | None, quiet: bool
+) -> tuple[Summary, Progress]:
     from tiltcli.cli.live import display
     from tiltcli.cli.signals import Stop
     from tiltcli.data import fetch_for
@@ -113,35 +134,20 @@ def sweep(
     stop.listen()
     if not quiet:
         progress.results = Ended(varying_settings(spec.jobs))
-        if not fresh:
+        if not options.fresh:
             _see_earlier(progress.results, spec, results)
-    with ExitStack() as stack:
-        trainer = None
-        if cluster is not None:
-            from tiltcli.execution.dask import ClusterTrainer
-
-            trainer = stack.enter_context(ClusterTrainer(cluster, send_tables))
-        stack.enter_context(display(progress, spec.name, stop, quiet))
+    # In this process a debugger may have the terminal: nothing else writes there.
+    with display(progress, spec.name, stop, quiet or options.workers == 0):
         summary = run_sweep(
             spec,
             results,
-            engine=engine,
-            workers=workers,
-            retry_failed=retry_failed,
-            fail_fast=fail_fast,
-            fresh=fresh,
-            extend=extend,
-            device=device,
-            shard=share,
+            options,
             trainer=trainer,
             command=sys.argv,
             progress=progress,
             stop=stop.event,
         )
-    _tell(summary, progress, quiet)
-    failed = bool(summary.failures)
-    stopped = summary.interrupted and not (fail_fast and failed)
-    raise typer.Exit(INTERRUPTED if stopped else 1 if failed else 0)
+    return summary, progress
 
 
 def _see_earlier(ended: Ended, spec: Sweep, results: Path) -> None:
@@ -170,11 +176,12 @@ def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
             for o in ("completed", "diverged", "failed")
             if summary.ended[o]
         ]
+        nothing = "stopped before a job ended" if summary.interrupted else "nothing to do"
         before = f"; {summary.before} were done before" if summary.before else ""
         facts = [f"{progress.done} of {summary.total} jobs", f"{summary.seconds:.1f} s"]
         if summary.steps and summary.seconds >= SHORTEST:
             facts.append(f"{summary.steps / summary.seconds:,.0f} steps/s")
-        what = ", ".join(said) or "nothing to do"
+        what = ", ".join(said) or nothing
         say(f"{summary.folder}: {what}{before} ({', '.join(facts)})")
         found = progress.results.cells(now=True) if progress.results is not None else None
         for line in standings(found) if found is not None else []:

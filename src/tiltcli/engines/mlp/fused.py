@@ -46,9 +46,11 @@ FIRST_PRODUCTS = 1 << 31
 # jobs would otherwise spend a tenth of their time preparing both anew.
 
 
-@lru_cache(maxsize=16)
 def _points(part: Part, classes: int, dtype: str, depth: int) -> Points:
-    return Points.prepare(part.X, part.y, classes, dtype, part.groups, depth)
+    return part.layout(
+        ("fused", classes, dtype, depth),
+        lambda: Points.prepare(part.X, part.y, classes, dtype, part.groups, depth),
+    )
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ class Points:
     dims: Any
     dtype: np.dtype[Any]
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the arrays take, bytes."""
+        return sum(array.nbytes for array in self.arrays if isinstance(array, np.ndarray))
+
     @staticmethod
     def prepare(
         X: npt.NDArray[Any],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +53,11 @@ class Samples(NamedTuple):
     X: Tensor
     y: Tensor
     group: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the tensors take, bytes."""
+        return int(self.X.nbytes + self.y.nbytes)
 
 
 class Sums(NamedTuple):
@@ -297,9 +301,11 @@ def _total(each: Tensor, gamma: Tensor | None, group: Tensor) -> float:
     return float((each if gamma is None else each * gamma[group]).sum(dtype=torch.float64))
 
 
-# Jobs of one sweep share their data: a worker keeps it for the next.
-@lru_cache(maxsize=6)
 def _tensors(part: Part, dtype: torch.dtype, device: torch.device) -> Samples:
+    return part.layout(("torch", dtype, device), lambda: _on_device(part, dtype, device))
+
+
+def _on_device(part: Part, dtype: torch.dtype, device: torch.device) -> Samples:
     X = torch.from_numpy(part.X)
     if X.ndim == 4:
         X = X.permute(0, 2, 3, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -63,7 +63,7 @@ class ClusterTrainer:
 
     def __call__(
         self, tasks: Iterable[Task], writer: RunWriter, progress: Progress, stopped: Stopped
-    ) -> Iterator[Finished | Stored | None]:
+    ) -> Generator[Finished | Stored | None, None, None]:
         """Train jobs; yield each as it ends, those that are on disk already as `Stored`."""
         todo = list(tasks)  # of one engine, and probed alike
         if not todo or stopped():

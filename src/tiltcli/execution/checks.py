@@ -1,0 +1,121 @@
+"""All that can be checked before a sweep writes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tiltcli.curvature.memory import memory_faults
+from tiltcli.data import Dataset, dataset_of, download_of
+from tiltcli.engines import choose_engine
+from tiltcli.errors import Fault, UserError
+from tiltcli.execution.run_options import RunOptions
+from tiltcli.grid import Job, ProbeSettings, Sweep
+from tiltcli.grid.settings import data_settings, network_settings, probing_settings
+from tiltcli.networks.initial import check_network, parameter_shapes
+from tiltcli.store import RunWriter
+
+
+class Checker(Protocol):
+    """What trains jobs elsewhere, and knows whether it can."""
+
+    def check(self, jobs: Sequence[Job], engines: Mapping[str, str]) -> None:
+        """Check that jobs can be trained there, by their engines; raise UserError if not."""
+
+
+def check_run(
+    sweep: Sweep, folder: Path, options: RunOptions, trainer: Checker | None, *, fetch: bool = True
+) -> dict[str, str]:
+    """Check a sweep as it would be run, without writing anything.
+
+    Args:
+        sweep: the validated grid.
+        folder: of the run.
+        options: how it is run.
+        trainer: trains the jobs elsewhere; None for this machine.
+        fetch: whether data that are not here are fetched; otherwise they are not looked at.
+
+    Returns:
+        the engine of each job, by id.
+
+    Raises:
+        UserError: for options that do not go together; with every fault of the data, the weights'
+            files, the engine and the workers; or if the run cannot be written to.
+
+    """
+    options.check(trainer is not None)
+    engines = check_jobs(sweep, options.engine, fetch=fetch)
+    if trainer is not None:
+        trainer.check(options.jobs_of(sweep), engines)
+    RunWriter(folder, sweep, (), options.fresh, options.shard, options.extend).check()
+    return engines
+
+
+def check_jobs(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, str]:
+    """Check the data, networks and engines of a sweep's jobs.
+
+    Args:
+        sweep: the validated grid.
+        engine: auto, fused or torch.
+        fetch: whether data that are not here are fetched; otherwise they are not looked at.
+
+    Returns:
+        the engine of each job, by id.
+
+    Raises:
+        UserError: with every fault of the data, the weights' files and the engine.
+
+    """
+    faults: dict[str, Fault] = {}
+    engines: dict[str, str] = {}
+    seen: set[tuple[Any, ...]] = set()
+    # Jobs that agree on these need be checked once.
+    probed = probing_settings() if sweep.probe is not None else ()
+    alike = tuple(dict.fromkeys((*data_settings(), *network_settings(), *probed)))
+    for job in sweep.jobs:
+        try:
+            engines[job.id] = choose_engine(engine, job)
+            key = tuple([str(job.get(name)) for name in alike])
+            if key in seen:
+                continue
+            seen.add(key)
+            if not fetch and download_of(job) is not None:
+                continue
+            data = dataset_of(job)
+            check_network(job, data.train.X.shape[1:], data.classes)
+            if sweep.probe is not None:
+                check_probe(sweep.probe, job, data)
+        except UserError as error:
+            faults.update({str(fault): fault for fault in error.faults})
+    if faults:
+        raise UserError(*faults.values())
+    return engines
+
+
+def check_probe(
+    settings: ProbeSettings,
+    job: Job,
+    data: Dataset,
+    option: Callable[[str], str] = "probe.{}".format,
+) -> None:
+    """Check what to probe against a job's data and network.
+
+    Args:
+        settings: what to probe.
+        job: the job.
+        data: its data.
+        option: how the user knows a key of [probe].
+
+    Raises:
+        UserError: if there are fewer training points than the tangent kernel is asked on, or a
+            probe would take more memory than there is.
+
+    """
+    samples, points = len(data.train), settings.ntk_points
+    if points is not None and points > samples:
+        said = f"got {points}; there are {samples} training points"
+        raise UserError(Fault(said, key=option("ntk_points")))
+    shapes = list(parameter_shapes(job, data.train.X.shape[1:], data.classes).values())
+    if faults := memory_faults(job, samples, data.classes, shapes, settings, option):
+        raise UserError(*faults)
