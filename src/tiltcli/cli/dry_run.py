@@ -33,7 +33,7 @@ def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Checker | No
     Raises:
         UserError: for what the sweep itself would refuse.
 
-    """
+    """  # noqa: DOC502 - by what it calls
     folder = results / sweep.name
     engines = check_run(sweep, folder, options, trainer, fetch=False)
     plan = Plan(sweep, options, engines, {} if options.fresh else _outcomes(folder))

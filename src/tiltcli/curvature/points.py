@@ -19,6 +19,9 @@ def kernel_count(samples: int, asked: int | None) -> int:
         samples: training points that there are.
         asked: the first so many; None: all where they are few, else a sample.
 
+    Returns:
+        their number.
+
     """
     if asked is not None:
         return min(asked, samples)

@@ -51,6 +51,9 @@ class Part:
             key: tells one layout from another.
             make: makes it.
 
+        Returns:
+            what `make` made, now or before.
+
         """
         if key not in self._layouts:
             self._layouts[key] = make()

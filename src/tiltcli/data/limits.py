@@ -19,6 +19,10 @@ def machine_memory() -> int:
 
     A batch system or a container gives its processes a part of the machine. The limit may stand at
     the process's own group or at any above it, in the files of version 2 or of version 1.
+
+    Returns:
+        bytes.
+
     """
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -43,7 +43,7 @@ def check_run(
         UserError: for options that do not go together; with every fault of the data, the weights'
             files, the engine and the workers; or if the run cannot be written to.
 
-    """
+    """  # noqa: DOC502 - by what it calls
     options.check(trainer is not None)
     engines = check_jobs(sweep, options.engine, fetch=fetch)
     if trainer is not None:

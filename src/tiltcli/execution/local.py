@@ -30,7 +30,7 @@ def run_tasks(
     workers: int | None,
     progress: Progress,
     stopped: Callable[[], bool],
-) -> Ended:
+) -> Generator[Finished | Unwritable | None, None, None]:
     """Run one engine's tasks.
 
     Args:
@@ -138,7 +138,7 @@ def ended_jobs(
     Raises:
         Unwritable: if a worker had no room to write to.
 
-    """
+    """  # noqa: DOC502 - raised as it came
     with closing(results):
         try:
             for result in results:

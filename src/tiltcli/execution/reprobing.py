@@ -130,9 +130,6 @@ def probe_run(
 ) -> Reprobed:
     """Add probes to a run; what is there already is not made again.
 
-    Propagates `UserError` for an unknown run or job, epochs that a job does not reach, a run in
-    use.
-
     Args:
         run: a name under `results`, or a path.
         settings: what to probe, and when.
@@ -146,6 +143,9 @@ def probe_run(
 
     Returns:
         what was added.
+
+    Raises:
+        UserError: for an unknown run or job, epochs that a job does not reach, a run in use.
 
     """
     progress = progress if progress is not None else Progress()

@@ -133,7 +133,7 @@ def run_sweep(
     Raises:
         UserError: for faults in data or files, a run in use, a full disk.
 
-    """  # noqa: DOC501 - _Stop does not leave it
+    """  # noqa: DOC502 - by what it calls
     started = time.monotonic()
     options = options or RunOptions()
     progress = progress if progress is not None else Progress()

@@ -75,7 +75,7 @@ class RunLock:
         Raises:
             UserError: if another process has it.
 
-        """
+        """  # noqa: DOC502 - raised as `_in_use(…)`
         if not self.works:
             return
         if not _take(self._own):
@@ -90,7 +90,7 @@ class RunLock:
         Raises:
             UserError: if one has it.
 
-        """
+        """  # noqa: DOC502 - raised as `_in_use(…)`
         if not Path(self._gate.lock_file).exists():
             return  # nobody ever had
         with self.gate():

@@ -21,6 +21,10 @@ def run_in_process(
     """Run tasks in the caller's thread, and yield each as it ends.
 
     What the work raises goes through to the caller.
+
+    Yields:
+        each task with its result.
+
     """
     for task in tasks:
         if stopped():
