@@ -1,20 +1,26 @@
-"""`tiltcli sweep --dry-run`: the jobs, the axes, and the time they would take."""
+"""`tiltcli sweep --dry-run`: the jobs, the axes, and the time they would take.
+
+`python -m tiltcli.cli.dry_run GRID…` says it of several grids, in short: `make` begins with it.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tiltcli.cli.live import clock
 from tiltcli.data import download_of
+from tiltcli.data.fetch import Published
 from tiltcli.engines.coverage import uncovered
 from tiltcli.errors import listing
 from tiltcli.execution.checks import Checker, check_run
 from tiltcli.execution.estimates import Estimate, estimate
 from tiltcli.execution.run_options import RunOptions, at_once
 from tiltcli.execution.runner import Plan
-from tiltcli.grid import Job, ProbeSettings, Sweep
+from tiltcli.grid import Job, ProbeSettings, Sweep, load_sweep
 from tiltcli.grid.settings import cost_settings
 from tiltcli.store.read import read_jobs
 
@@ -65,6 +71,39 @@ def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Checker | No
     print("\n".join(lines))  # noqa: T201 - the command's output
 
 
+def show_several(grids: Sequence[Path], results: Path) -> None:
+    """Print what several sweeps would fetch and how long they would take; writes nothing.
+
+    Args:
+        grids: the grid files.
+        results: folder of all runs.
+
+    """
+    options, workers, total = RunOptions(), at_once(None), 0.0
+    downloads: dict[Published, str] = {}
+    for path in grids:
+        sweep = load_sweep(path)
+        folder = results / sweep.name
+        engines = check_run(sweep, folder, options, None, fetch=False)
+        todo = Plan(sweep, options, engines, _outcomes(folder)).todo
+        missing = {found: sweep.name for job in todo if (found := download_of(job))}
+        downloads |= missing
+        took = "unknown until its data are here" if missing else "nothing to do"
+        if todo and not missing:
+            seconds = estimate(todo, engines, workers, options.device, sweep.probe).seconds
+            total += seconds
+            took = clock(seconds)
+        sys.stdout.write(f"  {sweep.name:<24}{len(todo):>6} of {len(sweep.jobs)} jobs: {took}\n")
+        sys.stdout.flush()
+    said = "; ".join(f"{one.described} for {name}" for one, name in downloads.items())
+    sys.stdout.write(
+        f"data to be fetched: {said or 'none'}\n"
+        f"training: about {clock(total)} on {workers} cores, as measured here just now"
+        f"{'; not counting what is unknown' if downloads else ''}\n"
+        "Ctrl-C stops it at any moment; the same command goes on from there.\n"
+    )
+
+
 def _outcomes(folder: Path) -> dict[str, str]:
     if not (folder / "jobs").is_dir():
         return {}
@@ -101,3 +140,7 @@ def _probes(settings: ProbeSettings, expected: Estimate) -> str:
 def _describe(job: Job, keys: list[str]) -> str:
     shown: dict[str, Any] = {key: job.get(key) for key in keys if job.get(key) is not None}
     return "  ".join(f"{key}={value}" for key, value in shown.items())
+
+
+if __name__ == "__main__":
+    show_several([Path(word) for word in sys.argv[1:]], Path("results"))
