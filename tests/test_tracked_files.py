@@ -12,6 +12,7 @@ HOSTS = {
     "host",  # any, in examples
     "json-schema.org",
     "localhost",
+    "pytorch.org",  # how to install torch
     "www.cs.toronto.edu",  # CIFAR-10
     "www.w3.org",  # SVG's name
 }
