@@ -12,7 +12,7 @@ import pytest
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 import tiltcli
 from browser import chromium
@@ -208,18 +208,23 @@ def test_theme_is_toggled_and_figures_follow(browser):
     def paper():
         return browser.execute_script("return getComputedStyle(document.body).backgroundColor")
 
+    def axis():
+        script = "return document.querySelector('.plot .xtick text')?.style.fill"
+        return browser.execute_script(script)
+
+    # Figures are drawn when they come into sight, and anew in other colours: both take a moment.
+    see_everything(browser)
+    wait = WebDriverWait(browser, 60)
+    wait.until(lambda _: axis())
     button = browser.find_element(By.CSS_SELECTOR, ".theme")
     assert button.accessible_name == "Dark colours"
     before = paper()
     button.click()
-    settle(browser)
-    assert paper() != before
+    wait.until(lambda _: paper() != before)
     assert button.text == "Light colours"
-    axis = browser.execute_script("return document.querySelector('.plot .xtick text').style.fill")
-    assert axis == "rgb(232, 235, 239)"
+    wait.until(lambda _: axis() == "rgb(232, 235, 239)")
     button.click()
-    settle(browser)
-    assert paper() == before
+    wait.until(lambda _: paper() == before)
 
 
 def test_headings_are_in_order_and_controls_have_names(browser):
