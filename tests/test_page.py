@@ -209,11 +209,12 @@ def test_theme_is_toggled_and_figures_follow(browser):
         return browser.execute_script("return getComputedStyle(document.body).backgroundColor")
 
     def axis():
-        script = "return document.querySelector('.plot .xtick text')?.style.fill"
-        return browser.execute_script(script)
+        # Figures are drawn, and drawn anew in other colours, when they are in sight.
+        return browser.execute_script(
+            "const figure = document.querySelector('.plot'); figure.scrollIntoView(); "
+            "return figure.querySelector('.xtick text')?.style.fill"
+        )
 
-    # Figures are drawn when they come into sight, and anew in other colours: both take a moment.
-    see_everything(browser)
     wait = WebDriverWait(browser, 60)
     wait.until(lambda _: axis())
     button = browser.find_element(By.CSS_SELECTOR, ".theme")
