@@ -130,3 +130,13 @@ def test_wrong_guesses(folder, words, said):
     assert refused.returncode == 2
     assert said in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_two_shapes_are_two_cells_to_choose_from(tmp_path):
+    """One amplitude and period, but two shapes: nothing is judged as if they were one cell."""
+    grid = GRID.replace("amplitude = [3, 10]", "amplitude = 3\nshape = ['triangle', 'sine']")
+    tiltcli.sweep(write_grid(tmp_path, grid, "shapes"), results=tmp_path / "results")
+    run = load_run("shapes", tmp_path / "results")
+    assert run.cells == 2
+    assert judge([run]) == []
+    assert len(run.comparison("val_accuracy").rows) == 2 * 3

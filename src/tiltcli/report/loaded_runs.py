@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from tiltcli.errors import UserError
+from tiltcli.evaluation.cells import gather
 from tiltcli.evaluation.comparison import METRICS, Comparison, compare
 from tiltcli.store.read import Tables, find_run, read, read_jobs, read_probes
 
@@ -22,7 +23,7 @@ class Run:
     Attributes:
         folder: where it lies.
         tables: its tables.
-        cells: most dynamical cells (amplitude and period) at any one width.
+        cells: most dynamical cells that have, or would have, one static partner.
         static: its static jobs.
         dynamical: its dynamical jobs.
 
@@ -88,9 +89,8 @@ def load_run(run: str | Path, results: Path) -> Run:
         raise UserError(f"{tables.name}: no job has finished yet: there is nothing to report")
     dynamical = tables.jobs[tables.jobs["loss.kind"] == "dynamical"]
     static = tables.jobs[tables.jobs["loss.kind"] == "static"]
-    keys = ["model.width", "loss.amplitude", "loss.period"]
-    cells = dynamical[keys].drop_duplicates()["model.width"].value_counts()
-    return Run(folder, tables, int(cells.max()) if len(cells) else 0, static, dynamical)
+    tilted = gather(tables.jobs).rows.query("~static").groupby("group").size()
+    return Run(folder, tables, int(tilted.max()) if len(tilted) else 0, static, dynamical)
 
 
 def _stepwise(folder: Path) -> bool:
