@@ -236,6 +236,7 @@ def test_command(folder):
         cwd=folder,
     )
     assert len(narrow.stdout.splitlines()) == 3
+    assert "note: compared: loss.kind" in narrow.stderr
     assert (folder / "f.svg").read_text().startswith("<?xml")
     same = tiltcli.compare(A, B, results=folder / "results", best="val_accuracy")
     assert len(same.rows) == 2 * 3

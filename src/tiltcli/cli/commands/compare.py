@@ -83,6 +83,7 @@ def compare(
     write(result_of(found), output_format)
     if output_format is Format.TABLE:
         _show_learning(found, (run_a, run_b), results)
+    if output_format in (Format.TABLE, Format.CSV):  # the others hold them
         for note in found.notes:
             say(f"note: {note}")
     if plot is not None:
