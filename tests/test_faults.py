@@ -134,7 +134,8 @@ def test_damaged_file(tmp_path, table, damage):
     """Found, named, set aside, its jobs done again; so too with a stray temporary file."""
     grid = write_grid(tmp_path)
     results = tmp_path / "results"
-    tiltcli.sweep(grid, results=results, overrides=["train.seeds=[2]", "name=other"])
+    other = ["train.seeds=[2]", "train.lr=0.5", "name=other"]
+    tiltcli.sweep(grid, results=results, overrides=other)
     tiltcli.sweep(grid, results=results)
     undisturbed = tiltcli.read("grid", results)
     path = sorted((results / "grid" / table).iterdir())[-1]

@@ -77,6 +77,8 @@ class RunWriter:
         number = 0
         if place.is_dir():
             number = 0 if os.access(place, os.W_OK | os.X_OK) else errno.EACCES
+            if number and hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY:
+                number = errno.EROFS
         elif place != self.folder:
             number = errno.ENOTDIR
         if number:
