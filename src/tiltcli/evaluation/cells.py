@@ -11,15 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Outcome
-from tiltcli.grid.settings import PATHS, SETTINGS
+from tiltcli.grid.settings import PATHS, SETTINGS, tilting
 from tiltcli.statistics import half_width
 
 REPLICATES = ("train.seed", "data.seed")
@@ -100,7 +99,8 @@ def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float 
     for name in dict.fromkeys((*settings, *REPLICATES, "parameters", "train_samples")):
         frame[name] = jobs.get(name)
     frame["group"] = numbered(frame, outside)
-    tilt = [name for name in settings if name not in outside and name in tilting()]
+    of_tilt = set(tilting())
+    tilt = [name for name in settings if name not in outside and name in of_tilt]
     frame["cell"] = numbered(frame.assign(tilted=~static), ["group", "tilted", *tilt])
     for metric in counted:
         frame[metric] = scores(jobs, metric)
@@ -136,25 +136,14 @@ def varying(jobs: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Null counts as a value (a momentum that does not apply beside one that does), but a setting of
     the tilt is compared among tilted jobs alone. Paths are left out: their digests stand for them.
     """
-    tilted = jobs[jobs["loss.kind"].ne("static")]
+    tilt, tilted = set(tilting()), jobs[jobs["loss.kind"].ne("static")]
     apart = {*REPLICATES, *PATHS, "loss.kind"}
     names = [str(name) for name in jobs.columns if "." in str(name) and name not in apart]
     order = {key: i for i, key in enumerate(SETTINGS)}
     names.sort(key=lambda name: order.get(name, len(order)))
-    outside = (n for n in names if n not in tilting() and jobs[n].nunique(dropna=False) > 1)
-    inside = (n for n in names if n in tilting() and tilted[n].nunique(dropna=False) > 1)
+    outside = (n for n in names if n not in tilt and jobs[n].nunique(dropna=False) > 1)
+    inside = (n for n in names if n in tilt and tilted[n].nunique(dropna=False) > 1)
     return tuple(outside), tuple(inside)
-
-
-@lru_cache(maxsize=1)
-def tilting() -> frozenset[str]:
-    """Settings of the loss that static jobs never have."""
-    static = {"loss.kind": "static"}
-    return frozenset(
-        key
-        for key, setting in SETTINGS.items()
-        if key.startswith("loss.") and not setting.applies(static)
-    )
 
 
 def scores(jobs: pd.DataFrame, metric: str) -> pd.Series[float]:
@@ -281,88 +270,5 @@ def best(rows: pd.DataFrame, metric: str) -> int | None:
 
 
 def choosing_metric(jobs: pd.DataFrame) -> str:
-    """Column that decides which cell is best: validation accuracy, or what stands in for it."""
-    return "val_accuracy" if jobs["val_accuracy"].notna().any() else "train_accuracy"
-
-
-CELL = ("loss.amplitude", "loss.period")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The jobs of one amplitude and period.
-
-    Attributes:
-        amplitude: A.
-        period: T, optimiser steps.
-        jobs: rows of the jobs table, ended in whatever way.
-        score: mean of the metric asked for over the completed jobs; NaN without any.
-
-    """
-
-    amplitude: float
-    period: int
-    jobs: pd.DataFrame
-    score: float
-
-    @property
-    def lost(self) -> int:
-        """Jobs that diverged or failed."""
-        return int((self.jobs["outcome"] != Outcome.COMPLETED).sum())
-
-    @property
-    def label(self) -> str:
-        """Name of the cell in a legend."""
-        return f"A {self.amplitude:g}, T {self.period}"
-
-
-def ranked_cells(jobs: pd.DataFrame, metric: str) -> list[Cell]:
-    """Return the cells of some jobs (of one width, say), the best first.
-
-    The mean of a cell that lost jobs is of the lucky seeds, so such a cell comes after all whole
-    ones, as `tiltcli confirm` has it. Of equals the first in the order of amplitude and period
-    comes first.
-
-    Args:
-        jobs: jobs table; static jobs are left out.
-        metric: result column; of one that ends in "loss" less is better.
-
-    """
-    sign = 1.0 if metric.endswith("loss") else -1.0
-    found = []
-    dynamical = jobs[jobs["loss.kind"] == "dynamical"]
-    keys: Any
-    for keys, own in dynamical.groupby(list(CELL)):
-        done = own[own["outcome"] == Outcome.COMPLETED]
-        score = float(done[metric].mean()) if len(done) else np.nan
-        found.append(Cell(float(keys[0]), int(keys[1]), own, score))
-    return sorted(
-        found,
-        key=lambda cell: (np.isnan(cell.score), cell.lost > 0, sign * np.nan_to_num(cell.score)),
-    )
-
-
-def best_cell(jobs: pd.DataFrame, metric: str) -> Cell | None:
-    """Return the best of `ranked_cells` if it lost no job, else None."""
-    ranked = ranked_cells(jobs, metric)
-    if not ranked or ranked[0].lost or np.isnan(ranked[0].score):
-        return None
-    return ranked[0]
-
-
-def mixed(jobs: pd.DataFrame) -> list[str]:
-    """Settings that vary although a mean over a cell would not show it, such as `train.lr`."""
-    shown = {"model.width", "loss.kind", *CELL, *REPLICATES, *PATHS, *PATHS.values()}
-    dynamical = jobs[jobs["loss.kind"] == "dynamical"]
-    return [
-        name
-        for name in jobs.columns
-        if "." in name
-        and name not in shown
-        and max(jobs[name].dropna().nunique(), dynamical[name].nunique(dropna=False)) > 1
-    ]
-
-
-def judge(jobs: pd.DataFrame) -> str:
     """Column that decides which cell is best: validation accuracy, or what stands in for it."""
     return "val_accuracy" if jobs["val_accuracy"].notna().any() else "train_accuracy"

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Outcome, UserError, listing
-from tiltcli.evaluation.cells import REPLICATES, Cells, gather, numbered, ranked, scores, tilting
-from tiltcli.grid.settings import PATHS
+from tiltcli.evaluation.cells import REPLICATES, Cells, gather, numbered, ranked, scores
+from tiltcli.grid.settings import PATHS, tilting
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiltcli.evaluation.cells import judge as judge_of
+from tiltcli.evaluation.cells import choosing_metric
 from tiltcli.report.aggregate import Cells, best_of, gather, regime_of
 from tiltcli.report.curve_series import curves
 from tiltcli.report.gamma_panel import weights
@@ -35,7 +35,7 @@ def run_data(run: Run, runs: int, watched: Sequence[Watched]) -> dict[str, Any]:
     """
     tables = run.tables
     metrics = run.metrics or ["train_accuracy"]
-    judge = judge_of(tables.jobs)
+    judge = choosing_metric(tables.jobs)
     cells = gather(tables.jobs, metrics)
     widths = _widths(cells, judge)
     static = cells.rows.index[cells.rows["static"]].tolist()
