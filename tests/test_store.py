@@ -6,10 +6,8 @@ import signal
 import subprocess
 import time
 import tomllib
-from pathlib import Path
 
 import duckdb
-import numpy as np
 import pandas as pd
 import polars
 import pyarrow.parquet as pq
@@ -17,10 +15,9 @@ import pytest
 
 import tiltcli
 from helpers import GRID, command, same_tables, tilt, write_grid
-from tiltcli.engines.base import Block
 from tiltcli.errors import UserError
 from tiltcli.grid import load_sweep
-from tiltcli.store import Finished, MetricsSpool, RunWriter, part_writer, parts, spool
+from tiltcli.store import RunWriter, growing, parts, spool
 
 MANY = (
     GRID.replace("seeds = 3", "seeds = 60")
@@ -231,69 +228,6 @@ def test_two_at_once_the_second_is_refused(tmp_path):
     assert "in use by another" in second.stderr
 
 
-def finished(name, rows=3):
-    numbers = np.arange(rows)
-    values = numbers * 0.5
-    block = Block(numbers, numbers, *[values] * 6, 1)
-    one = MetricsSpool(name, Path())
-    one.add(block)
-    return Finished({"job": name, "outcome": "completed"}, one.finish(), rows)
-
-
-def test_killed_at_every_step_of_a_commit_or_merge(tmp_path, monkeypatch):
-    """Whichever rename or removal the writer dies at, each counted job is there exactly once."""
-    sweep = load_sweep(write_grid(tmp_path))
-    monkeypatch.setattr(part_writer, "MOST_SMALL_PARTS", 3)
-
-    class Killed(BaseException):
-        pass
-
-    for fatal in range(60):
-        folder = tmp_path / f"r{fatal}" / "grid"
-        calls = 0
-
-        def dying(original, fatal=fatal):
-            def call(*arguments, **options):
-                nonlocal calls
-                calls += 1
-                if calls > fatal:
-                    raise Killed
-                return original(*arguments, **options)
-
-            return call
-
-        counted = []
-        with monkeypatch.context() as patch:
-            writer = RunWriter(folder, sweep, [], False).__enter__()
-            patch.setattr(parts.os, "replace", dying(parts.os.replace))
-            patch.setattr(parts.Path, "unlink", dying(parts.Path.unlink))
-            try:
-                for number in range(10):
-                    writer.add(finished(f"job{number}"))
-                    writer.commit()
-                    counted.append(f"job{number}")
-                survived = True
-            except Killed:
-                survived = False
-        writer._lock.release()
-        tables = tiltcli.read(folder)
-        assert set(counted) <= set(tables.jobs["job"])
-        assert not tables.metrics.duplicated(["job", "epoch"]).any()
-        assert set(tables.metrics["job"]) == set(tables.jobs["job"])
-        with RunWriter(folder, sweep, [], False) as writer:
-            ended = set(writer.outcomes())
-            for number in range(10):
-                if f"job{number}" not in ended:
-                    writer.add(finished(f"job{number}"))
-        whole = pq.read_table(folder / "jobs")
-        assert sorted(whole["job"].to_pylist()) == [f"job{n}" for n in range(10)]
-        assert pq.read_table(folder / "metrics").num_rows == 30
-        if survived:
-            break
-    else:
-        pytest.fail("never got through")
-
-
 def test_long_jobs_leave_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(spool, "SPILL_ROWS", 40)
     grid = write_grid(tmp_path, GRID.replace("log_every = 50", "log_every = 1"))
@@ -320,14 +254,14 @@ def test_damaged_part_is_set_aside_and_done_again(tmp_path, run):
 
 def test_full_disk_is_said_and_survived(tmp_path, monkeypatch):
     grid = write_grid(tmp_path)
-    original = pq.write_table
+    original = growing.replace
 
-    def full(table, where, **options):
-        if "jobs" in str(where):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        original(table, where, **options)
+    def full(path, table):
+        if path.parent.name == "jobs":
+            raise parts.unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
+        original(path, table)
 
-    monkeypatch.setattr(part_writer.pq, "write_table", full)
+    monkeypatch.setattr(growing, "replace", full)
     with pytest.raises(UserError, match="the disk is full"):
         tiltcli.sweep(grid, results=tmp_path / "results")
     monkeypatch.undo()

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import chain
-from typing import TypeVar
 
 from tiltcli.engines import load_engine
 from tiltcli.execution.batching import Batches
@@ -20,7 +19,6 @@ from tiltcli.store import Finished
 from tiltcli.store.parts import Unwritable
 
 Ended = Generator[Finished | Unwritable | None, None, None]
-T = TypeVar("T")
 
 
 def run_tasks(
@@ -124,8 +122,8 @@ def _by_processes(
 
 
 def ended_jobs(
-    results: Generator[T | Unwritable | None, None, None], stop: threading.Event
-) -> Generator[T, None, None]:
+    results: Generator[Finished | Unwritable | None, None, None], stop: threading.Event
+) -> Generator[Finished, None, None]:
     """Jobs that ended; at the end of it, however it comes, no worker is left.
 
     Args:

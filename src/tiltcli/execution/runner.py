@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import total_steps
@@ -56,14 +56,6 @@ class Summary:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A job that ended and is on disk already: its row, and why it could not be checkpointed."""
-
-    row: Mapping[str, Any]
-    unsaved: str = ""
-
-
 class Trainer(Checker, Protocol):
     """What trains jobs elsewhere than on this machine."""
 
@@ -73,7 +65,7 @@ class Trainer(Checker, Protocol):
         writer: RunWriter,
         progress: Progress,
         stopped: Callable[[], bool],
-    ) -> Generator[Finished | Stored | None, None, None]:
+    ) -> Generator[Finished | None, None, None]:
         """Train jobs; yield each as it ends, None for one that was interrupted."""
 
 
@@ -180,16 +172,14 @@ def _execute(
         mine = [job for job in todo if plan.engines[job.id] == engine]
         tasks = _tasks(plan, mine, engine, writer)
         workers, stopped = plan.options.workers, stop.is_set
-        results: Generator[Finished | Stored | Unwritable | None, None, None]
+        results: Generator[Finished | Unwritable | None, None, None]
         if trainer is not None:
             results = trainer(tasks, writer, progress, stopped)
         else:
             results = run_tasks(engine, tasks, len(mine), workers, progress, stopped)
-        whole: Generator[Finished | Stored, None, None] = ended_jobs(results, stop)
-        with closing(whole) as ended:
+        with closing(ended_jobs(results, stop)) as ended:
             for one in ended:
-                if isinstance(one, Finished):
-                    writer.add(one)
+                writer.add(one)
                 # The fused engine saves none; an earlier run, by torch, may have.
                 if one.row["engine"] != "fused" or one.row["job"] in saved:
                     _remove_checkpoint(writer, one)
@@ -236,7 +226,7 @@ def _samples(job: Job) -> int:
     return 1 if job["train.batch_size"] == "full" else len(dataset_of(job).train)
 
 
-def _remove_checkpoint(writer: RunWriter, ended: Finished | Stored) -> None:
+def _remove_checkpoint(writer: RunWriter, ended: Finished) -> None:
     """Remove the checkpoint of a job that ended, once its row is on disk."""
     if ended.unsaved and not any("checkpoints" in note for note in writer.notes):
         folder = checkpoint_path(writer.folder, "").parent

@@ -44,8 +44,13 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """Beginning of its writers' names."""
+        """Name of its writer."""
         return f"s{self.index}of{self.count}"
+
+    def apart(self, writer: str) -> bool:
+        """Whether a writer is another shard of the same division, which shares no job with it."""
+        found = re.fullmatch(r"s(\d+)of(\d+)", writer)
+        return found is not None and int(found[2]) == self.count and int(found[1]) != self.index
 
     def of(self, items: Sequence[Item]) -> Sequence[Item]:
         """Every `count`-th item from the `index`-th on."""

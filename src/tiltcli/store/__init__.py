@@ -1,6 +1,5 @@
 """Runs on disk: written whole, read back as frames."""
 
-from tiltcli.store.part_writer import PartWriter
 from tiltcli.store.parts import writer_name
 from tiltcli.store.read import Tables, find_run, list_runs, read
 from tiltcli.store.spool import Finished, MetricsSpool
@@ -9,7 +8,6 @@ from tiltcli.store.write import RunWriter
 __all__ = [
     "Finished",
     "MetricsSpool",
-    "PartWriter",
     "RunWriter",
     "Tables",
     "find_run",

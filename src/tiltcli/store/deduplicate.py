@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tiltcli.errors import Outcome
 
@@ -42,11 +43,9 @@ def deduplicate(jobs: Sequence[pa.Table]) -> list[Mask] | None:
     return np.split(mask, np.cumsum([len(table) for table in jobs])[:-1])
 
 
-def rows_of_kept(table: pa.Table, jobs: pa.Table, mask: Mask) -> pa.Table:
-    """Rows of a part's metrics whose job's row in the same part counts."""
-    dropped = jobs["job"].filter(pa.array(~mask))
-    if not len(dropped):
+def rows_of(table: pa.Table, jobs: pa.ChunkedArray) -> pa.Table:
+    """Rows of a table that belong to one of these jobs."""
+    names = table["job"].unique()
+    if pc.all(pc.is_in(names, value_set=jobs), min_count=0).as_py():
         return table
-    chosen = set(dropped.to_pylist())
-    kept = [job not in chosen for job in table["job"].to_pylist()]
-    return table.filter(pa.array(kept, pa.bool_()))  # typed, for a table without rows
+    return table.filter(pc.is_in(table["job"], value_set=jobs))

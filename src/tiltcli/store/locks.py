@@ -1,8 +1,8 @@
 """Who may write a run: one client alone, or any number of shards with different numbers.
 
 Locks are files beside the run's folder, freed by the system when their holder dies. They guard
-against mistakes, not the data: parts are whole and no two writers share a file's name, so that on
-a file system without locks (some NFS mounts) a run still comes out right, with work done twice.
+against mistakes, not the data: parts are whole and each has one writer, so that on a file system
+without locks (some NFS mounts) a run still comes out right, with work done twice.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ class RunLock:
         self._main = self._lock("")
         # ~ is not allowed in a run's name, so no other run's lock is called like this.
         self._gate = self._lock("~gate")
+        self._commits = self._lock("~commit")
         self._own = self._main if shard is None else self._lock(f"~{shard}")
         self.works = True
+        self._patience = GATE_SECONDS
 
     def _lock(self, suffix: str) -> filelock.BaseFileLock:
         return filelock.FileLock(self.folder.parent / f".{self.folder.name}{suffix}.lock")
@@ -111,12 +113,34 @@ class RunLock:
             return self._live_shards(tidy=tidy)
         return ["all of it"] if _held(self._main) else []
 
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Let one shard at a time commit; gives whether no other process writes the run.
+
+        One that was stopped in the middle of a commit keeps nobody from writing parts of his own.
+
+        Yields:
+            whether nobody else can write now.
+
+        """
+        held = self.works
+        if self.works and self.shard is not None:
+            try:
+                self._commits.acquire(timeout=self._patience)
+                self._patience = GATE_SECONDS
+            except (filelock.Timeout, OSError):
+                held, self._patience = False, 0.0
+        try:
+            yield held
+        finally:
+            self._commits.release()
+
     def _live_shards(self, *, tidy: bool) -> list[str]:
         """Shards being written; the lock files of the others may be removed."""
         busy = []
         for path in sorted(self.folder.parent.glob(f".{self.folder.name}~*.lock")):
             name = path.name.removeprefix(f".{self.folder.name}~").removesuffix(".lock")
-            if name == "gate":
+            if name in ("gate", "commit"):
                 continue
             lock = filelock.FileLock(path)
             if not _take(lock):

@@ -1,56 +1,53 @@
 """The files of a run: numbered parts, each a group of finished jobs.
 
-A part is a file of one name in each table's folder: `metrics/NAME.parquet` and the like, and at
-last `jobs/NAME.parquet`, which makes the part count. `NAME` is `N-M`, a range of numbers, for the
-client that writes a run alone, and `WRITER.N-M` for a shard or a worker: every writer numbers its
-own parts, so that no two writers ever write the same file.
+A part is a file of one name in each table's folder: `metrics/000007.parquet` and the like, and at
+last `jobs/000007.parquet`, which makes its jobs count. Each writer of a run has parts of its own:
+the client that writes alone `000007.parquet`, a shard `s3of16.000007.parquet`.
 
-Small parts of one writer are merged into one named by the whole range, which then stands for those
-inside its range. So whatever moment a writer is killed at, the live parts hold every counted job,
-and anything else is litter. A job may stand in several parts, because two shards did it or
-a gathering of parts was cut short: `tiltcli.store.deduplicate` says which of its rows counts.
+A row never moves from one part to another and no part goes away, so that whoever lists
+`jobs/*.parquet`, and then reads what the list names, gets every committed job, once: at whatever
+moment, and whatever moment a writer was killed at. Files are few all the same, because the last
+part of a writer grows (`tiltcli.store.growing`) until it is large. Writers commit in turn and look
+at each other's parts first, so that no job is written twice. Only where a file system has no locks
+can two parts have one job; `tiltcli.store.deduplicate` says which of its rows counts.
+
+A commit is on the disk itself before it counts: each file is synchronised before it gets its name,
+and each folder after. So a finished job outlives a power cut, as a transaction of SQLite does, and
+so do the jobs that stood in the part before. It costs some hundredths of a second a commit.
+
+Earlier versions called a part by a range, `N-M`; such parts are read, and never grow.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from tiltcli.errors import UserError
 
-_NAME = re.compile(r"(?:([A-Za-z][A-Za-z0-9_-]*)\.)?(\d{6,})-(\d{6,})\.parquet")
+_NAME = re.compile(r"(?:([A-Za-z][A-Za-z0-9_-]*)\.)?(\d{6,})(?:-\d{6,})?\.parquet")
+
+Signature = tuple[int, int, int]
+"""What tells whether a file is still the one that was looked at."""
 
 
 class Unwritable(UserError):
     """A run's folder takes no more: the sweep ends; what is finished is kept."""
 
 
-@dataclass(frozen=True, order=True)
-class Part:
-    """A part by its writer (empty: the client that writes alone) and its range of numbers."""
+def part_name(writer: str, number: int) -> str:
+    """Name of each file of a part."""
+    return f"{writer}.{number:06d}.parquet" if writer else f"{number:06d}.parquet"
 
-    writer: str
-    first: int
-    last: int
 
-    @property
-    def filename(self) -> str:
-        """Name of each of its files."""
-        prefix = f"{self.writer}." if self.writer else ""
-        return f"{prefix}{self.first:06d}-{self.last:06d}.parquet"
-
-    def within(self, other: Part) -> bool:
-        """Whether the other part, a merged one of the same writer, stands for this one."""
-        return (
-            self != other
-            and self.writer == other.writer
-            and other.first <= self.first
-            and self.last <= other.last
-        )
+def parse(name: str) -> tuple[str, int] | None:
+    """Writer and number of a part by the name of its files; None for what is no part."""
+    found = _NAME.fullmatch(name)
+    return (found[1] or "", int(found[2])) if found else None
 
 
 def writer_name(base: str) -> str:
@@ -63,59 +60,69 @@ def writer_name(base: str) -> str:
     return f"{plain if plain[:1].isalpha() else 'w' + plain}-{os.urandom(4).hex()}"
 
 
-def parse(name: str) -> Part | None:
-    """Part that a file belongs to, by the file's name."""
-    found = _NAME.fullmatch(name)
-    return Part(found[1] or "", int(found[2]), int(found[3])) if found else None
-
-
-def found(folder: Path) -> list[Part]:
-    """Parts that have a file in a folder, in order."""
-    # A listing that runs while another process merges can miss both the old files and the new
-    # one; two that agree cannot, for a merged file is there before the first old one goes.
-    names = _names(folder)
-    for _ in range(20):
-        again = _names(folder)
-        if again == names:
-            break
-        names = again
-    return sorted(part for name in names if (part := parse(name)))
-
-
-def _names(folder: Path) -> list[str]:
+def live(run: Path) -> list[str]:
+    """Names of the parts that count, in order."""
     try:
-        return sorted(os.listdir(folder))
+        return sorted(name for name in os.listdir(run / "jobs") if parse(name))
     except FileNotFoundError:
         return []
 
 
-def live(run: Path) -> list[Part]:
-    """Parts that count: those whose jobs file is there and that no merged part stands for."""
-    kept: list[Part] = []
-    for part in sorted(found(run / "jobs"), key=lambda p: (p.writer, p.first, -p.last)):
-        if not (kept and part.within(kept[-1])):
-            kept.append(part)
-    return kept
+def signature(path: Path) -> Signature | None:
+    """Signature of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name, then give it its own.
+    """Write a file under a temporary name, then give it its own; both are on the disk then.
 
-    Raises:
-        Unwritable: if the disk is full or the folder cannot be written to.
-
-    """  # noqa: DOC501, DOC502 - raised as `unwritable(…)`
+    Propagates `Unwritable` if the disk is full or the folder cannot be written to.
+    """  # noqa: DOC501 - raised as `unwritable(…)`
     # The dot keeps unfinished files out of everybody's *.parquet.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
-        os.replace(temporary, path)
+        adopt(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise unwritable(path, error) from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def adopt(temporary: Path, path: Path) -> None:
+    """Give a finished file its name; it and its name are on the disk then."""
+    synchronise(temporary)
+    os.replace(temporary, path)
+    synchronise(path.parent)
+
+
+def synchronise(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk itself."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return  # Windows, where folders cannot be opened
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot; they have other promises.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def unwritable(path: Path, error: OSError) -> Unwritable:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from tiltcli.errors import HESSIAN_COLUMNS, NTK_COLUMNS
 from tiltcli.grid import ProbeSettings
 from tiltcli.store.columns import PROBES
-from tiltcli.store.parts import Part
+from tiltcli.store.parts import parse
 
 KEYS = ["job", "epoch"]
 _GROUPS = [[column.name for column in some] for some in (HESSIAN_COLUMNS, NTK_COLUMNS)]
@@ -45,9 +45,12 @@ def merged_probes(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.Table.from_pandas(joined, schema=PROBES, preserve_index=False)
 
 
-def in_order(group: Sequence[Part]) -> list[Part]:
-    """Parts with those of the client that writes alone last: probes added later are among them."""
-    return sorted(group, key=lambda part: (part.writer == "", part))
+def in_order(names: Sequence[str]) -> list[str]:
+    """Return parts with those of the client that writes alone last.
+
+    Earlier versions put probes that were added later among them.
+    """
+    return sorted(names, key=lambda name: ((parse(name) or (name,))[0] == "", name))
 
 
 def sorted_frame(table: pa.Table) -> pd.DataFrame:

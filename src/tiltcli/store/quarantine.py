@@ -1,4 +1,4 @@
-"""What killed writers left is removed, and parts that cannot be read are quarantined."""
+"""Mending a run: what killed writers left is removed, what cannot be made out is set aside."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import contextlib
 import os
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiltcli.store import parts
-from tiltcli.store.parts import Part, parse
+from tiltcli.store.reading import Damaged, patiently
 
-TABLES = ("jobs", "metrics")
 READ_WHOLE_BYTES = 1 << 30
 """A run up to this size is read whole when it is opened; of a larger one only the files' ends."""
 
@@ -22,22 +20,21 @@ def remove_litter(run: Path, owner: str | None = None) -> list[str]:
 
     Args:
         run: its folder.
-        owner: beginning of the names of the writers to tidy up after, none of which is alive;
-            None for all, where nobody else is writing.
+        owner: name of the writer to tidy up after; None for all, where nobody else is writing.
 
     Returns:
         names of the files removed.
 
     """
-    kept = {part.filename for part in parts.live(run)}
+    kept = set(parts.live(run))
     removed = []
     for folder in (run, run / "jobs", run / "metrics", run / "probes"):
         if not folder.is_dir():
             continue
         for path in sorted(folder.iterdir()):
             stray = path.name.startswith(".") and path.name.endswith(".tmp")
-            dead = folder != run and parse(path.name) is not None and path.name not in kept
-            ours = owner is None or path.name.removeprefix(".").startswith(owner)
+            dead = folder != run and parts.parse(path.name) is not None and path.name not in kept
+            ours = owner is None or path.name.removeprefix(".").startswith(f"{owner}.")
             if ours and (stray or dead) and path.is_file():
                 path.unlink(missing_ok=True)
                 removed.append(f"{folder.name}/{path.name}")
@@ -45,7 +42,7 @@ def remove_litter(run: Path, owner: str | None = None) -> list[str]:
 
 
 def set_aside_damaged(run: Path, *, whole: bool = True) -> list[str]:
-    """Rename the files of parts that cannot be read; their jobs will run again.
+    """Rename the files of parts that are read and cannot be made out; their jobs will run again.
 
     Args:
         run: its folder.
@@ -54,61 +51,52 @@ def set_aside_damaged(run: Path, *, whole: bool = True) -> list[str]:
     Returns:
         a sentence on each.
 
+    Propagates `UserError` if the system refuses to read a file: that says nothing about the file.
+
     """
     live = parts.live(run)
-    sizes = sum(
-        path.stat().st_size
-        for part in live
-        for table in TABLES
-        if (path := run / table / part.filename).exists()
-    )
-    whole = whole and sizes <= READ_WHOLE_BYTES
+    found = (parts.signature(run / table / part) for part in live for table in ("jobs", "metrics"))
+    whole = whole and sum(one[1] for one in found if one) <= READ_WHOLE_BYTES
     notes = []
     for part in live:
-        for table in TABLES:
-            path = run / table / part.filename
-            reason = _fault(path, whole=whole)
+        for table in ("jobs", "metrics"):
+            reason = _fault(run / table / part, whole=whole)
             if reason is None:
                 continue
-            if table == "metrics" and not (run / "jobs" / part.filename).exists():
-                break  # merged by its writer in the meantime
-            _set_aside(run, part)
+            for name in ("jobs", "metrics", "probes"):  # jobs first: they make the others count
+                _set_aside(run / name / part)
             notes.append(
-                f"set aside {table}/{part.filename}, which cannot be read ({reason[:100]}); "
-                "its jobs run again"
+                f"set aside {table}/{part}, which cannot be read ({reason}); its jobs run again"
             )
             break
         else:
-            notes += _set_probes_aside(run / "probes" / part.filename, whole=whole)
+            path = run / "probes" / part
+            if path.exists() and (reason := _fault(path, whole=whole)) is not None:
+                _set_aside(path)
+                notes.append(
+                    f"set aside probes/{part}, which cannot be read ({reason}); "
+                    "tiltcli probe makes them again"
+                )
     return notes
 
 
-def _set_probes_aside(path: Path, *, whole: bool) -> list[str]:
-    """Not every part has probes, and a job stands without them."""
-    if not path.exists() or (reason := _fault(path, whole=whole)) is None:
-        return []
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(path, path.with_suffix(".damaged"))
-    return [
-        f"set aside probes/{path.name}, which cannot be read ({reason[:100]}); "
-        "tiltcli probe makes them again"
-    ]
-
-
 def _fault(path: Path, *, whole: bool) -> str | None:
-    try:
+    def read() -> None:
         with pq.ParquetFile(path) as file:
             if whole:
                 for _ in file.iter_batches(1 << 18):
                     pass
-    except (OSError, pa.ArrowException) as error:
-        return str(error)
+
+    try:
+        patiently(path, read)
+    except FileNotFoundError:
+        return "it is missing"
+    except Damaged as error:
+        return error.reason
     return None
 
 
-def _set_aside(run: Path, part: Part) -> None:
-    for table in ("jobs", "metrics", "probes"):
-        bad = run / table / part.filename
-        # Another shard may be setting it aside too.
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(bad, bad.with_suffix(".damaged"))
+def _set_aside(path: Path) -> None:
+    # Another shard may be setting it aside too.
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, path.with_suffix(".damaged"))

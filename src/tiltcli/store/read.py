@@ -10,15 +10,13 @@ from typing import TypeVar
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tiltcli.errors import Outcome, UserError, with_suggestion
 from tiltcli.store import parts
 from tiltcli.store.columns import JOBS, METRICS, PROBES
-from tiltcli.store.deduplicate import Mask, deduplicate, rows_of_kept
-from tiltcli.store.jobs_files import read_jobs_file
-from tiltcli.store.parts import Part
+from tiltcli.store.deduplicate import Mask, deduplicate, rows_of
 from tiltcli.store.probe_rows import in_order, merged_probes, sorted_frame
+from tiltcli.store.reading import read_part
 
 Found = TypeVar("Found")
 TRIES = 20
@@ -65,36 +63,18 @@ def find_run(run: str | Path, results: Path) -> Path:
     raise UserError(with_suggestion(problem, text, names, says="runs there"))
 
 
-def outcomes(folder: Path) -> dict[str, str]:
-    """Return the outcome of every job of a run folder that has ended, by id.
-
-    Propagates `UserError` if a file of it cannot be read.
-    """
-
-    def ended(live: list[Part]) -> dict[str, str]:
-        tables, masks = _jobs(folder, live, ["job", "outcome"])
-        found: dict[str, str] = {}
-        for i, table in enumerate(tables):
-            counting = table if masks is None else table.filter(pa.array(masks[i]))
-            pairs = zip(counting["job"].to_pylist(), counting["outcome"].to_pylist(), strict=True)
-            found.update(pairs)
-        return found
-
-    return _while_it_changes(folder, ended)
-
-
 def read_jobs(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Return the jobs table of a run folder, sorted by the settings.
-
-    Propagates `UserError` if a file of it cannot be read.
 
     Args:
         folder: of the run.
         columns: columns to read, settings to sort by among them; default: all.
 
+    Propagates `UserError` if a file of it cannot be read.
+
     """
 
-    def frame(live: list[Part]) -> pd.DataFrame:
+    def frame(live: list[str]) -> pd.DataFrame:
         tables, masks = _jobs(folder, live, columns)
         return _sorted_jobs(_frame(tables, JOBS, masks))
 
@@ -122,10 +102,9 @@ def read(
     Returns:
         its three tables.
 
-    Raises:
-        UserError: if there is no such run, or a file of it cannot be read.
+    Propagates `UserError` if there is no such run, or a file of it cannot be read.
 
-    """  # noqa: DOC502
+    """
     folder = find_run(run, Path(results))
 
     wanted = METRICS
@@ -133,11 +112,13 @@ def read(
         keep = {"job", "epoch", *metrics}
         wanted = pa.schema([field for field in METRICS if field.name in keep], METRICS.metadata)
 
-    def tables(live: list[Part]) -> Tables:
+    def tables(live: list[str]) -> Tables:
         jobs, masks = _jobs(folder, live, None)
         curves = [_table(folder, "metrics", part, wanted) for part in live]
-        if masks is not None:
-            curves = [rows_of_kept(*three) for three in zip(curves, jobs, masks, strict=True)]
+        curves = [
+            rows_of(table, counting["job"])
+            for table, counting in zip(curves, _counting(jobs, masks), strict=True)
+        ]
         if metrics is not None:
             curves = [_with_categories(table) for table in curves]
             rows = _frame(curves, curves[0].schema if curves else wanted, None)
@@ -145,7 +126,7 @@ def read(
             rows = _frame(curves, METRICS, None)
             rows = rows.sort_values(["job", "epoch"], ignore_index=True, kind="stable")
         ended = _sorted_jobs(_frame(jobs, JOBS, masks))
-        return Tables(folder.resolve().name, ended, rows, _probes(folder, live))
+        return Tables(folder.resolve().name, ended, rows, _probes(folder, live, ended["job"]))
 
     return _while_it_changes(folder, tables)
 
@@ -160,17 +141,24 @@ def read_probes(folder: Path) -> pd.DataFrame:
 
     Propagates `UserError` if a file of it cannot be read.
     """
-    return _while_it_changes(folder, lambda live: _probes(folder, live))
+
+    def frame(live: list[str]) -> pd.DataFrame:
+        ended = _frame(_jobs(folder, live, [])[0], JOBS, None)
+        return _probes(folder, live, ended["job"])
+
+    return _while_it_changes(folder, frame)
 
 
-def _probes(folder: Path, live: Sequence[Part]) -> pd.DataFrame:
+def _probes(folder: Path, live: Sequence[str], ended: pd.Series) -> pd.DataFrame:
+    """Probes of jobs that have ended; a writer may have been killed before a row of its job."""
     tables = []
     for part in in_order(live):
-        if (folder / "probes" / part.filename).exists():
+        if (folder / "probes" / part).exists():
             tables.append(_table(folder, "probes", part, PROBES))
-        elif not (folder / "jobs" / part.filename).exists():
-            raise FileNotFoundError(part.filename)  # merged away, not a part without probes
-    return sorted_frame(merged_probes(tables))
+        elif not (folder / "jobs" / part).exists():
+            raise FileNotFoundError(part)  # set aside, not a part without probes
+    frame = sorted_frame(merged_probes(tables))
+    return frame[frame["job"].isin(ended)].reset_index(drop=True)
 
 
 def last_probed_epochs(jobs: pd.DataFrame) -> dict[str, int]:
@@ -181,52 +169,38 @@ def last_probed_epochs(jobs: pd.DataFrame) -> dict[str, int]:
 
 
 def _jobs(
-    folder: Path, live: Sequence[Part], columns: Sequence[str] | None
+    folder: Path, live: Sequence[str], columns: Sequence[str] | None
 ) -> tuple[list[pa.Table], list[Mask] | None]:
     """Jobs tables of the live parts, and which of their rows count (None: all)."""
     wanted = JOBS
     if columns is not None:
         keep = {"job", "outcome", *columns}
         wanted = pa.schema([field for field in JOBS if field.name in keep], JOBS.metadata)
-    tables = [_table(folder, "jobs", part, wanted, read_jobs_file) for part in live]
+    tables = [_table(folder, "jobs", part, wanted) for part in live]
     return tables, deduplicate(tables)
+
+
+def _counting(tables: Sequence[pa.Table], masks: Sequence[Mask] | None) -> Sequence[pa.Table]:
+    if masks is None:
+        return tables
+    return [t.filter(pa.array(m)) for t, m in zip(tables, masks, strict=True)]
 
 
 def _frame(
     tables: Sequence[pa.Table], schema: pa.Schema, masks: Sequence[Mask] | None
 ) -> pd.DataFrame:
-    if masks is not None:
-        tables = [t.filter(pa.array(m)) for t, m in zip(tables, masks, strict=True)]
+    tables = _counting(tables, masks)
     whole = pa.concat_tables(tables) if tables else schema.empty_table()
     frame: pd.DataFrame = whole.to_pandas()
     return frame
 
 
-def _plain(path: Path, schema: pa.Schema) -> pa.Table:
-    return pq.read_table(path, schema=schema, columns=schema.names)
+def _table(folder: Path, table: str, part: str, schema: pa.Schema) -> pa.Table:
+    return read_part(folder / table / part, schema)
 
 
-def _table(
-    folder: Path,
-    table: str,
-    part: Part,
-    schema: pa.Schema,
-    reader: Callable[[Path, pa.Schema], pa.Table] = _plain,
-) -> pa.Table:
-    path = folder / table / part.filename
-    try:
-        return reader(path, schema)
-    except FileNotFoundError:
-        raise
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({str(error)[:120]}); "
-            "run the sweep again: it sets the file aside and does its jobs anew"
-        ) from None
-
-
-def _while_it_changes(folder: Path, act: Callable[[list[Part]], Found]) -> Found:
-    """Read the live parts; anew, if a writer merged some of them in the meantime."""
+def _while_it_changes(folder: Path, act: Callable[[list[str]], Found]) -> Found:
+    """Read the live parts; anew, if some were set aside in the meantime."""
     for _ in range(TRIES):
         try:
             return act(parts.live(folder))
@@ -237,6 +211,3 @@ def _while_it_changes(folder: Path, act: Callable[[list[Part]], Found]) -> Found
         f"{folder}: a file is missing ({str(missing)[:120]}); "
         "run the sweep again: it does the jobs in it anew"
     )
-
-
-__all__: Sequence[str] = ["Tables", "find_run", "list_runs", "outcomes", "read", "read_jobs"]

@@ -17,7 +17,8 @@ from tiltcli.engines.base import Block
 from tiltcli.errors import METRIC_COLUMNS
 from tiltcli.grid import Job
 from tiltcli.grid.settings import SETTINGS
-from tiltcli.store.columns import METRICS, METRICS_REPEATING
+from tiltcli.store import growing
+from tiltcli.store.columns import METRICS
 from tiltcli.store.parts import unwritable
 
 SPILL_ROWS = 1 << 18
@@ -72,7 +73,7 @@ class MetricsSpool:
     def _spill(self) -> None:
         try:
             if self._writer is None:
-                self._writer = metrics_writer(self._path)
+                self._writer = growing.writer(self._path, METRICS)
             self._writer.write_table(metrics_table([(self.job, self._blocks)]))
         except OSError as error:
             raise unwritable(self._path, error) from error
@@ -119,11 +120,6 @@ class Finished:
     rows: int
     probes: Sequence[Mapping[str, Any]] = ()
     unsaved: str = ""
-
-
-def metrics_writer(path: Path) -> pq.ParquetWriter:
-    """Open a file of metrics."""
-    return pq.ParquetWriter(path, METRICS, compression="zstd", use_dictionary=METRICS_REPEATING)
 
 
 def metrics_table(jobs: Sequence[tuple[str, Sequence[Block]]]) -> pa.Table:

@@ -1,35 +1,29 @@
-"""Writing a run: who may, what is done already, and few files in the end."""
+"""Writing a run: who may, what is done already, and what an earlier writer left."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import pyarrow.parquet as pq
-
 from tiltcli.errors import UserError
-from tiltcli.grid import Sweep
+from tiltcli.grid import Sweep, kept_grids
 from tiltcli.grid.shards import Shard
-from tiltcli.store import parts, provenance, quarantine
-from tiltcli.store.deduplicate import deduplicate
-from tiltcli.store.jobs_files import outdated
+from tiltcli.store import provenance, quarantine
 from tiltcli.store.locks import RunLock
-from tiltcli.store.part_writer import PARTS_AT_CLOSE, SMALL_BYTES, PartWriter, size_of
+from tiltcli.store.part_writer import PartWriter, no_other
 from tiltcli.store.parts import writer_name
-from tiltcli.store.read import outcomes
 from tiltcli.store.spool import Finished
 
 
 class RunWriter:
     """Hold on a run directory, alone or for one shard; use as a context manager.
 
-    Alone, it tidies the whole run and quarantines what cannot be read. As a shard it shares the run
-    with other shards and looks after its own files only; the last shard to end, with no job
-    missing, tidies up for all.
+    Alone, it mends the whole run. As a shard it shares the run with other shards and looks after
+    its own files only; the last one to end, with no job missing, brings the provenance together.
 
     Args:
         folder: of the run.
@@ -90,7 +84,7 @@ class RunWriter:
             provenance.check_same_grid(self.folder, self._sweep, self._extend)
 
     def __enter__(self) -> Self:
-        """Lock the run, remove what a killed writer left, record where the run comes from."""
+        """Lock the run, mend what a killed writer left, record where the run comes from."""
         facts = provenance.machine()  # takes a moment: not while others wait at the gate
         with self._lock.gate():
             self._lock.acquire()
@@ -115,12 +109,16 @@ class RunWriter:
         provenance.check_same_grid(self.folder, self._sweep, self._extend)
         for name in ("jobs", "metrics"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        base = self._shard.name if self._shard else "" if self._lock.works else "alone"
-        self._parts = PartWriter(self.folder, writer_name(base) if base else "")
+        name = self._shard.name if self._shard else ""
+        if not self._lock.works:
+            name = writer_name(name or "alone")
+        self._parts = PartWriter(self.folder, name, self._lock.turn, self._apart)
         invocation = {**facts, "command": list(self._command)}
         if self._shard:
             invocation["shard"] = str(self._shard)
-        provenance.record(self.folder, self._sweep, invocation, self._parts.name)
+        # Not the shard's alone: it may have been started before.
+        own = writer_name(name) if name else ""
+        provenance.record(self.folder, self._sweep, invocation, own)
 
     def _quarantine(self) -> None:
         if not self._lock.works:
@@ -128,15 +126,21 @@ class RunWriter:
                 f"the file system of {self.folder} has no locks: nothing keeps two clients from "
                 "doing the same jobs (the results would still be right)"
             )
-        self.notes += quarantine.set_aside_damaged(self.folder, whole=self._shard is None)
-        if not self._lock.works:
-            return
-        owner = f"{self._shard.name}-" if self._shard else None
-        if removed := quarantine.remove_litter(self.folder, owner):
-            self.notes.append(f"removed what a killed run left: {', '.join(removed)}")
-        if self._shard:
-            # What this shard's earlier processes left in small files becomes its own.
-            self._gather(f"{self._shard.name}-")
+        with self._lock.turn():
+            self.notes += quarantine.set_aside_damaged(self.folder, whole=self._shard is None)
+            if not self._lock.works:
+                return
+            owner = self._shard.name if self._shard else None
+            if removed := quarantine.remove_litter(self.folder, owner):
+                self.notes.append(f"removed what a killed run left: {', '.join(removed)}")
+            if self._shard is None:
+                self._parts.files.tidy()
+
+    def _apart(self) -> Callable[[str], bool]:
+        """Which writers cannot have a job of this one: other shards of one and the same grid."""
+        if self._shard and self._lock.works and len(kept_grids(self.folder)) == 1:
+            return self._shard.apart
+        return no_other
 
     def _check_removable(self) -> None:
         if not self.folder.is_dir():
@@ -150,18 +154,17 @@ class RunWriter:
         shutil.rmtree(self.folder)
 
     def __exit__(self, *exception: object) -> None:
-        """Write what is finished, tidy up, let go of the run."""
+        """Write what is finished, and let go of the run."""
         try:
             self._parts.close()
             if self._shard is None:
-                self._finish()
+                self._fold()
         finally:
             self._lock.release()
         if self._shard is not None and exception[0] is None:
-            self._tidy_after_the_last_shard()
-        self.notes += self._parts.notes
+            self._fold_after_the_last_shard()
 
-    def _tidy_after_the_last_shard(self) -> None:
+    def _fold_after_the_last_shard(self) -> None:
         ended = self.outcomes()
         if not all(job.id in ended for job in self._sweep.jobs):
             return
@@ -172,48 +175,25 @@ class RunWriter:
             except UserError:
                 return  # another shard is at work yet: it will come here in its turn
         try:
-            self._finish()
+            self._fold()
         finally:
             lock.release()
 
-    def _finish(self) -> None:
-        """Nobody else is writing: bring the files of all writers together."""
+    def _fold(self) -> None:
         if self._lock.works:
-            self._gather("")
             provenance.fold(self.folder, self._sweep)
 
-    def _gather(self, owner: str) -> None:
-        """Take over small parts, parts of older versions and parts with rows that do not count."""
-        live = parts.live(self.folder)
-        try:
-            tables = [_keys(self.folder, part) for part in live]
-            old = {part for part in live if outdated(self.folder / "jobs" / part.filename)}
-        except FileNotFoundError:
-            return  # somebody is merging: not now
-        masks = deduplicate(tables)
-        of_each = dict(zip(live, masks, strict=True)) if masks is not None else None
-        chosen = [
-            part
-            for part in live
-            if part.writer.startswith(owner)
-            and (
-                size_of(self.folder, part) < SMALL_BYTES
-                or part in old
-                or (of_each is not None and not of_each[part].all())
-            )
-        ]
-        foreign = any(part.writer != self._parts.name for part in chosen)
-        repeated = of_each is not None and any(not of_each[part].all() for part in chosen)
-        if repeated or old.intersection(chosen) or (foreign and len(chosen) >= PARTS_AT_CLOSE):
-            self._parts.gather(chosen, of_each)
-
     def outcomes(self) -> dict[str, str]:
-        """Outcome of every job that has ended, by id; whoever did it."""
-        return outcomes(self.folder)
+        """Return the outcome of every job that has ended, by id; whoever did it.
+
+        Propagates `UserError` if a file of the run cannot be read.
+        """
+        self._parts.files.index.look()
+        return dict(self._parts.files.index.outcomes)
 
     @property
     def name(self) -> str:
-        """Name of the part writer, for the jobs' temporary files."""
+        """Name of the writer, for the jobs' temporary files."""
         return self._parts.name
 
     def add(self, finished: Finished) -> None:
@@ -224,19 +204,15 @@ class RunWriter:
         self._parts.add(finished)
 
     def add_probes(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write probes of jobs that have ended before; they replace those of the same epochs.
+        """Take probes of jobs that have ended before; they replace those of the same epochs.
 
         Propagates `Unwritable` if the disk is full.
         """
         self._parts.add_probes(rows)
 
     def commit(self) -> None:
-        """Write the waiting jobs as parts.
+        """Write the waiting jobs.
 
         Propagates `Unwritable` if the disk is full.
         """
         self._parts.commit()
-
-
-def _keys(folder: Path, part: parts.Part) -> object:
-    return pq.read_table(folder / "jobs" / part.filename, columns=["job", "outcome"])

@@ -8,32 +8,32 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from tiltcli.errors import Outcome
+import pyarrow.parquet as pq
+
+from tiltcli.errors import UserError
 from tiltcli.execution.dask import worker
 from tiltcli.execution.dask.connection import Connection
 from tiltcli.execution.dask.scheduler import ClusterRun, WorkerProtocol, check_workers
 from tiltcli.execution.dask.wire import blocks_of, pack_jobs, probes_of, versions
 from tiltcli.execution.executors.protocol import Stopped
 from tiltcli.execution.progress import Advance, Progress, step_cost
-from tiltcli.execution.runner import Stored
 from tiltcli.execution.train_job import Task, failed
 from tiltcli.grid import Job
 from tiltcli.grid.settings import PATHS
 from tiltcli.store import Finished, RunWriter
-from tiltcli.store.read import read_jobs
 from tiltcli.store.spool import setting_columns
 
 
 class ClusterTrainer:
     """Trains a sweep's jobs on a Dask cluster; use as a context manager.
 
-    Workers that see the run's folder write their tables there, as parts of their own; the others
-    send them back, and they are written here. Data files are not sent: their paths must lead to
-    the same content on every worker.
+    All rows are written here. Workers send theirs back, but for the metrics of long jobs, which
+    those that see the run's folder leave in a file there. Data files are not sent: their paths must
+    lead to the same content on every worker.
 
     Args:
         address: of the scheduler, such as tcp://host:8786.
-        send_tables: have all tables sent back, whatever the workers see.
+        send_tables: have all rows sent back, whatever the workers see.
 
     Raises:
         UserError: for an address that is none or does not answer.
@@ -63,8 +63,8 @@ class ClusterTrainer:
 
     def __call__(
         self, tasks: Iterable[Task], writer: RunWriter, progress: Progress, stopped: Stopped
-    ) -> Generator[Finished | Stored | None, None, None]:
-        """Train jobs; yield each as it ends, those that are on disk already as `Stored`."""
+    ) -> Generator[Finished | None, None, None]:
+        """Train jobs; yield each as it ends, None for one that was interrupted."""
         todo = list(tasks)  # of one engine, and probed alike
         if not todo or stopped():
             return
@@ -88,18 +88,6 @@ class ClusterTrainer:
                 }
             )
 
-        def recover(batch: Sequence[Task]) -> tuple[Sequence[Task], Mapping[str, Any]]:
-            """Find jobs of a lost batch that were written all the same."""
-            kept = {job for job, how in writer.outcomes().items() if how != Outcome.FAILED}
-            finished = [task for task in batch if task.job.id in kept]
-            if not finished:
-                return [], {}
-            stored = read_jobs(writer.folder).to_dict("records")
-            rows: dict[str, Any] = {row["job"]: row for row in stored}
-            written = [rows[task.job.id] for task in finished]
-            unsaved = [""] * len(written)
-            return finished, {"rows": written, "unsaved": unsaved, "metrics": None, "probes": None}
-
         protocol = WorkerProtocol(
             worker.handshake,
             self._requirements(
@@ -111,7 +99,6 @@ class ClusterTrainer:
             pack,
             worker.halt,
             lambda task: int(task.job["train.epochs"]) * step_cost(task.job),
-            recover,
         )
         run = ClusterRun(
             connection,
@@ -127,7 +114,7 @@ class ClusterTrainer:
                     assert done.error is not None
                     yield from (failed(task, done.error) for task in done.task)
                 else:
-                    yield from _results(done.task, done.result)
+                    yield from _results(done.task, done.result, folder / "metrics")
         finally:
             probe.unlink(missing_ok=True)
 
@@ -148,17 +135,28 @@ class ClusterTrainer:
         )
 
 
-def _results(tasks: Sequence[Task], reply: Mapping[str, Any]) -> Iterator[Finished | Stored | None]:
-    sent = None if reply["metrics"] is None else blocks_of(reply["metrics"])
-    probes = {} if reply["probes"] is None else probes_of(reply["probes"])
-    for task, row, unsaved in zip(tasks, reply["rows"], reply["unsaved"], strict=True):
+def _results(
+    tasks: Sequence[Task], reply: Mapping[str, Any], spool: Path
+) -> Iterator[Finished | None]:
+    sent, probes = blocks_of(reply["metrics"]), probes_of(reply["probes"])
+    for task, row, unsaved, file in zip(
+        tasks, reply["rows"], reply["unsaved"], reply["files"], strict=True
+    ):
         if row is None:
             yield None
             continue
-        whole = {**setting_columns(task.job), **row}
-        if sent is None:
-            yield Stored(whole, unsaved)
-        else:
-            blocks = sent.get(task.job.id, [])
-            rows = sum(len(block.epoch) for block in blocks)
-            yield Finished(whole, blocks, rows, probes.get(task.job.id, []))
+        whole, probed = {**setting_columns(task.job), **row}, probes.get(task.job.id, [])
+        if file is not None:
+            path = spool / file
+            try:
+                rows = pq.read_metadata(path).num_rows
+            except OSError as error:
+                why = error.strerror or error
+                raise UserError(
+                    f"{path}: a worker wrote it, and it cannot be read: {why}"
+                ) from None
+            yield Finished(whole, path, rows, probed, unsaved)
+            continue
+        blocks = sent.get(task.job.id, [])
+        rows = sum(len(block.epoch) for block in blocks)
+        yield Finished(whole, blocks, rows, probed, unsaved)

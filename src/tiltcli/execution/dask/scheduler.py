@@ -50,7 +50,6 @@ class WorkerProtocol(Generic[Task]):
             handshake returned, and the name under which progress is told.
         halt: ends batches early; called with the connection's token.
         cost: expected cost of a task, in any unit.
-        recover: which tasks of a lost batch were finished all the same, and a reply for them.
 
     """
 
@@ -60,7 +59,6 @@ class WorkerProtocol(Generic[Task]):
     pack: Callable[[Sequence[Task], Mapping[str, Any], str], str]
     halt: Callable[[str], None]
     cost: Callable[[Task], float]
-    recover: Callable[[Sequence[Task]], tuple[Sequence[Task], Mapping[str, Any]]]
 
 
 def handshake_result(
@@ -296,13 +294,8 @@ class ClusterRun(Generic[Task]):
         self._connection.cancel([batch.future])
         for number, amount in batch.reported.items():
             self._report(batch.tasks[number], [-n for n in amount])
-        finished, reply = self._protocol.recover(batch.tasks)
-        if finished:
-            yield Done(finished, reply, None)
         losses = batch.losses + 1
         for task in batch.tasks:
-            if task in finished:
-                continue
             if losses > self._retries:
                 yield Done([task], None, lost(losses, how))
             elif losses == self._retries:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -11,7 +10,6 @@ import tempfile
 import threading
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,7 +26,7 @@ from tiltcli.execution.dask.wire import table_bytes, unpack_jobs, unpack_probe, 
 from tiltcli.execution.progress import Advance
 from tiltcli.execution.train_job import Task, train_job
 from tiltcli.grid.paths import digest_of
-from tiltcli.store import Finished, PartWriter, writer_name
+from tiltcli.store import Finished, writer_name
 from tiltcli.store.checkpoint_files import checkpoint_path
 from tiltcli.store.columns import METRICS
 from tiltcli.store.parts import Unwritable
@@ -38,13 +36,13 @@ from tiltcli.store.spool import metrics_table
 PROCESS = uuid.uuid4().hex
 """Name of this process: the same as long as it lives."""
 
+NAME = writer_name(f"w-{socket.gethostname().partition('.')[0]}")
+"""Beginning of the names of its files in folders that it shares."""
+
 TELL_SECONDS = 0.5
-MOST_WRITERS = 64
 
 _halted: set[str] = set()
 _loading = threading.Lock()
-_writers: OrderedDict[tuple[str, str, int], PartWriter] = OrderedDict()
-_writers_lock = threading.Lock()
 
 
 def handshake(request: str) -> dict[str, Any]:
@@ -97,21 +95,22 @@ def train_batch(request: str) -> dict[str, Any]:
     Args:
         request: JSON of `token` and `batch` (names for progress), `process` (that it is meant for),
             `jobs` (from `pack_jobs`), `engine`, `probe` (settings or null), `checkpoint_seconds`
-            (null for no checkpoints), and `folder`: of the run, to write to, checkpoints as well;
-            null to send the tables back.
+            (null for no checkpoints), and `folder`: of the run, for checkpoints and the metrics of
+            long jobs; null where it is not shared.
 
     Returns:
         `process`; `seconds` of wall time; per job its `rows` (of the jobs table, without the
-        settings; None if it was interrupted), its `amounts` (updates and probes made) and why
-        it was `unsaved` (could not be checkpointed, else empty); and
-        `metrics` and `probes`, Arrow bytes where they are sent back.
+        settings; None if it was interrupted), its `amounts` (updates and probes made), why it was
+        `unsaved` (could not be checkpointed, else empty) and in which of the `files` of the run's
+        folder its metrics are (None: among those sent back); and `metrics` and `probes`, Arrow
+        bytes.
 
     Raises:
         Unwritable: if a folder takes no more.
 
     """
     asked = json.loads(request)
-    reply: dict[str, Any] = {"process": PROCESS, "metrics": None, "probes": None}
+    reply: dict[str, Any] = {"process": PROCESS}
     if asked["process"] != PROCESS:
         return reply  # meant for an earlier one at this address
     started = time.perf_counter()
@@ -123,8 +122,8 @@ def train_batch(request: str) -> dict[str, Any]:
     amounts = [[0, 0] for _ in jobs]
     finished: list[Finished | None] = []
     with tempfile.TemporaryDirectory(prefix="tiltcli-") as scratch:
-        writer = None if asked["folder"] is None else _writer(Path(asked["folder"]), asked["token"])
-        spool = Path(scratch) if writer is None else writer.folder / "metrics"
+        folder = None if asked["folder"] is None else Path(asked["folder"])
+        spool = Path(scratch) if folder is None else folder / "metrics"
 
         def report(number: int, advance: Advance) -> None:
             amounts[number] = [n + m for n, m in zip(amounts[number], advance, strict=True)]
@@ -136,34 +135,27 @@ def train_batch(request: str) -> dict[str, Any]:
                 continue
             keeping = asked["checkpoint_seconds"]
             kept = None
-            if writer is not None and keeping is not None:
-                kept = checkpoint_path(writer.folder, job.id)
-            name = writer.name if writer else ""
+            if folder is not None and keeping is not None:
+                kept = checkpoint_path(folder, job.id)
             task = Task(
-                *(job, engine, spool, name, probe),
+                *(job, engine, spool, NAME, probe),
                 checkpoint=kept,
                 checkpoint_seconds=keeping or 0.0,
             )
             one = train_job(task, stopped, functools.partial(report, number), executor)
             if isinstance(one, Unwritable):
-                if writer is not None:
-                    with contextlib.suppress(Unwritable):
-                        writer.commit()
                 raise Unwritable(f"on {socket.gethostname()}: {one}")
             if one is not None and one.row["outcome"] == Outcome.FAILED:
                 where = f"on {socket.gethostname()}, process {os.getpid()}"
                 one = replace(one, row={**one.row, "error": f"{where}:\n{one.row['error']}"})
-            if one is not None and writer is not None:
-                writer.add(one)
             finished.append(one)
-        if writer is not None:
-            writer.commit()
-        else:
-            ended = [one for one in finished if one is not None]
-            reply["metrics"] = table_bytes(_metrics(ended))
-            reply["probes"] = table_bytes(
-                probes_table([row for one in ended for row in one.probes])
-            )
+        ended = [one for one in finished if one is not None]
+        reply["files"] = [None] * len(jobs)
+        if folder is not None:
+            reply["files"] = [one and _file_of(one) for one in finished]
+        sent = [one for one in ended if folder is None or _file_of(one) is None]
+        reply["metrics"] = table_bytes(_metrics(sent))
+        reply["probes"] = table_bytes(probes_table([row for one in ended for row in one.probes]))
     settings = {key for job in jobs for key in job.settings}
     reply["rows"] = [
         None if one is None else {k: v for k, v in one.row.items() if k not in settings}
@@ -206,17 +198,8 @@ def _writable(probe: Path) -> bool:
     return True
 
 
-def _writer(folder: Path, token: str) -> PartWriter:
-    """One for each client and thread, so that small parts of a thread are merged along the way."""
-    key = (str(folder), token, threading.get_ident())
-    with _writers_lock:
-        if key not in _writers:
-            host = socket.gethostname().partition(".")[0]
-            _writers[key] = PartWriter(folder, writer_name(f"w-{host}-{os.getpid()}"))
-            while len(_writers) > MOST_WRITERS:
-                _writers.popitem(last=False)
-        _writers.move_to_end(key)
-        return _writers[key]
+def _file_of(one: Finished) -> str | None:
+    return one.metrics.name if isinstance(one.metrics, Path) else None
 
 
 def _stopped(token: str) -> Callable[[], bool]:

@@ -1,0 +1,266 @@
+"""The parts of one writer: what may be done to their files, and in which order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tiltcli.store import growing, parts
+from tiltcli.store.columns import JOBS, METRICS, PROBES
+from tiltcli.store.deduplicate import deduplicate, rows_of
+from tiltcli.store.job_index import KEYS, JobIndex
+from tiltcli.store.jobs_files import outdated
+from tiltcli.store.parts import Unwritable, part_name
+from tiltcli.store.probe_rows import merged_probes, probes_table
+from tiltcli.store.reading import read_part
+from tiltcli.store.spool import Finished, metrics_table
+
+PART_JOBS, PART_BYTES, PART_COMMITS = 1 << 13, 32 << 20, 64
+"""What a part has before the next one is begun."""
+
+BESIDES = {"metrics": METRICS, "probes": PROBES}
+"""Tables of a part besides its jobs; of the first it has always one, if only without rows."""
+
+
+class PartFiles:
+    """Parts of a run as one writer changes them; only in its turn.
+
+    Whatever order the files of a part are written in, its jobs come last: a writer that is killed
+    leaves rows of jobs that do not count, never jobs without rows.
+
+    Args:
+        folder: of the run.
+        name: of the writer.
+
+    Attributes:
+        index: which part each job is in.
+
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.index = JobIndex(folder)
+        # As this process left them: then no other was killed at them since.
+        self._left: dict[str, list[parts.Signature | None]] = {}
+
+    def append(self, some: Sequence[Finished], probes: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Add jobs, and probes of jobs elsewhere, to the last part, or begin one with them.
+
+        Propagates `Unwritable` if the disk is full.
+        """
+        self._write(self._last(), some, probes)
+
+    def append_long(self, one: Finished) -> None:
+        """Make a part of a job whose metrics are a file already.
+
+        Propagates `Unwritable` if the disk is full.
+        """
+        self._write(self._last(new=True), [one])
+
+    def _write(
+        self, part: str, some: Sequence[Finished], probes: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        new = part not in self.index.rows
+        if new:
+            self._discard(part)  # of a writer that was killed
+        path = self.folder / "metrics" / part
+        rows = [*probes, *(row for one in some for row in one.probes)]
+        try:
+            if len(some) == 1 and isinstance(some[0].metrics, Path):
+                parts.adopt(some[0].metrics, path)
+            else:
+                growing.extend(path, _metrics(some))
+            if rows:
+                self._extend_probes(part, rows)
+            self._write_jobs(part, _jobs_table(some))
+        except Unwritable:
+            if new:  # on a full disk, what will not count should not take room either
+                self._discard(part)
+            raise
+
+    def put(self, part: str, some: Sequence[Finished]) -> None:
+        """Put jobs in the place of their failed selves.
+
+        Propagates `Unwritable` if the disk is full.
+        """
+        new = _jobs_table(some)
+        kept = read_part(self.folder / "jobs" / part, ["job"])["job"]
+        kept = kept.filter(pc.invert(pc.is_in(kept, value_set=new["job"])))
+        self._keep("metrics", part, kept, _metrics(some))
+        rows = [row for one in some for row in one.probes]
+        self._keep("probes", part, kept, probes_table(rows))
+        self._write_jobs(part, new)
+        for one in some:
+            if isinstance(one.metrics, Path):
+                one.metrics.unlink(missing_ok=True)
+
+    def _write_jobs(self, part: str, new: pa.Table) -> None:
+        """Add jobs to a part's others, or put them in the place of their former selves."""
+        path = self.folder / "jobs" / part
+        if part in self.index.rows:
+            before = read_part(path, JOBS)
+            others = pc.invert(pc.is_in(before["job"], value_set=new["job"]))
+            new = pa.concat_tables([before.filter(others), new]).combine_chunks()
+        # Not a row group each time: each would have all the many columns.
+        growing.replace(path, new)
+        self.index.take(part, new)
+        self._left[part] = self._signatures(part)
+
+    def merge_probes(self, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Bring probes to those that a part has of the same jobs and epochs.
+
+        Propagates `Unwritable` if the disk is full.
+        """
+        path = self.folder / "probes" / part
+        if path.exists():
+            before, new = read_part(path, PROBES), probes_table(rows)
+            whole = merged_probes([before, new])
+            if len(whole) < len(before) + len(new) or not _fits(path, PROBES):
+                growing.replace(path, whole)
+                return
+        self._extend_probes(part, rows)
+
+    def close(self) -> None:
+        """Leave out of one's parts what does not count any more."""
+        for part in self._left:
+            self._shrink(part)
+
+    def _shrink(self, part: str) -> None:
+        if self._left[part] != self._signatures(part):
+            return
+        for table in ("jobs", *BESIDES):
+            path = self.folder / table / part
+            if path.exists():
+                growing.shrink(path)
+        self._left[part] = self._signatures(part)
+        self.index.looked_at(part)
+
+    def tidy(self) -> None:
+        """Remove rows that do not count from all parts; only while nobody else writes."""
+        self.index.look()
+        last: dict[str, str] = {}
+        for part in self.index.rows:
+            parsed = parts.parse(part)
+            assert parsed is not None
+            last[parsed[0]] = max(last.get(parsed[0], ""), part)
+        for part in last.values():
+            self._settle(part)
+        for part in self.index.rows:
+            path = self.folder / "jobs" / part
+            if outdated(path):  # by an earlier version, with other columns
+                growing.replace(path, read_part(path, JOBS).combine_chunks())
+        if sum(self.index.rows.values()) == len(self.index.outcomes):
+            return
+        # Two writers had the same job: without locks, or in a merge of an earlier version.
+        names = sorted(self.index.rows)
+        masks = deduplicate([read_part(self.folder / "jobs" / part, KEYS) for part in names])
+        for part, mask in zip(names, masks or (), strict=True):
+            if not mask.all():
+                self._drop(part, mask)
+        self.index.look()
+
+    def _drop(self, part: str, mask: Any) -> None:
+        """Keep only some jobs of a part."""
+        path = self.folder / "jobs" / part
+        if not mask.any():
+            path.unlink()
+            self._discard(part)
+            return
+        jobs = read_part(path, JOBS).filter(pa.array(mask))
+        growing.replace(path, jobs.combine_chunks())
+        for table in BESIDES:
+            self._keep(table, part, jobs["job"])
+
+    def _last(self, new: bool = False) -> str:
+        """Part that the next jobs go to: the last one, unless it is large or a new one is asked."""
+        own = {
+            parsed[1]
+            for part in self.index.rows
+            if (parsed := parts.parse(part)) and part == part_name(*parsed)
+            if parsed[0] == self.name
+        }
+        if not own:
+            return part_name(self.name, 0)
+        last = part_name(self.name, max(own))
+        if self._settle(last) and not new and self._has_room(last):
+            return last
+        if last in self._left:
+            self._shrink(last)
+        return part_name(self.name, max(own) + 1)
+
+    def _has_room(self, part: str) -> bool:
+        size = sum(found[1] for found in self._signatures(part) if found)
+        commits = pq.read_metadata(self.folder / "metrics" / part).num_row_groups
+        return self.index.rows[part] < PART_JOBS and size < PART_BYTES and commits < PART_COMMITS
+
+    def _settle(self, part: str) -> bool:
+        """Remove rows of jobs that do not count, left by a writer that was killed at a commit.
+
+        Returns:
+            whether the part may grow: one of an earlier version may have other columns.
+
+        """
+        if self._left.get(part) == self._signatures(part):
+            return True
+        path = self.folder / "jobs" / part
+        jobs, fits = read_part(path, ["job"])["job"], _fits(path, JOBS)
+        for table, schema in BESIDES.items():
+            path = self.folder / table / part
+            if path.exists():
+                fits = fits and _fits(path, schema)
+                self._keep(table, part, jobs)
+        return fits
+
+    def _keep(self, table: str, part: str, jobs: Any, more: pa.Table = None) -> None:
+        """Let a part's file of a table hold the rows of these jobs only, and further ones."""
+        path, schema = self.folder / table / part, BESIDES[table]
+        more = more if more is not None else schema.empty_table()
+        if not path.exists():
+            if len(more):
+                path.parent.mkdir(exist_ok=True)
+                growing.extend(path, more)
+            return
+        names = read_part(path, ["job"])["job"].unique()
+        strays = not pc.all(pc.is_in(names, value_set=jobs), min_count=0).as_py()
+        if strays or (len(more) and not _fits(path, schema)):
+            kept = rows_of(read_part(path, schema), jobs)
+            growing.replace(path, pa.concat_tables([kept, more]).combine_chunks())
+        elif len(more):
+            growing.extend(path, more)
+
+    def _extend_probes(self, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        path = self.folder / "probes" / part
+        path.parent.mkdir(exist_ok=True)
+        growing.extend(path, probes_table(rows))
+
+    def _signatures(self, part: str) -> list[parts.Signature | None]:
+        return [parts.signature(self.folder / table / part) for table in ("jobs", *BESIDES)]
+
+    def _discard(self, part: str) -> None:
+        """Remove what a part that does not count has of other tables."""
+        for table in BESIDES:
+            with contextlib.suppress(OSError):
+                (self.folder / table / part).unlink(missing_ok=True)
+
+
+def _jobs_table(some: Sequence[Finished]) -> pa.Table:
+    return pa.Table.from_pylist([dict(one.row) for one in some], schema=JOBS)
+
+
+def _metrics(some: Sequence[Finished]) -> pa.Table:
+    short = [(one.row["job"], one.metrics) for one in some if not isinstance(one.metrics, Path)]
+    long = [read_part(one.metrics, METRICS) for one in some if isinstance(one.metrics, Path)]
+    return pa.concat_tables([metrics_table(short), *long]).combine_chunks()
+
+
+def _fits(path: Path, schema: pa.Schema) -> bool:
+    """Whether a file has the columns of this version."""
+    found: bool = pq.read_schema(path).equals(schema)
+    return found
