@@ -21,7 +21,8 @@ from tiltcli.grid.settings import (
     tilting,
 )
 from tiltcli.store.columns import JOBS
-from tiltcli.store.jobs_files import outdated, read_jobs_file
+from tiltcli.store.jobs_files import read_jobs_file
+from tiltcli.store.reading import fits
 
 GRID = """
 [data]
@@ -156,9 +157,9 @@ def test_older_files_lack_later_settings(monkeypatch, tmp_path):
         "model.new": [0.5, 0.5],
         "loss.new": [None, 0.5],
     }
-    assert outdated(path)
+    assert not fits(path, JOBS)
     pq.write_table(JOBS.empty_table(), path)
-    assert not outdated(path)
+    assert fits(path, JOBS)
 
 
 def test_columns_and_back():

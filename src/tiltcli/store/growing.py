@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from tiltcli.store import parts
 from tiltcli.store.columns import METRICS, METRICS_REPEATING
+from tiltcli.store.reading import patiently, read_part
 
 COPY_BYTES = 8 << 20
 SMALL_BYTES = 1 << 20
@@ -33,7 +34,7 @@ def extend(path: Path, table: pa.Table) -> None:
     Propagates `Unwritable` if the disk is full or the folder cannot be written to.
 
     """
-    before = pq.read_metadata(path) if path.exists() else None
+    before = patiently(path, lambda: pq.read_metadata(path)) if path.exists() else None
     parts.write_whole(path, lambda to: _write(path, to, table, before))
 
 
@@ -44,17 +45,14 @@ def replace(path: Path, table: pa.Table) -> None:
 
 def shrink(path: Path) -> None:
     """Leave out of a file what does not count any more, if that is most of it."""
-    with pq.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        counting = sum(
-            group.column(i).total_compressed_size
-            for group in groups
-            for i in range(group.num_columns)
-        )
-        if path.stat().st_size < max(2 * counting, SMALL_BYTES):
-            return
-        whole = file.read().combine_chunks()
-    parts.write_whole(path, lambda to: _write(None, to, whole, None))
+    footer = patiently(path, lambda: pq.read_metadata(path))
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    counting = sum(
+        group.column(i).total_compressed_size for group in groups for i in range(group.num_columns)
+    )
+    if path.stat().st_size >= max(2 * counting, SMALL_BYTES):
+        whole = read_part(path, footer.schema.to_arrow_schema()).combine_chunks()
+        parts.write_whole(path, lambda to: _write(None, to, whole, None))
 
 
 def writer(to: Any, schema: pa.Schema) -> pq.ParquetWriter:

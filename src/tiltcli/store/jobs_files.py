@@ -43,14 +43,6 @@ def read_jobs_file(path: Path, schema: pa.Schema = JOBS) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def outdated(path: Path) -> bool:
-    """Return whether an older version wrote a jobs file, with other columns.
-
-    Propagates `OSError` if there is no such file, or it cannot be read.
-    """
-    return not pq.read_schema(path).equals(JOBS)
-
-
 def _column(field: pa.Field, table: pa.Table) -> pa.ChunkedArray:
     column = table[field.name]
     setting = SETTINGS.get(field.name)

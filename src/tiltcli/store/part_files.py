@@ -15,10 +15,9 @@ from tiltcli.store import growing, parts
 from tiltcli.store.columns import JOBS, METRICS, PROBES
 from tiltcli.store.deduplicate import deduplicate, rows_of
 from tiltcli.store.job_index import KEYS, JobIndex
-from tiltcli.store.jobs_files import outdated
 from tiltcli.store.parts import Unwritable, part_name
 from tiltcli.store.probe_rows import merged_probes, probes_table
-from tiltcli.store.reading import read_part
+from tiltcli.store.reading import fits, patiently, read_part
 from tiltcli.store.spool import Finished, metrics_table
 
 PART_JOBS, PART_BYTES, PART_COMMITS = 1 << 13, 32 << 20, 64
@@ -122,7 +121,7 @@ class PartFiles:
         if path.exists():
             before, new = read_part(path, PROBES), probes_table(rows)
             whole = merged_probes([before, new])
-            if len(whole) < len(before) + len(new) or not _fits(path, PROBES):
+            if len(whole) < len(before) + len(new) or not fits(path, PROBES):
                 growing.replace(path, whole)
                 return
         self._extend_probes(part, rows)
@@ -154,7 +153,7 @@ class PartFiles:
             self._settle(part)
         for part in self.index.rows:
             path = self.folder / "jobs" / part
-            if outdated(path):  # by an earlier version, with other columns
+            if not fits(path, JOBS):  # by an earlier version, with other columns
                 growing.replace(path, read_part(path, JOBS).combine_chunks())
         if sum(self.index.rows.values()) == len(self.index.outcomes):
             return
@@ -197,7 +196,8 @@ class PartFiles:
 
     def _has_room(self, part: str) -> bool:
         size = sum(found[1] for found in self._signatures(part) if found)
-        commits = pq.read_metadata(self.folder / "metrics" / part).num_row_groups
+        path = self.folder / "metrics" / part
+        commits = patiently(path, lambda: pq.read_metadata(path)).num_row_groups
         return self.index.rows[part] < PART_JOBS and size < PART_BYTES and commits < PART_COMMITS
 
     def _settle(self, part: str) -> bool:
@@ -210,13 +210,13 @@ class PartFiles:
         if self._left.get(part) == self._signatures(part):
             return True
         path = self.folder / "jobs" / part
-        jobs, fits = read_part(path, ["job"])["job"], _fits(path, JOBS)
+        jobs, grows = read_part(path, ["job"])["job"], fits(path, JOBS)
         for table, schema in BESIDES.items():
             path = self.folder / table / part
             if path.exists():
-                fits = fits and _fits(path, schema)
+                grows = grows and fits(path, schema)
                 self._keep(table, part, jobs)
-        return fits
+        return grows
 
     def _keep(self, table: str, part: str, jobs: Any, more: pa.Table = None) -> None:
         """Let a part's file of a table hold the rows of these jobs only, and further ones."""
@@ -229,7 +229,7 @@ class PartFiles:
             return
         names = read_part(path, ["job"])["job"].unique()
         strays = not pc.all(pc.is_in(names, value_set=jobs), min_count=0).as_py()
-        if strays or (len(more) and not _fits(path, schema)):
+        if strays or (len(more) and not fits(path, schema)):
             kept = rows_of(read_part(path, schema), jobs)
             growing.replace(path, pa.concat_tables([kept, more]).combine_chunks())
         elif len(more):
@@ -258,9 +258,3 @@ def _metrics(some: Sequence[Finished]) -> pa.Table:
     short = [(one.row["job"], one.metrics) for one in some if not isinstance(one.metrics, Path)]
     long = [read_part(one.metrics, METRICS) for one in some if isinstance(one.metrics, Path)]
     return pa.concat_tables([metrics_table(short), *long]).combine_chunks()
-
-
-def _fits(path: Path, schema: pa.Schema) -> bool:
-    """Whether a file has the columns of this version."""
-    found: bool = pq.read_schema(path).equals(schema)
-    return found

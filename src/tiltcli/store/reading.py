@@ -68,6 +68,12 @@ def patiently(path: Path, act: Callable[[], Found]) -> Found:
     raise AssertionError
 
 
+def fits(path: Path, schema: pa.Schema) -> bool:
+    """Return whether a file has the columns of this version; see `patiently` for what it raises."""
+    found: pa.Schema = patiently(path, lambda: pq.read_schema(path))
+    return bool(found.equals(schema))
+
+
 def read_part(path: Path, wanted: pa.Schema | Sequence[str]) -> pa.Table:
     """Read columns of a file.
 
