@@ -17,10 +17,10 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 import tiltcli
 from browser import chromium
 from helpers import GRID, tilt, tilt_process, write_grid
-from tiltcli.report.aggregate import best_of, gather, regime_of
 from tiltcli.report.curve_series import curves
 from tiltcli.report.loaded_runs import CURVES, load_run
 from tiltcli.report.pack import json_text
+from tiltcli.report.page_cells import page_cells
 from tiltcli.statistics import mean_interval
 from tiltcli.store.read import read
 
@@ -169,7 +169,7 @@ def test_cells_are_chosen_by_keyboard_and_lost_jobs_are_said(browser):
     settle(browser)
     Select(explorer.find_elements(By.TAG_NAME, "select")[1]).select_by_visible_text("10")
     Select(explorer.find_elements(By.TAG_NAME, "select")[2]).select_by_visible_text("20")
-    assert "3 jobs, of which 1 lost (in no mean)" in explorer.text
+    assert "3 jobs, of which 1 lost (not in its curves)" in explorer.text
     focused = browser.switch_to.active_element
     assert focused.tag_name == "select"
     assert browser.get_log("browser") == []
@@ -287,11 +287,13 @@ def test_phone(page, dark):
 
 def test_cells_are_the_statistics_of_their_jobs(folder):
     run = load_run(NAME, folder / "results")
-    cells = gather(run.tables.jobs, run.metrics)
-    assert cells.views == ("",)
-    for cell, row in cells.rows.iterrows():
-        own = run.tables.jobs[cells.of_job.to_numpy() == cell]
-        done = own[own["outcome"] == "completed"]
+    page = page_cells(run.tables.jobs, run.metrics)
+    assert page.views == ("",)
+    for cell, row in page.rows.iterrows():
+        own = run.tables.jobs[page.cells.of_job.to_numpy() == cell]
+        done = own[own["outcome"] != "failed"].copy()
+        lost = done["outcome"] == "diverged"
+        done.loc[lost, "val_accuracy"] = done.loc[lost, "val_accuracy"].clip(upper=1 / 3)
         found = mean_interval(done["val_accuracy"])
         expected = [found.mean, found.low, found.high, found.n]
         got = [row[f"val_accuracy:{name}"] for name in ("mean", "low", "high", "n")]
@@ -299,7 +301,7 @@ def test_cells_are_the_statistics_of_their_jobs(folder):
         assert row["jobs"] == 3
         if row["static"]:
             continue
-        static = run.static[run.static["model.width"] == row["width"]].set_index("train.seed")
+        static = run.static[run.static["model.width"] == row["model.width"]].set_index("train.seed")
         pairs = done.set_index("train.seed")["val_accuracy"] - static["val_accuracy"]
         change = mean_interval(pairs)
         assert row["val_accuracy:pairs"] == change.n
@@ -307,9 +309,10 @@ def test_cells_are_the_statistics_of_their_jobs(folder):
             assert row["val_accuracy:change"] == pytest.approx(change.mean)
         if change.n > 1:
             assert row["val_accuracy:change_low"] == pytest.approx(change.low)
-    best = cells.rows.loc[best_of(cells.rows, 0, 4, "val_accuracy")]
-    assert best["amplitude"] == 3  # the cells at amplitude 10 lost jobs
-    assert regime_of(cells.rows, 0, 4) == "underparameterised"
+    first, _ = page.widths("val_accuracy")
+    assert (first["width"], first["regime"]) == (4, "underparameterised")
+    best = page.rows.loc[first["best"]]
+    assert best["loss.amplitude"] == 3  # the cells at amplitude 10 lost jobs
 
 
 def test_curves_alone_are_the_same_rows_without_the_other_columns(folder):
@@ -322,13 +325,13 @@ def test_curves_alone_are_the_same_rows_without_the_other_columns(folder):
 
 def test_curves_keep_what_there_is_room_for(folder):
     run = load_run(NAME, folder / "results")
-    cells = gather(run.tables.jobs, run.metrics)
+    page = page_cells(run.tables.jobs, run.metrics)
     columns = {"train_accuracy": True, "train_loss": False}
     jobs, metrics = run.tables.jobs, run.tables.metrics
-    (block,) = curves(jobs, metrics, columns, cells, [], 1e6)
+    (block,) = curves(jobs, metrics, columns, page, [], 1e6)
     assert block["epochs"] == [0, 50, 100, 150, 200]
-    assert block["cells"] == list(cells.rows.index)
-    (small,) = curves(jobs, metrics, columns, cells, [5, 9], 2 * 12 * 24)
+    assert block["cells"] == list(page.rows.index)
+    (small,) = curves(jobs, metrics, columns, page, [5, 9], 2 * 12 * 24)
     assert small["cells"] == [5, 9]
     assert small["epochs"][0] == 0
     assert small["epochs"][-1] == 200

@@ -107,3 +107,40 @@ def test_figures_keep_the_rates_apart(folder, kind, tmp_path):
     drawn = tilt("plot", kind, "rates", *where, "-o", tmp_path / "y.svg", cwd=folder)
     assert drawn.returncode == 0, drawn.stderr
     assert (tmp_path / "x.svg").read_bytes() != (tmp_path / "y.svg").read_bytes()
+
+
+TILTS = GRID.replace("amplitude = [3, 10]", "amplitude = 3").replace("epochs = 200", "epochs = 60")
+ONE_TILT = {
+    "lr": TILTS + "lr = [0.3, 1.0]\n",
+    "shape": TILTS.replace("period = [20]", 'period = [20]\nshape = ["triangle", "sine"]'),
+}
+
+
+@pytest.fixture(scope="module", params=ONE_TILT)
+def one_tilt(request, tmp_path_factory):
+    """One amplitude and period for each width, and another setting that varies."""
+    path = tmp_path_factory.mktemp(request.param)
+    tiltcli.sweep(write_grid(path, ONE_TILT[request.param], "own"), results=path / "results")
+    return request.param, path
+
+
+@pytest.mark.parametrize("suffix", ["md", "html"])
+def test_a_report_of_one_tilt_and_another_axis(one_tilt, suffix):
+    _, path = one_tilt
+    written = tilt("report", "own", "-o", path / f"r.{suffix}", cwd=path)
+    assert written.returncode == 0, written.stderr
+
+
+def test_the_page_has_a_view_for_each_value_and_every_cell(one_tilt):
+    setting, path = one_tilt
+    assert tilt("report", "own", "-o", path / "p.html", cwd=path).returncode == 0
+    text = (path / "p.html").read_text(encoding="utf-8")
+    page = json.loads(re.search(r'<script type="application/json">(.*?)</script>', text, re.S)[1])
+    values = ["0.3", "1"] if setting == "lr" else ["sine", "triangle"]
+    assert page["views"] == [f"{setting} {value}" for value in values]
+    jobs = tiltcli.read("own", path / "results").jobs
+    keys = ["model.width", "train.lr", "loss.kind", "loss.shape"]
+    assert len(page["cells"]["static"]) == jobs.groupby(keys, dropna=False).ngroups
+    assert all(n == 3 for n in page["cells"]["stats"]["val_accuracy"]["n"])
+    for one in page["widths"]:
+        assert page["cells"]["view"][one["best"]] == one["view"]

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Outcome
-from tiltcli.report.aggregate import Cells
 from tiltcli.report.pack import FLOAT_BYTES, SHARE_BYTES, floats, shares
+from tiltcli.report.page_cells import PageCells
 from tiltcli.statistics import half_width
 
 Array = npt.NDArray[np.float64]
@@ -23,7 +23,7 @@ def curves(
     jobs: pd.DataFrame,
     table: pd.DataFrame,
     columns: Mapping[str, bool],
-    cells: Cells,
+    page: PageCells,
     first: Sequence[int],
     budget: float,
     back: Callable[[Array], Array] = np.asarray,
@@ -38,7 +38,7 @@ def curves(
         jobs: jobs table.
         table: metrics or probes, with job and epoch.
         columns: what to average; whether it is a share (from 0 to 1).
-        cells: of the run.
+        page: cells of the run.
         first: cells that must be there; the others follow in their order.
         budget: bytes.
         back: what is done to means and intervals in the end, such as to take exponentials where
@@ -52,10 +52,12 @@ def curves(
     """
     done = set(jobs.loc[jobs["outcome"] == Outcome.COMPLETED, "job"])
     codes, names = pd.factorize(table["job"])
-    number = cells.of_job.reindex(names).fillna(-1).to_numpy(np.int64)
-    cell = np.where([name in done for name in names], number, -1)[codes]
+    number: npt.NDArray[np.int64] = np.array(page.cells.of_job.reindex(names).fillna(-1), np.int64)
+    number[[name not in done for name in names]] = -1
+    cell: npt.NDArray[np.int64] = number[codes]
+    unit: npt.NDArray[np.int64] = _units(page, names, number)[codes]
     space = sum(3 * (SHARE_BYTES if share else FLOAT_BYTES) for share in columns.values())
-    outers = cells.rows["outer"].to_numpy(np.int64)
+    outers = page.rows["outer"].to_numpy(np.int64)
     wanted = np.fromiter(dict.fromkeys([*first, *range(len(outers))]), dtype=np.int64)
     most = int(budget / space / FEWEST_POINTS)
     wanted = np.sort(wanted[:most])
@@ -67,7 +69,10 @@ def curves(
         if inside.any():
             rows = table.loc[inside]
             blocks.append(
-                {"outer": int(outer), **_block(rows, cell[inside], kept, columns, points, back)}
+                {
+                    "outer": int(outer),
+                    **_block(rows, cell[inside], unit[inside], kept, columns, points, back),
+                }
             )
     return blocks
 
@@ -75,6 +80,7 @@ def curves(
 def _block(
     rows: pd.DataFrame,
     cell: npt.NDArray[np.int64],
+    unit: npt.NDArray[np.int64],
     kept: npt.NDArray[np.int64],
     columns: Mapping[str, bool],
     points: int,
@@ -93,7 +99,7 @@ def _block(
     packed = {}
     for name, share in columns.items():
         values = rows[name].to_numpy(float)[hit]
-        mean, half = _mean(values, place, size)
+        mean, half = _mean(values, place, unit[hit], size)
         pack = shares if share else floats
         packed[name] = {"mean": pack(back(mean))}
         if not np.isnan(half).all():
@@ -106,10 +112,25 @@ def _block(
     }
 
 
-def _mean(values: Array, place: npt.NDArray[np.int64], size: int) -> tuple[Array, Array]:
-    """Mean and half the 95% interval of the values that share a place."""
+def _units(
+    page: PageCells, names: pd.Index[Any], cell: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Numbers of the replicates of jobs; all 0 where none has several jobs in a cell."""
+    unit = pd.factorize(page.cells.unit_of.reindex(names).to_numpy())[0].astype(np.int64)
+    kept = pd.DataFrame({"cell": cell, "unit": unit})[cell >= 0]
+    return unit if kept.duplicated().any() else np.zeros_like(unit)
+
+
+def _mean(
+    values: Array, place: npt.NDArray[np.int64], unit: npt.NDArray[np.int64], size: int
+) -> tuple[Array, Array]:
+    """Mean and half the 95% interval of the values that share a place, over their replicates."""
     sound = ~np.isnan(values)
-    values, place = values[sound], place[sound]
+    values, place, unit = values[sound], place[sound], unit[sound]
+    if unit.any():  # a draw of the data is a replicate: its mean over its seeds
+        count = int(unit.max()) + 1
+        keys, which = np.unique(place * count + unit, return_inverse=True)
+        values, place = np.bincount(which, values) / np.bincount(which), keys // count
     n = np.bincount(place, minlength=size)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.bincount(place, values, size) / n

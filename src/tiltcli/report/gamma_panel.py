@@ -33,7 +33,7 @@ def weights(run: Run, rows: pd.DataFrame, first: list[int]) -> dict[str, Any]:
 
     Args:
         run: the run.
-        rows: its cells (see `Cells`).
+        rows: its cells, see `tiltcli.report.page_cells.PageCells`.
         first: cells whose schedules must be there; beyond `MOST_SCHEDULES` others are left out.
 
     Returns:
@@ -48,7 +48,7 @@ def weights(run: Run, rows: pd.DataFrame, first: list[int]) -> dict[str, Any]:
     if classes is not None and classes >= 2:
         dynamical = rows[~rows["static"]]
         order = [*first, *(i for i in dynamical.index if i not in set(first))]
-        keys = ["amplitude", "period", "rest", "shape"]
+        keys = ["loss.amplitude", "loss.period", "loss.rest", "loss.shape"]
         number: dict[tuple[Any, ...], int] = {}
         for cell, amplitude, period, rest, shape in dynamical.loc[order, keys].itertuples():
             key = (amplitude, period, rest, shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,6 @@ class Run:
     Attributes:
         folder: where it lies.
         tables: its tables.
-        cells: most dynamical cells that have, or would have, one static partner.
         static: its static jobs.
         dynamical: its dynamical jobs.
 
@@ -31,7 +31,6 @@ class Run:
 
     folder: Path
     tables: Tables
-    cells: int
     static: pd.DataFrame
     dynamical: pd.DataFrame
 
@@ -45,9 +44,15 @@ class Run:
         """Whether static and dynamical jobs can be compared."""
         return len(self.static) > 0 and len(self.dynamical) > 0
 
+    @cached_property
+    def cells(self) -> int:
+        """Most tilted cells of any one group: of those that differ by the tilt alone."""
+        rows = gather(self.tables.jobs).rows
+        return int((~rows["static"]).groupby(rows["group"]).sum().max())
+
     @property
     def judged(self) -> bool:
-        """Whether there is one dynamical cell per width beside static, so nothing to choose."""
+        """Whether there is one tilted cell beside each static one, so nothing to choose."""
         return self.has_both and self.cells == 1
 
     @property
@@ -89,8 +94,7 @@ def load_run(run: str | Path, results: Path) -> Run:
         raise UserError(f"{tables.name}: no job has finished yet: there is nothing to report")
     dynamical = tables.jobs[tables.jobs["loss.kind"] == "dynamical"]
     static = tables.jobs[tables.jobs["loss.kind"] == "static"]
-    tilted = gather(tables.jobs).rows.query("~static").groupby("group").size()
-    return Run(folder, tables, int(tilted.max()) if len(tilted) else 0, static, dynamical)
+    return Run(folder, tables, static, dynamical)
 
 
 def _stepwise(folder: Path) -> bool:

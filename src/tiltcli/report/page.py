@@ -115,9 +115,10 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
     if run.cells > 1:
         lines.append(
             "<h3>Phase diagram</h3><p>Each width has a colour scale of its own. The orange line on "
-            "the bar is the static loss, with its 95% interval; the orange box is the best cell "
-            f"that lost no job.{_lost(data)} Click a cell to see its learning curves below; point "
-            'at it for its interval.</p><div data-part="phase" class="maps"></div>'
+            "the bar is the static loss, with its 95% interval; the orange box is the best cell, "
+            f"one that lost no job before any that did.{_lost(data)} Click a cell to see its "
+            "learning curves below; point at it for its interval.</p>"
+            '<div data-part="phase" class="maps"></div>'
         )
     if run.has_both:
         lines.append(f"<h3>By width</h3>{_origin(run, runs, data)}")
@@ -147,7 +148,8 @@ def _lost(data: dict[str, Any]) -> str:
         return ""
     return (
         " Grey: every job of the cell diverged or failed. A cell marked * (or with a count, where "
-        "it has room) lost some of its jobs: its mean is over the others, so it flatters the cell."
+        "it has room) lost some of its jobs: one that diverged counts with the accuracy that it "
+        "had, chance at most; one that failed is in no mean."
     )
 
 
@@ -159,7 +161,8 @@ def _origin(run: Run, runs: Sequence[Run], data: dict[str, Any]) -> str:
         return f"<p{kind}>{text(sentence)}</p>"
     judge = data["judge"].replace("val_", "validation ").replace("train_", "training ")
     return (
-        f"<p>Dynamical is the cell with the best mean {text(judge)} of each width, on the same "
+        f"<p>Dynamical is the cell with the best mean {text(judge)} of each width (and of each "
+        "setting, where others vary), on the same "
         "seeds: flattered by the choice, which fresh seeds must confirm "
         f"(<code>tiltcli confirm {text(run.name)}</code>).</p>"
     )

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiltcli.evaluation.cells import choosing_metric
-from tiltcli.report.aggregate import Cells, best_of, gather, regime_of
+from tiltcli.evaluation.cells import Cells, choosing_metric
 from tiltcli.report.curve_series import curves
 from tiltcli.report.gamma_panel import weights
 from tiltcli.report.instability_tables import Watched, enlarged
@@ -17,6 +16,7 @@ from tiltcli.report.job_list import job_table
 from tiltcli.report.loaded_runs import CURVES, Run
 from tiltcli.report.one_training import panels, single
 from tiltcli.report.pack import floats, shares
+from tiltcli.report.page_cells import PageCells, page_cells, whole
 
 CURVES_BYTES, MOST_ROWS = 6_000_000, 3000
 """What all runs of a page share: room for curves, and rows of job tables."""
@@ -36,8 +36,8 @@ def run_data(run: Run, runs: int, watched: Sequence[Watched]) -> dict[str, Any]:
     tables = run.tables
     metrics = run.metrics or ["train_accuracy"]
     judge = choosing_metric(tables.jobs)
-    cells = gather(tables.jobs, metrics)
-    widths = _widths(cells, judge)
+    page = page_cells(tables.jobs, list(dict.fromkeys((*metrics, judge))))
+    cells, widths = page.cells, page.widths(judge)
     static = cells.rows.index[cells.rows["static"]].tolist()
     best = [one["best"] for one in widths if one["best"] is not None]
     budget = CURVES_BYTES / runs
@@ -46,13 +46,13 @@ def run_data(run: Run, runs: int, watched: Sequence[Watched]) -> dict[str, Any]:
     return {
         "metrics": metrics,
         "judge": judge,
-        "views": list(cells.views),
-        "outer_of": list(cells.outer_of),
-        "cells": _cells(cells),
+        "views": list(page.views),
+        "outer_of": list(page.outer_of),
+        "cells": _cells(page),
         "widths": widths,
-        "curves": _blocks(run, cells, [*static, *best], budget),
-        "probes": _probes(run, cells, [*static, *best], budget / 4),
-        "weights": weights(run, cells.rows, best),
+        "curves": _blocks(run, page, [*static, *best], budget),
+        "probes": _probes(run, page, [*static, *best], budget / 4),
+        "weights": weights(run, page.rows, best),
         "trace": None if one is None else panels(one, found=own),
         "zooms": enlarged(watched),
         "onsets": _onsets(cells, watched),
@@ -60,35 +60,19 @@ def run_data(run: Run, runs: int, watched: Sequence[Watched]) -> dict[str, Any]:
     }
 
 
-def _widths(cells: Cells, judge: str) -> list[dict[str, Any]]:
-    rows = cells.rows
-    found = []
-    for view, outer in enumerate(cells.outer_of):
-        own = rows[(rows["view"] == view) | (rows["static"] & (rows["outer"] == outer))]
-        for width in sorted(own["width"].unique()):
-            here = own[own["width"] == width]
-            found.append(
-                {
-                    "view": view,
-                    "width": int(width),
-                    "regime": regime_of(rows, outer, width),
-                    "best": best_of(rows, view, width, judge),
-                    "parameters": _whole(here["parameters"].max()),
-                    "samples": _whole(here["train_samples"].max()),
-                }
-            )
-    return found
-
-
-def _cells(cells: Cells) -> dict[str, Any]:
-    rows = cells.rows
+def _cells(found: PageCells) -> dict[str, Any]:
+    rows = found.rows
     page: dict[str, Any] = {
-        name: [_whole(value) for value in rows[name]]
-        for name in ("outer", "view", "width", "period", "jobs", "diverged", "failed")
+        name.rpartition(".")[2]: [whole(value) for value in rows[name]]
+        for name in (
+            *("outer", "view", "model.width", "loss.period"),
+            *("jobs", "diverged", "failed"),
+        )
     }
     page["static"] = rows["static"].astype(int).tolist()
-    for name in ("amplitude", "bound"):
-        page[name] = [None if pd.isna(value) else float(value) for value in rows[name]]
+    for name in ("loss.amplitude", "bound"):
+        key = name.rpartition(".")[2]
+        page[key] = [None if pd.isna(value) else float(value) for value in rows[name]]
     page["stats"] = {
         metric: {
             "mean": shares(rows[f"{metric}:mean"]),
@@ -100,22 +84,18 @@ def _cells(cells: Cells) -> dict[str, Any]:
             "change_high": floats(rows[f"{metric}:change_high"]),
             "pairs": rows[f"{metric}:pairs"].tolist(),
         }
-        for metric in cells.metrics
+        for metric in found.cells.metrics
     }
     return page
 
 
-def _whole(value: Any) -> int | None:
-    return None if pd.isna(value) else int(value)
-
-
-def _blocks(run: Run, cells: Cells, first: Sequence[int], budget: float) -> list[dict[str, Any]]:
+def _blocks(run: Run, page: PageCells, first: Sequence[int], budget: float) -> list[dict[str, Any]]:
     metrics = run.tables.metrics
     columns = {name: name.endswith("accuracy") for name in CURVES if metrics[name].notna().any()}
-    return curves(run.tables.jobs, metrics, columns, cells, first, budget)
+    return curves(run.tables.jobs, metrics, columns, page, first, budget)
 
 
-def _probes(run: Run, cells: Cells, first: Sequence[int], budget: float) -> list[dict[str, Any]]:
+def _probes(run: Run, page: PageCells, first: Sequence[int], budget: float) -> list[dict[str, Any]]:
     probes = run.tables.probes
     there = [name for name in _PROBES if name in probes and probes[name].notna().any()]
     if not there:
@@ -130,7 +110,7 @@ def _probes(run: Run, cells: Cells, first: Sequence[int], budget: float) -> list
     logs = probes[["job", "epoch"]].copy()
     logs[there] = np.log(np.where(values > 0, values, np.nan))
     columns = dict.fromkeys(there, False)
-    return curves(run.tables.jobs, logs, columns, cells, first, budget, back=np.exp)
+    return curves(run.tables.jobs, logs, columns, page, first, budget, back=np.exp)
 
 
 def _onsets(cells: Cells, watched: Sequence[Watched]) -> dict[str, list[int]]:

@@ -71,7 +71,7 @@ class Explorer {
     const thinned = drawn && drawn.logged > drawn.x.length ? ` Drawn at ${drawn.x.length} of ${drawn.logged} logged epochs.` : "";
     const none = !drawn && cells.jobs[c] > lost ? " Its curves were left out to keep this page small: tiltcli plot curves draws them." : "";
     const text = this.name(c);
-    this.status.textContent = `${text[0].toUpperCase()}${text.slice(1)}: ${plural(cells.jobs[c], "job")}${lost ? `, of which ${lost} lost (in no mean)` : ""}.${thinned}${none}`;
+    this.status.textContent = `${text[0].toUpperCase()}${text.slice(1)}: ${plural(cells.jobs[c], "job")}${lost ? `, of which ${lost} lost (not in its curves)` : ""}.${thinned}${none}`;
     for (const plot of [this.curves, this.probes, this.gamma]) plot?.refresh();
   }
 

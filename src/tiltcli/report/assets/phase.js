@@ -48,6 +48,8 @@ class PhaseMap {
     });
   }
 
+  lost(c) { return this.run.cells.diverged[c] + this.run.cells.failed[c]; }
+
   get ids() { return this.run.dynamical(this.state.view, this.width); }
 
   label() {
@@ -90,12 +92,14 @@ class PhaseMap {
     const z = blank(), grey = blank(), text = blank(), custom = blank();
     for (const c of this.ids) {
       const i = row.get(cells.amplitude[c]), j = column.get(cells.period[c]);
-      if (isNumber(mean[c])) z[i][j] = mean[c];
+      if (isNumber(mean[c]) && this.lost(c) < cells.jobs[c]) z[i][j] = mean[c];
       else grey[i][j] = 1;
       text[i][j] = cellText(run, c, state.metric).join("<br>");
       custom[i][j] = c;
     }
-    const means = this.ids.map((c) => mean[c]).filter(isNumber);
+    // Colours are of cells that lost no job, where there are any: chance would leave none for the rest.
+    const sound = this.ids.filter((c) => !this.lost(c)), shown = sound.length ? sound : this.ids;
+    const means = shown.map((c) => mean[c]).filter(isNumber);
     const scale = this.scale(means, colours);
     const x = borders(periods), y = borders(amplitudes);
     const margin = { l: 46, r: 46, t: 26, b: 42 };
@@ -166,7 +170,7 @@ class PhaseMap {
       return { c, text: flat < 30 && value ? value + (note ? "*" : "") : [value, note].filter(Boolean).join("<br>") };
     });
     const tint = (c) => {
-      if (!isNumber(mean[c])) return colours.ink;
+      if (!isNumber(mean[c]) || this.lost(c) === cells.jobs[c]) return colours.ink;
       const share = (mean[c] - scale.low) / (scale.high - scale.low);
       if (this.state.change) return Math.abs(share - 0.5) > 0.38 ? colours.paper : colours.ink;
       return share < 0.58 ? "#ffffff" : "#000000";

@@ -1,0 +1,108 @@
+"""A run's cells as the page shows them: a view at a time, each a phase diagram for every width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiltcli.analysis.traces import bound_of
+from tiltcli.evaluation.cells import Cells, best, gather
+from tiltcli.evaluation.facets import named, telling
+from tiltcli.grid.settings import stepping
+
+WIDTH, AXES = "model.width", ("loss.amplitude", "loss.period")
+
+
+@dataclass(frozen=True)
+class PageCells:
+    """The cells of a run, and its views.
+
+    Attributes:
+        cells: the table.
+        rows: its rows, and of each cell `outer` and `view` (numbers; a static cell's view is −1
+            where there are tilted ones), `loss.rest`, `loss.shape`, and `bound` (of λ_max, NaN
+            where theory has none).
+        views: what tells one phase diagram from another (settings beside width, amplitude and
+            period that vary), as text; one empty text where nothing does.
+        outer_of: for each view, the number of its settings outside the loss: the static cells with
+            that `outer` belong to it.
+
+    """
+
+    cells: Cells
+    rows: pd.DataFrame
+    views: tuple[str, ...]
+    outer_of: tuple[int, ...]
+
+    def widths(self, metric: str) -> list[dict[str, Any]]:
+        """Return what is known of each width of each view: its regime, its best cell, its sizes."""
+        rows, found = self.rows, []
+        for view, outer in enumerate(self.outer_of):
+            own = rows[(rows["view"] == view) | (rows["static"] & (rows["outer"] == outer))]
+            for width in sorted(own[WIDTH].unique().tolist()):
+                here = own[own[WIDTH] == width]
+                tilted = here[~here["static"]]
+                found.append(
+                    {
+                        "view": view,
+                        "width": int(width),
+                        "regime": str(here["regime"].iloc[0]),
+                        "best": best(tilted, metric),
+                        "parameters": whole(here["parameters"].max()),
+                        "samples": whole(here["train_samples"].max()),
+                    }
+                )
+        return found
+
+
+def page_cells(jobs: pd.DataFrame, metrics: Sequence[str]) -> PageCells:
+    """Return the cells of some jobs, in views.
+
+    Args:
+        jobs: jobs table of a run, not empty.
+        metrics: result columns to average.
+
+    """
+    cells = gather(jobs, metrics)
+    numbered = jobs.drop_duplicates("job").assign(cell=cells.of_job.to_numpy())
+    first = numbered.drop_duplicates("cell").sort_values("cell")
+    extra = ("loss.rest", "loss.shape")
+    rows = cells.rows.assign(**{key: first[key].to_numpy() for key in extra}, bound=_bounds(first))
+    outside = [key for key in cells.outside if key != WIDTH]
+    inside = [key for key in cells.inside if key not in AXES]
+    rows["outer"] = _numbered(rows, outside)
+    tilted = rows if rows["static"].all() else rows[~rows["static"]]
+    rows["view"] = _numbered(tilted, [*outside, *inside]).reindex(rows.index, fill_value=-1)
+    one_each = rows.loc[tilted.index].drop_duplicates("view").sort_values("view")
+    names = telling(one_each, [*outside, *inside])
+    views = tuple(named({key: one[key] for key in names}) for _, one in one_each.iterrows())
+    return PageCells(cells, rows, views, tuple(one_each["outer"].astype(int)))
+
+
+def _numbered(rows: pd.DataFrame, keys: list[str]) -> pd.Series[int]:
+    if not keys:
+        return pd.Series(0, index=rows.index)
+    return rows.groupby(keys, dropna=False, sort=True).ngroup()
+
+
+def _bounds(first: pd.DataFrame) -> list[float]:
+    """Bound of λ_max of each cell, from a job of it."""
+    names = list(stepping())
+    known: dict[Any, float] = {}
+    bounds = []
+    for values in first[names].itertuples(index=False, name=None):
+        sound = tuple(None if pd.isna(value) else value for value in values)
+        if sound not in known:
+            found = bound_of(dict(zip(names, sound, strict=True)))
+            known[sound] = np.nan if found is None else found
+        bounds.append(known[sound])
+    return bounds
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number, None where there is none."""
+    return None if pd.isna(value) else int(value)
