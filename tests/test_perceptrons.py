@@ -176,3 +176,21 @@ def test_any_registers_give_the_same_numbers(tmp_path):
         theta=0.3 * rng.normal(size=1200),
     )
     same_on_narrower_machines(TRAINED, tmp_path / "given.npz")
+
+
+def test_what_gets_no_gradient_ends_in_zero_and_the_mode_of_the_thread_stays():
+    # The second unit is dead on all points: its momentum falls by 0.9 a step, in float32 below the
+    # normal numbers after some 900 steps. Left there, it never ends, and costs a hundredfold.
+    rng = np.random.default_rng(5)
+    X, y = rng.normal(size=(20, 2)), rng.integers(0, 2, 20)
+    parts = perceptron.draw(rng, [2, 2, 2])
+    parts[1][1] = -100.0
+    points = Points.prepare(X, y, 2, "float32")
+    decay = Optimiser("sgd", momentum=0.9, weight_decay=0.5)
+    network = FusedNetwork(perceptron.flat(parts), 2, points, None, 2, optimiser=decay)
+    steps = 3000
+    network.run(np.ones((steps, 2)), np.full(steps, 0.1), np.zeros(steps, bool))
+    tiny = np.finfo(np.float32).tiny
+    dead = np.abs(network.theta[[1, 3]])
+    assert np.all((dead == 0) | (dead >= tiny))
+    assert np.float32(tiny) * np.float32(0.5) > 0  # subnormal numbers are NumPy's as before

@@ -13,6 +13,7 @@ from numba.extending import overload, register_jitable
 
 from tiltcli.engines import lanes
 from tiltcli.engines.base import EXPLODED
+from tiltcli.engines.lanes import flush_subnormals, restore_mode
 from tiltcli.engines.mlp import logits, narrow, optimisers, order, products, tiled
 from tiltcli.engines.mlp.optimisers import set_rate
 from tiltcli.engines.mlp.order import shuffle
@@ -56,8 +57,8 @@ def _compiled(sources: str) -> tuple[Any, Any]:
     """Make the compiled functions; a variable from outside, as `sources`, is part of their key."""
     compiled = njit(cache=True, nogil=True, error_model="numpy")
 
-    @compiled
-    def descend(
+    @register_jitable
+    def steps(
         dims: Any,
         base: Any,
         train: Any,
@@ -74,11 +75,6 @@ def _compiled(sources: str) -> tuple[Any, Any]:
         update_last: Any,
         out: Any,
     ) -> tuple[int, int, float]:
-        """Return (steps recorded, step of divergence or −1, loss there), having made the steps.
-
-        `batches` is (size or 0 for full, seed, first step, order of the samples).
-        """
-        _ = sources
         kept, last = 0, gammas.shape[0] - 1
         sums, val_sums = work[-1], val_work[-1]
         size, seed, first, order = batches
@@ -115,6 +111,18 @@ def _compiled(sources: str) -> tuple[Any, Any]:
             set_rate(optimiser[0], optimiser[1], optimiser[2], rates[i])
             _step(dims, points, network, work, optimiser)
         return kept, -1, np.nan
+
+    @compiled
+    def descend(*given: Any) -> tuple[int, int, float]:
+        """Return (steps recorded, step of divergence or −1, loss there), having made the steps.
+
+        `batches` is (size or 0 for full, seed, first step, order of the samples).
+        """
+        _ = sources
+        mode = flush_subnormals()
+        result = steps(*given)
+        restore_mode(mode)
+        return result
 
     @compiled
     def evaluate(
