@@ -445,10 +445,14 @@ def _x86_mode(builder: Any, direction: str, place: Value) -> None:
 
 @intrinsic
 def flush_subnormals(_typing: Any) -> Any:
-    """Take subnormal numbers for zero in this thread; return the mode to go back to.
+    """Take subnormal numbers for zero in this thread.
 
     Arithmetic with them is up to a hundred times slower, and momentum or decay bring whatever gets
     no gradient down to them, to stay there: rounded, 0.9 times the least of them is the least.
+
+    Returns:
+        the mode before, for `restore_mode`.
+
     """
 
     def generate(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
