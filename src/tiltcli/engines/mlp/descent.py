@@ -11,12 +11,12 @@ import numpy as np
 from numba import njit
 from numba.extending import overload, register_jitable
 
-from tiltcli.engines import lanes
+from tiltcli.engines import lanes, subnormals
 from tiltcli.engines.base import EXPLODED
-from tiltcli.engines.lanes import flush_subnormals, restore_mode
 from tiltcli.engines.mlp import logits, narrow, optimisers, order, products, tiled
 from tiltcli.engines.mlp.optimisers import set_rate
 from tiltcli.engines.mlp.order import shuffle
+from tiltcli.engines.subnormals import flush_subnormals, restore_mode
 
 
 def _pick(name: str) -> Any:
@@ -138,5 +138,5 @@ def _compiled(sources: str) -> tuple[Any, Any]:
 
 
 descend, evaluate = _compiled(
-    lanes.digest(lanes, logits, narrow, optimisers, order, products, tiled)
+    lanes.digest(lanes, logits, narrow, optimisers, order, products, subnormals, tiled)
 )
