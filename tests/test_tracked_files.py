@@ -13,6 +13,7 @@ HOSTS = {
     "json-schema.org",
     "localhost",
     "pytorch.org",  # how to install torch
+    "raw.githubusercontent.com",  # Fashion-MNIST
     "www.cs.toronto.edu",  # CIFAR-10
     "www.w3.org",  # SVG's name
 }

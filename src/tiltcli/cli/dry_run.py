@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltcli.cli.live import clock
-from tiltcli.data import download_of
+from tiltcli.data import downloads_of
 from tiltcli.data.fetch import Published
 from tiltcli.engines.coverage import uncovered
 from tiltcli.errors import listing
@@ -52,7 +52,7 @@ def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Checker | No
     lines += [f"  {key}: {listing(values)}" for key, values in sweep.axes.items()]
     counts = Counter(engines[job.id] for job in sweep.jobs)
     lines.append("  engine: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
-    if downloads := {found for job in sweep.jobs if (found := download_of(job))}:
+    if downloads := dict.fromkeys(found for job in sweep.jobs for found in downloads_of(job)):
         lines += [f"  to be fetched first: {download.described}" for download in downloads]
         lines.append("  estimated time: unknown until the data are here")
     else:
@@ -86,7 +86,7 @@ def show_several(grids: Sequence[Path], results: Path) -> None:
         folder = results / sweep.name
         engines = check_run(sweep, folder, options, None, fetch=False)
         todo = Plan(sweep, options, engines, _outcomes(folder)).todo
-        missing = {found: sweep.name for job in todo if (found := download_of(job))}
+        missing = {found: sweep.name for job in todo for found in downloads_of(job)}
         downloads |= missing
         took = "unknown until its data are here" if missing else "nothing to do"
         if todo and not missing:

@@ -2,6 +2,6 @@
 
 from tiltcli.data.arrays import Dataset, Part
 from tiltcli.data.datasets import load_dataset
-from tiltcli.data.loading import dataset_of, download_of, fetch_for
+from tiltcli.data.loading import dataset_of, downloads_of, fetch_for
 
-__all__ = ["Dataset", "Part", "dataset_of", "download_of", "fetch_for", "load_dataset"]
+__all__ = ["Dataset", "Part", "dataset_of", "downloads_of", "fetch_for", "load_dataset"]

@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.data.archives import load_arrays
-from tiltcli.data.arrays import Inputs, Labels
-from tiltcli.data.labels import MOST_CLASSES, Label, class_names, plain_labels
+from tiltcli.data.arrays import Arrays, Inputs
+from tiltcli.data.labels import Label, numbered, plain_labels
 from tiltcli.data.table_files import read_table
 from tiltcli.errors import UserError, listing
 
-Arrays = dict[str, tuple[Inputs, Labels]]
 _PARTS = {"train": ("X", "y"), "val": ("X_val", "y_val"), "test": ("X_test", "y_test")}
 _WANTED = frozenset(name for pair in _PARTS.values() for name in pair)
 READABLE = (".npz", ".parquet", ".csv")
@@ -51,7 +50,7 @@ def read_file(path: Path, target: str | None) -> tuple[Arrays, tuple[str, ...]]:
     else:
         X, y = read_table(path, target)
         raw, labels = {"train": X}, {"train": y}
-    return _numbered(path, raw, labels)
+    return numbered(str(path), raw, labels, {part: y for part, (_, y) in _PARTS.items()})
 
 
 def _archive(path: Path) -> tuple[dict[str, Inputs], dict[str, list[Label]]]:
@@ -123,30 +122,3 @@ def _first_bad(X: Inputs) -> tuple[int, ...] | None:
             row, *within = np.unravel_index(int(bad.argmax()), bad.shape)
             return (begin + int(row), *map(int, within))
     return None
-
-
-def _numbered(
-    path: Path, raw: dict[str, Inputs], labels: dict[str, list[Label]]
-) -> tuple[Arrays, tuple[str, ...]]:
-    """Number the classes from 0, as training has them."""
-    names = class_names(labels["train"])
-    if not 2 <= len(names) <= MOST_CLASSES:
-        what = (
-            f"all labels are {names[0]}; at least two classes are needed"
-            if len(names) == 1
-            else f"the labels make {len(names):,} classes; at most {MOST_CLASSES:,} are allowed"
-        )
-        raise UserError(f"{path}: {what}")
-    index = {name: i for i, name in enumerate(names)}
-    faults, made = [], {}
-    for part, X in raw.items():
-        strange = sorted(set(labels[part]) - set(index), key=str)
-        if strange:
-            faults.append(
-                f"{path}: {_PARTS[part][1]} has labels that training lacks: {listing(strange)}"
-            )
-            continue
-        made[part] = (X, np.array([index[label] for label in labels[part]], dtype=np.int64))
-    if faults:
-        raise UserError(*faults)
-    return made, tuple(str(name) for name in names)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Inputs = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
+Arrays = dict[str, tuple[Inputs, Labels]]
 MOST_LABEL_TEXT = 4096  # characters; it stands in every row of the jobs table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from tiltcli.data.array_files import read_file
 from tiltcli.data.arrays import Dataset, Part
 from tiltcli.data.cifar10 import cifar10_dataset
+from tiltcli.data.idx import fashion_mnist_dataset, idx_dataset
 from tiltcli.data.scaling import prepared
 from tiltcli.data.spiral import spiral_dataset
-from tiltcli.data.splitting import split
+from tiltcli.data.splitting import limited, split
 from tiltcli.errors import UserError
 
 
@@ -28,19 +30,24 @@ def load_dataset(settings: Mapping[str, Any], path: Path | None = None) -> Datas
         path: where the file lies on this machine; default: `data.path`.
 
     """
-    kind = settings["data.kind"]
-    name = str(kind)
+    kind = str(settings["data.kind"])
+    given = path if path is not None else settings.get("data.path")
+    place = None if given is None else Path(given)
+    seed = int(settings.get("data.seed", 0))
     if kind == "spiral":
         data = spiral_dataset(settings)
     elif kind == "digits":
-        data = _digits(int(settings["data.seed"]))
+        data = _digits(seed)
     elif kind == "cifar10":
-        given = path if path is not None else settings.get("data.path")
-        data = cifar10_dataset(None if given is None else Path(given), int(settings["data.seed"]))
+        data = cifar10_dataset(place, seed)
+    elif kind == "fashion_mnist":
+        data = fashion_mnist_dataset(place, seed)
     else:
-        path = Path(path if path is not None else settings["data.path"])
-        name = str(path)
-        data = _file(settings, path)
+        assert place is not None
+        data = idx_dataset(place, seed) if kind == "idx" else _file(settings, place)
+    name = kind if place is None else str(place)
+    if (limit := settings.get("data.limit")) is not None:
+        data = replace(data, train=limited(data.train, limit, seed, data.classes, name))
     return prepared(
         data,
         pictures=settings.get("model.kind", "mlp") != "mlp",

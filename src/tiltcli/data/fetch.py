@@ -28,6 +28,8 @@ class Published:
         url: where it is published.
         size: bytes.
         sha256: its SHA-256, hexadecimal.
+        folder: folder of the cache where it is kept, for one whose name others have too.
+        otherwise: what else gives the user the file, for messages.
 
     """
 
@@ -36,6 +38,8 @@ class Published:
     url: str
     size: int
     sha256: str
+    folder: str = ""
+    otherwise: str = ""
 
     @property
     def described(self) -> str:
@@ -89,6 +93,7 @@ def fetched(published: Published, folder: Path, report: Report | None = None) ->
         UserError: if it cannot be fetched or stored, saying where to put it by hand.
 
     """
+    folder /= published.folder
     path = folder / published.filename
     try:
         if path.exists() and problem_with(path, published) is None:
@@ -200,7 +205,7 @@ def _reason(error: Exception) -> str:
 def _by_hand(published: Published, folder: Path) -> str:
     return (
         f"put {published.described} into {folder}, or name the place where it lies in the grid "
-        'file: [data] path = "…"'
+        'file: [data] path = "…"' + (published.otherwise and f", or {published.otherwise}")
     )
 
 

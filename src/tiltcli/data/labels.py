@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
+
+from tiltcli.data.arrays import Arrays, Inputs
+from tiltcli.errors import UserError, listing
 
 Label = int | str
 MOST_CLASSES = 10_000
@@ -58,3 +62,47 @@ def class_names(labels: Sequence[Label]) -> list[Label]:
         if top - len(found) <= 1 + len(found):
             return list(range(top))
     return found
+
+
+def numbered(
+    source: str,
+    inputs: Mapping[str, Inputs],
+    labels: Mapping[str, Sequence[Label]],
+    called: Mapping[str, str],
+) -> tuple[Arrays, tuple[str, ...]]:
+    """Number the classes from 0, as training has them.
+
+    Args:
+        source: where the data is from, for messages.
+        inputs: of each part.
+        labels: of each part.
+        called: how the user knows the labels of a part.
+
+    Returns:
+        inputs and classes of each part, and the names of the classes in order.
+
+    Raises:
+        UserError: if there are too few or too many classes, or labels that training lacks.
+
+    """
+    names = class_names(labels["train"])
+    if not 2 <= len(names) <= MOST_CLASSES:
+        what = (
+            f"all labels are {names[0]}; at least two classes are needed"
+            if len(names) == 1
+            else f"the labels make {len(names):,} classes; at most {MOST_CLASSES:,} are allowed"
+        )
+        raise UserError(f"{source}: {what}")
+    index = {name: i for i, name in enumerate(names)}
+    faults = [
+        f"{source}: {called[part]} has labels that training lacks: {listing(strange)}"
+        for part, found in labels.items()
+        if (strange := sorted(set(found) - set(index), key=str))
+    ]
+    if faults:
+        raise UserError(*faults)
+    made = {
+        part: (X, np.array([index[label] for label in labels[part]], dtype=np.int64))
+        for part, X in inputs.items()
+    }
+    return made, tuple(map(str, names))

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from tiltcli.data import cifar10, idx
 from tiltcli.data.arrays import Dataset
-from tiltcli.data.cifar10 import PUBLISHED
 from tiltcli.data.datasets import load_dataset
 from tiltcli.data.fetch import Published, cache_folder, fetched
 from tiltcli.grid.jobs import Job
@@ -49,11 +49,16 @@ def dataset_of(job: Job) -> Dataset:
     return replace(data, train=replace(data.train, groups=groups))
 
 
-def download_of(job: Job) -> Published | None:
-    """Return what has to be fetched before the job can be trained, if anything."""
-    if job["data.kind"] != "cifar10" or job.files.get("data.path"):
-        return None
-    return None if (cache_folder() / PUBLISHED.filename).is_file() else PUBLISHED
+def downloads_of(job: Job) -> tuple[Published, ...]:
+    """Return what has to be fetched before the job can be trained."""
+    if job.files.get("data.path"):
+        return ()
+    wanted = {"cifar10": (cifar10.PUBLISHED,), "fashion_mnist": idx.PUBLISHED}
+    needed = wanted.get(job["data.kind"], ())
+    if needed == idx.PUBLISHED and idx.debian_folder() is not None:
+        return ()
+    cache = cache_folder()
+    return tuple(one for one in needed if not (cache / one.folder / one.filename).is_file())
 
 
 def fetch_for(jobs: Iterable[Job]) -> None:
@@ -61,5 +66,5 @@ def fetch_for(jobs: Iterable[Job]) -> None:
 
     Propagates `UserError` if it cannot be fetched.
     """
-    for published in dict.fromkeys(found for job in jobs if (found := download_of(job))):
+    for published in dict.fromkeys(found for job in jobs for found in downloads_of(job)):
         fetched(published, cache_folder())

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.data.arrays import Inputs, Labels, Part
-from tiltcli.errors import UserError
+from tiltcli.errors import Fault, UserError
 
 Rows = npt.NDArray[np.intp]
 
@@ -65,7 +65,38 @@ def split(
     return train, val_part, test_part
 
 
+def limited(part: Part, limit: int, seed: int, classes: int, name: str) -> Part:
+    """Return so many samples of a part, every class in proportion, in the part's order.
+
+    Args:
+        part: what is drawn from.
+        limit: samples to keep.
+        seed: of the draw.
+        classes: number of classes.
+        name: of the data, for messages.
+
+    Raises:
+        UserError: if there are not so many, or fewer than classes.
+
+    """
+    most = len(part) - classes
+    try:
+        _, drawn = _cut(np.arange(len(part)), part.y, limit, seed)
+        assert drawn is not None
+    except ValueError:
+        raise UserError(
+            Fault(
+                f"got {limit}; allowed: from {classes} to {most:,}, the training samples of {name} "
+                "less one a class",
+                key="data.limit",
+            )
+        ) from None
+    rows = np.sort(drawn)
+    return Part(part.X[rows], part.y[rows])
+
+
 def _cut(rows: Rows, y: Labels, share: float, seed: int) -> tuple[Rows, Rows | None]:
+    """Cut off a share of the rows, or so many of them."""
     if share <= 0:
         return rows, None
     from sklearn.model_selection import train_test_split

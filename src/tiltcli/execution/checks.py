@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tiltcli.curvature.memory import memory_faults
-from tiltcli.data import Dataset, dataset_of, download_of
+from tiltcli.data import Dataset, dataset_of, downloads_of
 from tiltcli.engines import choose_engine
 from tiltcli.errors import Fault, UserError
 from tiltcli.execution.run_options import RunOptions
@@ -80,7 +80,7 @@ def check_jobs(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, st
             if key in seen:
                 continue
             seen.add(key)
-            if not fetch and download_of(job) is not None:
+            if not fetch and downloads_of(job):
                 continue
             data = dataset_of(job)
             check_network(job, data.train.X.shape[1:], data.classes)

@@ -6,11 +6,16 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 CIFAR10_FOLDER = "cifar-10-batches-bin"
 CIFAR10_BATCHES = (*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin")
 CIFAR10_LABELS = "batches.meta.txt"
+IDX_FILES = tuple(
+    f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
+)
+"""Of a folder in MNIST's format: pictures and labels to train on, then those that judge."""
 
 
 def located(path: str, folder: Path) -> Path:
@@ -68,11 +73,54 @@ def cifar10_digest(path: Path) -> str | None:
     Propagates `OSError` if there is no such file or it cannot be read.
     """
     place = cifar10_place(path)
-    if not place.is_dir():
-        return None
+    return _digest_of_all(place / name for name in CIFAR10_BATCHES) if place.is_dir() else None
+
+
+def _digest_of_all(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for name in CIFAR10_BATCHES:
-        _check_plain(place / name)
-        with (place / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for file in files:
+        _check_plain(file)
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def idx_files(folder: Path) -> list[Path]:
+    """Return the four files of a folder in MNIST's format, each plain or else packed by gzip.
+
+    Raises:
+        FileNotFoundError: if one is missing, or there is no such folder.
+
+    """
+    if not folder.is_dir():
+        what = "not a folder" if folder.exists() else os.strerror(errno.ENOENT)
+        raise FileNotFoundError(errno.ENOENT, what, str(folder))
+    found = []
+    missing = []
+    for name in IDX_FILES:
+        places = [place for end in ("", ".gz") if (place := folder / f"{name}{end}").exists()]
+        found += places[:1]
+        missing += [name] * (not places)
+    if missing:
+        what = f"lacks {', '.join(missing)} (plain or with .gz)"
+        raise FileNotFoundError(errno.ENOENT, what, str(folder))
+    return found
+
+
+def idx_digest(folder: Path) -> str:
+    """Return the digest of a folder's four files; propagates `OSError` as `idx_files`."""
+    return _digest_of_all(idx_files(folder))
+
+
+def no_digest(folder: Path) -> None:
+    """Fashion-MNIST is only read if it is the published one; propagates `OSError`."""
+    idx_files(folder)
+
+
+DATA_DIGESTS: dict[str, Callable[[Path], str | None]] = {
+    "file": digest_of,
+    "cifar10": cifar10_digest,
+    "idx": idx_digest,
+    "fashion_mnist": no_digest,
+}
+"""How the digest of `data.path` is made, by `data.kind`."""

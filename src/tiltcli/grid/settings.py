@@ -27,6 +27,7 @@ from tiltcli.grid.setting_types import (
 
 _SPIRAL = When("data.kind", ("spiral",))
 _FILE = When("data.kind", ("file",))
+_PICTURES = ("cifar10", "fashion_mnist", "idx")
 _DYNAMICAL = When("loss.kind", ("dynamical",))
 _MLP = When("model.kind", ("mlp",))
 _SGD = When("train.optimizer", ("sgd",))
@@ -34,18 +35,20 @@ _SGD = When("train.optimizer", ("sgd",))
 _TABLE: tuple[Setting, ...] = (
     choice(
         "data.kind",
-        *("spiral", "digits", "cifar10", "file"),
+        *("spiral", "digits", "cifar10", "fashion_mnist", "idx", "file"),
         meaning="where the data comes from",
         decides=("data", "cost", "probe"),
         fused=ALL,
     ),
     text(
         "data.path",
-        "the path of an .npz, .parquet or .csv file (cifar10: of its archive or folder)",
-        meaning="data file, relative to the grid file; cifar10: default is the cache",
+        "the path of an .npz, .parquet or .csv file (cifar10: of its archive or folder; idx and "
+        "fashion_mnist: of a folder of the four files)",
+        meaning="data file, relative to the grid file; cifar10: default is the cache; "
+        "fashion_mnist: Debian's package, else the cache",
         default=None,
-        applies=When("data.kind", ("file", "cifar10")),
-        needed=_FILE,
+        applies=When("data.kind", ("file", *_PICTURES)),
+        needed=When("data.kind", ("file", "idx")),
         decides=("data", "cost", "probe"),
         fused=ALL,
     ),
@@ -76,6 +79,17 @@ _TABLE: tuple[Setting, ...] = (
         # A file that brings its own split leaves nothing to chance.
         applies=Either((Unless("data.kind", ("file",)), Given("data.split"))),
         decides=("data",),
+        fused=ALL,
+    ),
+    whole(
+        "data.limit",
+        *(2, 10_000_000),
+        meaning="samples to train on, drawn by data.seed with every class in proportion; "
+        "default: all but the tenth that validates",
+        default=None,
+        unit="1",
+        applies=When("data.kind", _PICTURES),
+        decides=("data", "cost", "probe"),
         fused=ALL,
     ),
     whole(
@@ -120,7 +134,7 @@ _TABLE: tuple[Setting, ...] = (
     flag(
         "data.standardize",
         meaning="scale by the training part's mean and standard deviation; "
-        "default: true for digits and cifar10, else false",
+        "default: true for digits, cifar10, fashion_mnist and idx, else false",
         default=None,
         decides=("data",),
         fused=ALL,
@@ -370,7 +384,7 @@ TABLES = ("data", "model", "loss", "train")
 def finish(settings: dict[str, Any]) -> None:
     """Fill in, in place, the defaults that depend on other settings."""
     if settings.get("data.standardize") is None:
-        settings["data.standardize"] = settings.get("data.kind") in ("digits", "cifar10")
+        settings["data.standardize"] = settings.get("data.kind") in ("digits", *_PICTURES)
 
 
 def _columns(chosen: Callable[[Setting], bool]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from tiltcli.grid.axes import axis_values, is_axis
 from tiltcli.grid.expand import Grid, Resolved, Watched
 from tiltcli.grid.jobs import Job
 from tiltcli.grid.line_numbers import key_lines
-from tiltcli.grid.paths import cifar10_digest, digest_of, located
+from tiltcli.grid.paths import DATA_DIGESTS, digest_of, located
 from tiltcli.grid.probe_settings import KEYS, ProbeSettings, read_probe
 from tiltcli.grid.setting_types import REQUIRED
 from tiltcli.grid.settings import PATHS, SETTINGS, TABLES, finish, tilting
@@ -375,9 +375,8 @@ class _Reader:
         deciding = set(settings.asked)
         for path, digest in PATHS.items():
             if settings.get(path):
-                reader: Callable[[Path], str | None] = digest_of
-                if path == "data.path" and settings["data.kind"] == "cifar10":
-                    reader = cifar10_digest
+                kind = settings["data.kind"] if path == "data.path" else "file"
+                reader = DATA_DIGESTS.get(kind, digest_of)
                 settings[digest] = self._digest(path, settings[path], block, reader)
         files = {key: str(self._path(settings[key])) for key in PATHS if settings.get(key)}
         return Resolved(dict(settings), files, deciding | set(PATHS) | {"data.kind"})

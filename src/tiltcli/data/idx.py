@@ -1,0 +1,212 @@
+"""Pictures in MNIST's IDX format, a folder of four files; Fashion-MNIST's are known by checksum.
+
+Format (Y. LeCun's page of MNIST), all numbers big-endian and of 32 bits: pictures have the magic
+2051, their number, rows and columns, then a byte a pixel, row by row; labels have the magic 2049
+and their number, then a byte each.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from tiltcli.data.arrays import Dataset, Inputs, Part
+from tiltcli.data.fetch import Published, cache_folder, fetched
+from tiltcli.data.labels import numbered, plain_labels
+from tiltcli.data.limits import check_bytes
+from tiltcli.data.splitting import split
+from tiltcli.errors import UserError, each
+from tiltcli.grid.paths import IDX_FILES, idx_files
+
+SHARES = (0.9, 0.1, 0.0)
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts the files."""
+
+CLOTHES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+UNPACKED = {
+    IDX_FILES[0]: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    IDX_FILES[1]: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    IDX_FILES[2]: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    IDX_FILES[3]: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+"""SHA-256 of Fashion-MNIST's files, unpacked: Debian's are packed otherwise than the published."""
+
+PUBLISHED = tuple(
+    Published(
+        "Fashion-MNIST",
+        f"{name}.gz",
+        f"https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/{name}.gz",
+        size,
+        sha256,
+        folder="fashion-mnist",
+        otherwise="install Debian's package dataset-fashion-mnist",
+    )
+    for name, size, sha256 in zip(
+        IDX_FILES,
+        (26_421_880, 29_515, 4_422_102, 5_148),
+        (
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        ),
+        strict=True,
+    )
+)
+_MAGICS = {2051: "pictures", 2049: "labels"}
+
+
+def fashion_mnist_dataset(path: Path | None, seed: int) -> Dataset:
+    """Fashion-MNIST: 54 000 training and 6 000 validation pictures, and the 10 000 that judge.
+
+    Propagates `UserError` if what is there is not the published content, or cannot be fetched.
+
+    Args:
+        path: folder of the files; None: Debian's, else the cache, into which they are fetched.
+        seed: of the split of the training files.
+
+    Returns:
+        pictures as uint8, shape (samples, 1, 28, 28).
+
+    """
+    if path is None and (path := debian_folder()) is None:
+        places = [fetched(one, cache_folder()) for one in PUBLISHED]
+        path = places[0].parent
+    return idx_dataset(path, seed, UNPACKED, CLOTHES)
+
+
+def debian_folder() -> Path | None:
+    """Return the folder of Debian's package, if it is there with all files."""
+    try:
+        idx_files(DEBIAN)
+    except OSError:
+        return None
+    return DEBIAN
+
+
+def idx_dataset(
+    folder: Path,
+    seed: int,
+    digests: Mapping[str, str] | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> Dataset:
+    """Pictures of a folder in MNIST's format.
+
+    The training files are split at random, by `seed`, with every class in proportion: a tenth
+    validates. The files `t10k-…` judge.
+
+    Args:
+        folder: of the four files, each plain or packed by gzip.
+        seed: of the split.
+        digests: SHA-256 that the unpacked files must have, by name.
+        labels: names of the classes; default: their numbers.
+
+    Returns:
+        pictures as uint8, shape (samples, 1, rows, columns).
+
+    Raises:
+        UserError: with all that is wrong with the files.
+
+    """
+    try:
+        files = idx_files(folder)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}") from None
+    wanted = digests or {}
+    X, y, X_test, y_test = each(
+        lambda one: _content(one[1], list(_MAGICS)[one[0] % 2], wanted.get(IDX_FILES[one[0]])),
+        enumerate(files),
+    )
+    faults = [
+        f"{folder}: {len(pictures):,} pictures in {name} and {len(classes):,} labels beside them"
+        for name, pictures, classes in ((files[0].name, X, y), (files[2].name, X_test, y_test))
+        if len(pictures) != len(classes)
+    ]
+    if X.shape[1:] != X_test.shape[1:]:
+        faults.append(
+            f"{folder}: pictures of {X.shape[1:]} to train on and of {X_test.shape[1:]} to judge"
+        )
+    if faults:
+        raise UserError(*faults)
+    parts, names = numbered(
+        str(folder),
+        {"train": _pictures(X), "test": _pictures(X_test)},
+        {"train": plain_labels(y), "test": plain_labels(y_test)},
+        {"train": IDX_FILES[1], "test": IDX_FILES[3]},
+    )
+    labels = labels or names
+    train, val, _ = split(*parts["train"], SHARES, seed, labels, str(folder))
+    return Dataset(train, val, Part(*parts["test"]), len(labels), labels)
+
+
+def _pictures(X: Inputs) -> Inputs:
+    return X[:, np.newaxis]
+
+
+def _content(path: Path, magic: int, digest: str | None) -> npt.NDArray[Any]:
+    """Return the pictures (n, rows, columns) or labels (n,) of a file, uint8.
+
+    No more is unpacked than the header says there is.
+
+    Raises:
+        UserError: if it is anything else.
+
+    """
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            return _unpacked(path, cast(BinaryIO, file), magic, digest)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: truncated or damaged: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _unpacked(path: Path, file: BinaryIO, magic: int, digest: str | None) -> npt.NDArray[Any]:
+    dimensions = 3 if magic == 2051 else 1
+    header = file.read(4)
+    (found,) = struct.unpack(">i", header) if len(header) == 4 else (None,)
+    if found != magic:
+        what = f", which is that of {_MAGICS[found]}; swapped files?" if found in _MAGICS else ""
+        raise UserError(
+            f"{path}: begins with the magic number {found}{what or ';'} needed: {magic}, of "
+            f"{_MAGICS[magic]}"
+        )
+    sizes = file.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
+        raise UserError(f"{path}: truncated in its header")
+    shape = struct.unpack(f">{dimensions}I", sizes)
+    count = math.prod(shape)
+    shown = " × ".join(f"{n:,}" for n in shape)
+    if not count:
+        raise UserError(f"{path}: its header says {shown} {_MAGICS[magic]}; allowed: at least one")
+    check_bytes(path, count, f"its {shown} {_MAGICS[magic]}")
+    content = file.read(count)
+    if len(content) < count:
+        raise UserError(
+            f"{path}: truncated: {len(content):,} bytes follow its header, which says {count:,} "
+            f"({shown} {_MAGICS[magic]})"
+        )
+    if file.read(1):
+        raise UserError(
+            f"{path}: goes on after the {count:,} bytes that its header says ({shown} "
+            f"{_MAGICS[magic]})"
+        )
+    if digest and hashlib.sha256(header + sizes + content).hexdigest() != digest:
+        raise UserError(
+            f"{path}: {shown} {_MAGICS[magic]}, but not those of Fashion-MNIST: unpacked, their "
+            f'SHA-256 is not {digest}. Other pictures in this format: [data] kind = "idx"'
+        )
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
