@@ -11,7 +11,8 @@ import tiltcli
 from tiltcli.cli.app import app
 from tiltcli.cli.main import load_commands
 from tiltcli.errors import UserError
-from tiltcli.evaluation.tuning import budgets, choice_weights, tune
+from tiltcli.evaluation.comparison import compare
+from tiltcli.evaluation.tuning import at_edges, budgets, choice_weights, tune
 
 load_commands()
 
@@ -154,6 +155,95 @@ def test_a_cell_that_lost_a_job_is_chosen_only_where_none_is_whole():
     jobs.loc[jobs["job"] == lost, "outcome"] = "diverged"
     second = tune(jobs).candidates[0]
     assert second.chosen != first.chosen
+
+
+def test_of_a_halving_only_the_last_round_is_chosen_from():
+    jobs = table()
+    best_of_few = jobs["train.lr"].eq(3.0) & jobs["loss.kind"].eq("static")
+    jobs.loc[best_of_few, "val_accuracy"] = 1.0
+    more = jobs[~best_of_few].assign(
+        job=lambda t: "more-" + t["job"], **{"train.seed": lambda t: t["train.seed"] + 4}
+    )
+    found = tune(
+        pd.concat(
+            [
+                jobs,
+                more,
+                more.assign(
+                    job=lambda t: "again-" + t["job"],
+                    **{"train.seed": lambda t: t["train.seed"] + 4},
+                ),
+            ],
+            ignore_index=True,
+        )
+    )
+    for one in found.candidates:
+        assert found.cells.rows.loc[one.chosen, "train.lr"] != 3.0
+    assert all(
+        tune(jobs).cells.rows.loc[one.chosen, "train.lr"] == 3.0
+        for one in tune(jobs).candidates
+        if one.name == "static"
+    )
+
+
+def test_a_chosen_number_at_the_edge_of_those_tried_is_said():
+    jobs = table()
+    static = jobs["loss.kind"].eq("static")
+    jobs.loc[static, "val_accuracy"] = jobs.loc[static, "train.lr"] / 10
+    found = tune(jobs)
+    for one in found.candidates:  # of two values tried either is an edge, so neither is said
+        assert at_edges(found, one) == (["train.lr"] if one.name == "static" else [])
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "train_accuracy"])
+def test_both_sides_of_a_comparison_are_tuned(metric):
+    jobs = table()
+    jobs["loss.groups"] = np.where(jobs["loss.kind"].eq("static"), None, "class")
+    random = jobs[jobs["loss.kind"].eq("dynamical")].copy()
+    random["job"] += "r"
+    random["loss.groups"] = "random"
+    random["val_accuracy"] = np.random.default_rng(2).uniform(0.5, 1, len(random))
+    jobs = pd.concat([jobs, random], ignore_index=True)
+    static = jobs["loss.kind"].eq("static")
+    found = compare(
+        jobs[static],
+        jobs[~static],
+        name_a="s",
+        name_b="d",
+        baseline=jobs,
+        tune=metric,
+        methods=["loss.kind", "loss.groups"],
+        metrics=["test_accuracy"],
+    )
+    assert len(found.rows) == 4
+    for _, row in found.rows.iterrows():
+        at = jobs[jobs["model.width"] == row["model.width"]]
+        sides = at[at["loss.kind"] == "static"], at[at["loss.groups"] == row["loss.groups"]]
+        cells = []
+        for side, letter in zip(sides, "ab", strict=True):
+            by = ["train.lr", *(["loss.amplitude"] if letter == "b" else [])]
+            own = {key: g.set_index("train.seed") for key, g in side.groupby(by)}
+            chosen = max(own, key=lambda key: own[key][metric].mean())
+            assert row[f"tried_{letter}"] == len(own)
+            assert row[f"{letter}:train.lr"] == chosen[0]
+            cells.append(own[chosen]["test_accuracy"])
+        assert row["b:loss.amplitude"] == chosen[1]
+        assert row["difference"] == pytest.approx((cells[1] - cells[0]).mean())
+        partner = at[at["loss.kind"].eq("static") & at["train.lr"].eq(chosen[0])]
+        from_partner = (cells[1] - partner.set_index("train.seed")["test_accuracy"]).mean()
+        assert row["partner_difference"] == pytest.approx(from_partner)
+        assert row["partner_n"] == 4
+
+
+def test_what_cannot_be_tuned_is_said():
+    jobs = table()
+    static = jobs["loss.kind"].eq("static")
+    sides = {"name_a": "s", "name_b": "d", "baseline": jobs}
+    with pytest.raises(UserError, match=r"loss.groups.*vary here: loss.kind"):
+        compare(jobs[static], jobs[~static], tune="val_accuracy", methods=["loss.groups"], **sides)
+    jobs.loc[static, "val_accuracy"] = np.nan
+    with pytest.raises(UserError, match="no val_accuracy"):
+        compare(jobs[static], jobs[~static], tune="val_accuracy", **sides)
 
 
 def test_the_command_draws_budgets(tmp_path, monkeypatch):

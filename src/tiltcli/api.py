@@ -110,6 +110,9 @@ def compare(
     metrics: Sequence[str] = ("train_accuracy", "val_accuracy", "test_accuracy"),
     threshold: float = 0.99,
     best: str | None = None,
+    tune: str | None = None,
+    methods: Sequence[str] = ("loss.kind",),
+    by: Sequence[str] | None = None,
 ) -> Comparison:
     """Compare two runs, or two selections of runs, pair by pair.
 
@@ -123,6 +126,10 @@ def compare(
         threshold: mean final training accuracy of the static jobs from which a width counts as
             overparameterised.
         best: a metric; keep per width the cell with the highest mean of it.
+        tune: a metric; each side is represented, in each row, by the one cell of its own that is
+            best by it.
+        methods: with `tune`, settings that tell methods apart.
+        by: with `tune`, settings that tell rows apart; None: the network and the data.
 
     Returns:
         the comparison; its `rows` are a pandas frame.
@@ -166,6 +173,9 @@ def compare(
         metrics=tuple(metrics),
         threshold=threshold,
         best=best,
+        tune=tune,
+        methods=methods,
+        by=by,
         notes=notes,
         baseline=pd.concat(whole, ignore_index=True).drop_duplicates("job"),
     )

@@ -10,14 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Outcome, UserError, listing, with_suggestion
-from tiltcli.evaluation.cells import FITTED, UNKNOWN, choosing_metric, gather
+from tiltcli.evaluation.cells import FITTED, UNKNOWN, Cells, choosing_metric, gather
 from tiltcli.evaluation.decision import (
     decided,
     least_p,
     replicates_for_power,
     replicates_needed,
 )
-from tiltcli.evaluation.pairing import Pairing, Side, paired, sides
+from tiltcli.evaluation.pairing import Choice, Pairing, Side, paired, sides
+from tiltcli.evaluation.tuning import METHODS, check_named, rows_apart
 from tiltcli.grid.settings import SETTINGS
 from tiltcli.statistics import DRAWS, EXACT_UP_TO, half_width, holm, permutation_tests
 
@@ -47,11 +48,15 @@ class Comparison:
             before the correction), seeds_needed (fewest replicates with which the corrected p can
             fall below 0.05), seeds_for_power (those that would show this difference with a chance
             of 80%), verdict (of b: higher, lower or undecided; see `decision`), lost_a and lost_b
-            (jobs of the row's cells that diverged or failed).
+            (jobs of the row's cells that diverged or failed). Where both sides were tuned also
+            tried_a, tried_b (cells), seconds_a, seconds_b (core-seconds of training them), and the
+            tilted cell's difference from its static partner: partner_difference, partner_low,
+            partner_high (95% interval), partner_n (replicates; 0 where the runs have no partner).
         pairs: one row per pair of jobs: `row` (number of the group and cell, from 0 in the order
             of `rows`), `unit` (the replicate it belongs to), `by_draw` (whether that is the draw
             of the data), `job_a`, `job_b`, and what each counts with as `<metric>_a`, `_b`.
         notes: what a reader must know to trust the rows.
+        apart: where the cells were tuned, settings that tell rows and methods apart; else None.
 
     """
 
@@ -64,6 +69,15 @@ class Comparison:
     rows: pd.DataFrame
     pairs: pd.DataFrame
     notes: tuple[str, ...]
+    apart: tuple[str, ...] | None = None
+
+    @property
+    def keys(self) -> list[str]:
+        """Columns that name a row: of groups and cells those that were not tuned."""
+        keys = [*self.groups, *self.cells]
+        if self.apart is None:
+            return keys
+        return [key for key in keys if key.removeprefix("a:").removeprefix("b:") in self.apart]
 
 
 def compare(
@@ -75,6 +89,9 @@ def compare(
     metrics: Sequence[str] = METRICS,
     threshold: float = FITTED,
     best: str | None = None,
+    tune: str | None = None,
+    methods: Sequence[str] = METHODS,
+    by: Sequence[str] | None = None,
     baseline: pd.DataFrame,
     notes: Sequence[str] = (),
 ) -> Comparison:
@@ -85,8 +102,6 @@ def compare(
     Jobs that both sides have are left out. What a job counts with, and what the replicates are,
     is as in `cells.gather`.
 
-    Propagates `UserError` for an unknown metric, or if there is nothing to pair.
-
     Args:
         a: jobs of the first side.
         b: jobs of the second.
@@ -95,21 +110,47 @@ def compare(
         metrics: result columns to compare.
         threshold: see `Comparison`.
         best: a metric; keep for each group the one cell of each side that is best by it.
+        tune: a metric; each side is represented, in each row, by the one cell of its own that is
+            best by it, whatever its other settings.
+        methods: with `tune`: settings that tell methods apart.
+        by: with `tune`: settings that tell rows apart; None: the network and the data.
         baseline: jobs among which the static ones are that decide the regimes.
         notes: what is known beforehand.
 
     Returns:
         the rows, and notes on what they leave out.
 
+    Raises:
+        UserError: for an unknown metric or setting, or if there is nothing to pair.
+
     """
+    if best and tune:
+        raise UserError("--best and --tune are two ways to choose cells: take one")
     for metric in (*metrics, *([best] if best else [])):
         check_metric(metric, a)
+    choice = Choice(best) if best else None
+    if tune:
+        for side in (a, b):
+            check_named(side, tune, METHODS, None)
+        both = pd.concat([a, b], ignore_index=True)
+        check_named(both, tune, methods, by)
+        choice = Choice(tune, (*methods, *rows_apart(both, by)))
+        best = tune
     usual = choosing_metric(pd.concat([a[["val_accuracy"]], b[["val_accuracy"]]]))
     judge = best or (usual if usual in metrics else metrics[0])
     first, second, common = sides(a, b, (name_a, name_b), dict.fromkeys((*metrics, judge)))
-    found = paired(first, second, metrics, judge, choose=bool(best))
+    found = paired(first, second, metrics, judge, choice)
     of_regimes: list[str] = []
     rows = _rows(found, metrics, _regimes(found, baseline, threshold, of_regimes))
+    if tune:
+        _add_partners(rows, found, metrics, gather(baseline, metrics))
+        notes = [*notes, _ATTRIBUTION]
+        alone = int(rows["partner_n"].iloc[:: len(metrics)].eq(0).sum())
+        if alone:
+            notes.append(
+                f"of {alone} tilted cells the runs have no static partner: tiltcli confirm --tune "
+                "writes a grid that has it"
+            )
     said = [*notes, *_notes(found, rows, best, common), *of_regimes]
     return Comparison(
         name_a,
@@ -121,7 +162,34 @@ def compare(
         rows,
         found.pairs.drop(columns=["a", "b", "at_a", "at_b"]),
         tuple(dict.fromkeys(said)),
+        choice.apart if choice else None,
     )
+
+
+_ATTRIBUTION = (
+    "beside the difference of the tuned cells stands that of the tilted cell from its static "
+    "partner, the static loss at the same other settings: a gain without one there is of the other "
+    "settings, not of tilting"
+)
+
+
+def _add_partners(rows: pd.DataFrame, found: Pairing, metrics: Sequence[str], known: Cells) -> None:
+    """Add the difference of the tilted cell, b's where both are, from its static partner."""
+    ids = [
+        side.jobs["job"].iloc[side.first[found.rows[letter]]].to_numpy()
+        for side, letter in ((found.a, "a"), (found.b, "b"))
+    ]
+    tilted = ~found.b.cells.rows["static"].loc[found.rows["b"]].to_numpy(bool)
+    cells = known.rows.loc[known.of_job.loc[np.where(tilted, ids[1], ids[0])]]
+    for name, column in (
+        ("partner_difference", "change"),
+        ("partner_low", "change_low"),
+        ("partner_high", "change_high"),
+        ("partner_n", "pairs"),
+    ):
+        values = np.stack([cells[f"{metric}:{column}"].to_numpy(float) for metric in metrics])
+        rows[name] = values.T.ravel()
+    rows["partner_n"] = rows["partner_n"].astype(int)
 
 
 def check_metric(metric: str, jobs: pd.DataFrame) -> None:

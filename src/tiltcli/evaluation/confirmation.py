@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from tiltcli.errors import UserError
+from tiltcli.errors import UserError, listing
 from tiltcli.evaluation.cells import choosing_metric, varying
 from tiltcli.evaluation.grid_writer import fresh, grid_text
-from tiltcli.evaluation.tuning import METHODS, Candidate, Tuning, tune
+from tiltcli.evaluation.tuning import METHODS, Candidate, Tuning, at_edges, tune
 from tiltcli.grid import SETTINGS, Job, Sweep, load_run
 from tiltcli.store.read import find_run, read_jobs
 
@@ -141,6 +141,12 @@ def confirmation_grid(
         comments.append(
             f"  {title(one)}: {_chosen(source, job, one.chosen)}, best of {budget(one)}"
         )
+        edges = at_edges(tuning, one) if tuned else []
+        if edges:
+            said = listing([key.rpartition(".")[2] for key in edges])
+            comments.append(
+                f"    at the edge of what was tried: {said}; a wider grid may be fairer"
+            )
         cells.append(job)
         if job["loss.kind"] != "static":
             cells.append(_static(job))

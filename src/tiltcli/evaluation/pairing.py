@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Outcome, UserError, listing
-from tiltcli.evaluation.cells import REPLICATES, Cells, gather, numbered, ranked, scores
+from tiltcli.evaluation.cells import REPLICATES, Cells, best, gather, numbered, ranked, scores
+from tiltcli.evaluation.tuning import of_last_round
 from tiltcli.grid.settings import PATHS, tilting
 
 
@@ -67,6 +68,21 @@ class Side:
         found = self.settings.loc[order, list(keys)].assign(cell=order)
         return found.drop_duplicates(list(keys)) if keys else found.head(1)
 
+    def tuned(self, keys: Sequence[str], metric: str) -> pd.DataFrame:
+        """Like `best`, of the last round of a halving; `tried` and `seconds` are of all cells."""
+        rows = self.cells.rows
+        spent = self.jobs["seconds"].astype(float).groupby(self.cells.of_job.to_numpy()).sum()
+        found = []
+        for _, own in rows.groupby(numbered(self.settings, keys)):
+            cell = best(of_last_round(own), metric)
+            if cell is not None:
+                total = float(spent.loc[own.index].sum())
+                found.append({"cell": cell, "tried": len(own), "seconds": total})
+        table = pd.DataFrame(found, columns=["cell", "tried", "seconds"]).set_index(
+            "cell", drop=False
+        )
+        return self.settings[list(keys)].join(table, how="right")
+
     def rank(self, metric: str) -> npt.NDArray[np.int64]:
         """Place of each cell among all, by `ranked`; those without a value come last."""
         place = np.full(len(self.cells.rows), len(self.cells.rows))
@@ -85,10 +101,11 @@ class Pairing:
         groups: settings that both sides have and that tell rows apart, `model.width` first.
         contrast: settings that are what is compared, each with one value a side.
         cells: columns of `rows` that name the cells: settings of one side, or (with `a:` and `b:`
-            before them) of both, that vary within a group.
+            before them) of both, that vary within a group; tuned ones always have it.
         candidates: numbers of the cells of each side that were to be paired.
         rows: one row per group and pair of cells, the best first: `groups`, `cells`, and the
-            numbers of the two cells as `a` and `b`.
+            numbers of the two cells as `a` and `b`; where both sides were tuned also `tried_a`,
+            `tried_b` (cells tried) and `seconds_a`, `seconds_b` (core-seconds that took).
         pairs: one row per pair of jobs: `row` (a number of `rows`), `unit` (the replicate it
             belongs to), `by_draw` (whether that is its data draw), `at_a`, `at_b` (places in the
             sides' jobs), `job_a`, `job_b`, and the score of each metric as `<metric>_a`, `_b`.
@@ -103,6 +120,21 @@ class Pairing:
     candidates: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     rows: pd.DataFrame
     pairs: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which cells of each side are compared.
+
+    Attributes:
+        metric: what chooses.
+        apart: settings that tell rows and methods apart; all others are tuned. None: rows are told
+            apart by what static jobs have too.
+
+    """
+
+    metric: str
+    apart: tuple[str, ...] | None = None
 
 
 def sides(
@@ -140,7 +172,9 @@ def sides(
     return first, second, len(common)
 
 
-def paired(a: Side, b: Side, metrics: Sequence[str], judge: str, *, choose: bool) -> Pairing:
+def paired(
+    a: Side, b: Side, metrics: Sequence[str], judge: str, choice: Choice | None = None
+) -> Pairing:
     """Return the pairs of two sides' jobs.
 
     They are paired where they agree on every setting that both sides have. A setting on which each
@@ -151,22 +185,33 @@ def paired(a: Side, b: Side, metrics: Sequence[str], judge: str, *, choose: bool
         b: second side.
         metrics: result columns to pair.
         judge: metric that decides which cells come first.
-        choose: keep for each group the one cell of each side that `judge` rates best; groups are
-            then told apart by what static jobs have too.
+        choice: keep for each group the one cell of each side that is best; None for all.
 
     Raises:
         UserError: if there is nothing to pair.
 
     """
     shared, contrast = _shared(a, b)
-    freed = [key for key in shared if choose and key in tilting() and _differs(a, b, key)]
+    tuned = choice.apart if choice else None
+    if choice is None:
+        free: set[str] = set()
+    else:
+        free = set(tilting() if tuned is None else shared).difference(tuned or ())
+    freed = [key for key in shared if key in free and _differs(a, b, key)]
     kept = [key for key in shared if key not in freed and _differs(a, b, key)]
     cells_a, cells_b = (_own(side, shared, contrast, freed) for side in (a, b))
-    left, right = (
-        side.best(kept, judge) if choose else side.settings[kept].assign(cell=side.settings.index)
-        for side in (a, b)
-    )
-    left, right = left.rename(columns={"cell": "a"}), right.rename(columns={"cell": "b"})
+    chosen = []
+    for side, letter, own in ((a, "a", cells_a), (b, "b", cells_b)):
+        if tuned is not None and choice is not None:
+            methods = [key for key in own if key in tuned and key not in kept]
+            found = side.tuned([*kept, *methods], choice.metric).drop(columns=methods)
+        elif choice is not None:
+            found = side.best(kept, choice.metric)
+        else:
+            found = side.settings[kept].assign(cell=side.settings.index)
+        columns = {"cell": letter, "tried": f"tried_{letter}", "seconds": f"seconds_{letter}"}
+        chosen.append(found.rename(columns=columns))
+    left, right = chosen
     rows = left.merge(right, on=kept) if kept else left.merge(right, how="cross")
     by = [key for key in REPLICATES if key in a.replicates() and key in b.replicates()]
     pairs = _pairs_of_jobs(rows, a, b, metrics, by)
@@ -181,7 +226,9 @@ def paired(a: Side, b: Side, metrics: Sequence[str], judge: str, *, choose: bool
     names = []
     for side, letter, own in ((a, "a", cells_a), (b, "b", cells_b)):
         for key in own:
-            name = f"{letter}:{key}" if key in cells_a and key in cells_b else key
+            both = key in cells_a and key in cells_b
+            of_tuning = tuned is not None and key not in tuned
+            name = f"{letter}:{key}" if both or of_tuning else key
             rows[name] = side.settings.loc[rows[letter], key].to_numpy()
             names.append(name)
     number = pd.Series(np.arange(len(rows)), index=rows.index)
@@ -189,7 +236,9 @@ def paired(a: Side, b: Side, metrics: Sequence[str], judge: str, *, choose: bool
     pairs = _with_units(pairs, a, b).sort_values(["row", "unit"], kind="stable", ignore_index=True)
     for side, letter in ((a, "a"), (b, "b")):
         pairs[f"job_{letter}"] = side.jobs["job"].iloc[pairs[f"at_{letter}"]].to_numpy()
-    rows = rows[[*groups, *names, "a", "b"]].reset_index(drop=True)
+    budgets = [f"{what}_{side}" for what in ("tried", "seconds") for side in "ab"]
+    wanted = [*groups, *names, "a", "b", *(budgets if tuned is not None else ())]
+    rows = rows[wanted].reset_index(drop=True)
     candidates = left["a"].to_numpy(int), right["b"].to_numpy(int)
     return Pairing(a, b, tuple(groups), tuple(contrast), tuple(names), candidates, rows, pairs)
 

@@ -9,6 +9,7 @@ from tiltcli.errors import Fault, UserError
 from tiltcli.evaluation.cells import ranked
 from tiltcli.evaluation.confirmation import Source, budget, title
 from tiltcli.evaluation.grid_writer import DRAW_STRIDE, Replicates, grid_text
+from tiltcli.evaluation.tuning import of_last_round
 from tiltcli.grid import Sweep
 
 KEEP, ROUND_SEEDS = 5, 16
@@ -64,7 +65,7 @@ def refinement_grid(
     ]
     chosen: list[int] = []
     for one in tuning.candidates:
-        order = ranked(rows.loc[list(one.cells)], tuning.metric).index
+        order = ranked(of_last_round(rows.loc[list(one.cells)]), tuning.metric).index
         chosen += [int(cell) for cell in order[:keep]]
         comments.append(f"  {title(one)}: {min(keep, len(order))} of {budget(one)}")
     return grid_text(

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tiltcli.evaluation.comparison import UNDECIDED, Comparison
+from tiltcli.grid.settings import SETTINGS
 from tiltcli.statistics import Estimate
 
 
@@ -54,21 +55,55 @@ def to_markdown(comparison: Comparison) -> str:
 
 def metric_tables(comparison: Comparison, *, compact: bool = False) -> list[Table]:
     """A table per metric; compact ones have short names, and three digits."""
-    keys = [*comparison.groups, *comparison.cells]
+    keys, tuned = comparison.keys, comparison.apart is not None
     short = {"loss.amplitude": "A", "loss.period": "T"} if compact else {}
-    names = (short.get(key, key.rpartition(".")[2] if ":" not in key else key) for key in keys)
+    names = tuple(short.get(key, key.rpartition(".")[2] if ":" not in key else key) for key in keys)
     lost = ("lost",) if comparison.rows[["lost_a", "lost_b"]].to_numpy().any() else ()
     means = ("a", "b") if compact else ("mean a", "mean b")
     numbers = ("b − a", "95% interval", "p", "alone" if compact else "p alone", "verdict")
     count = ("n",) if compact else ("params/P", "pairs")
     header = (*names, "regime", *count, *lost, *means, *numbers)
     header += () if compact else ("n for 80%",)
+    if tuned:
+        header += ("cells", "from static partner") if compact else _TUNED
     found = []
     for metric in comparison.metrics:
         rows = comparison.rows[comparison.rows["metric"] == metric]
         texts = tuple(_texts(row, keys, compact, bool(lost)) for _, row in rows.iterrows())
         found.append(Table(metric, header, texts, ("regime", "verdict")))
-    return found
+    return [*found, _chosen(comparison)] if tuned else found
+
+
+def _chosen(comparison: Comparison) -> Table:
+    """The cells that stand for the sides: what was tuned of them, but what is as usual."""
+    rows = comparison.rows.iloc[:: len(comparison.metrics)]
+    texts = []
+    for _, row in rows.iterrows():
+        of_side: dict[str, list[str]] = {"a": [], "b": []}
+        for key in comparison.cells:
+            side, _, setting = key.rpartition(":")
+            usual = SETTINGS[setting].default if setting in SETTINGS else None
+            if side and key not in comparison.keys and not pd.isna(row[key]) and row[key] != usual:
+                of_side[side].append(f"{setting.rpartition('.')[2]} {plain(row[key])}")
+        where = ", ".join(plain(row[key]) for key in comparison.keys) or "all"
+        texts.append((where, *map(", ".join, of_side.values())))
+    return Table("chosen", ("row", "a", "b"), tuple(texts), ("row", "a", "b"))
+
+
+_TUNED = ("cells a, b", "core-s a, b", "from static partner", "95% interval, n")
+
+
+def _tuned(row: pd.Series[Any], compact: bool, digits: int) -> tuple[str, ...]:
+    """What tuning took, and the difference from the static partner."""
+    if "tried_a" not in row:
+        return ()
+    tried = f"{row['tried_a']:.0f}, {row['tried_b']:.0f}"
+    partner = number(row["partner_difference"], sign=True, digits=digits)
+    span = interval(row["partner_low"], row["partner_high"], digits=digits)
+    if compact:
+        return tried, partner if span == "–" else f"{partner} ({span.replace(' … ', '…')})"
+    seconds = f"{row['seconds_a']:.0f}, {row['seconds_b']:.0f}"
+    return tried, seconds, partner, "–" if span == "–" else f"{span}, {row['partner_n']}"
 
 
 def _texts(row: pd.Series[Any], keys: list[str], compact: bool, lost: bool) -> tuple[str, ...]:
@@ -89,6 +124,7 @@ def _texts(row: pd.Series[Any], keys: list[str], compact: bool, lost: bool) -> t
         p_value(row["p"]),
         verdict(row),
         *(() if compact else ("–" if pd.isna(power) else f"{power:.0f}",)),
+        *_tuned(row, compact, digits),
     )
 
 

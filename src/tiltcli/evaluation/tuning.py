@@ -95,6 +95,35 @@ def tune(
         metrics: further columns to average.
 
     Raises:
+        UserError: see `check_named`.
+
+    """  # noqa: DOC502
+    check_named(jobs, metric, methods, by)
+    cells = gather(jobs, dict.fromkeys((metric, *metrics)))
+    settings = {*cells.outside, *cells.inside}
+    rows_by = tuple(k for k in rows_apart(jobs, by) if k in settings and k not in methods)
+    seconds = jobs["seconds"].astype(float).groupby(cells.of_job.to_numpy()).sum()
+    candidates = []
+    table = cells.rows
+    partners = {int(cell): int(other) for cell, other in table["partner"].items()}  # type: ignore[call-overload]
+    for row, in_row in _split(table, rows_by):
+        for method, own in _split(in_row, methods):
+            chosen = best(of_last_round(own), metric)
+            partner = None if chosen is None else partners[chosen]
+            if partner in (chosen, -1):
+                partner = None
+            numbers = tuple(int(n) for n in own.index)
+            spent = float(seconds.reindex(numbers).sum())
+            candidates.append(Candidate(row, method, numbers, chosen, partner, spent))
+    return Tuning(cells, metric, tuple(methods), rows_by, tuple(candidates))
+
+
+def check_named(
+    jobs: pd.DataFrame, metric: str, methods: Sequence[str], by: Sequence[str] | None
+) -> None:
+    """Refuse what a user names that these jobs cannot be tuned by; for the arguments see `tune`.
+
+    Raises:
         UserError: with every setting named that does not vary or is unknown, and for a metric that
             is missing.
 
@@ -111,24 +140,54 @@ def tune(
         faults.append(Fault(with_suggestion(f"no {metric} in these jobs", metric, known)))
     if faults:
         raise UserError(*faults)
-    cells = gather(jobs, dict.fromkeys((metric, *metrics)))
-    settings = {*cells.outside, *cells.inside}
-    apart = by if by is not None else [k for k in cells.outside if k in BY or k.startswith("data.")]
-    rows_by = tuple(key for key in apart if key in settings and key not in methods)
-    seconds = jobs["seconds"].astype(float).groupby(cells.of_job.to_numpy()).sum()
-    candidates = []
-    table = cells.rows
-    partners = {int(cell): int(other) for cell, other in table["partner"].items()}  # type: ignore[call-overload]
-    for row, in_row in _split(table, rows_by):
-        for method, own in _split(in_row, methods):
-            chosen = best(own, metric)
-            partner = None if chosen is None else partners[chosen]
-            if partner in (chosen, -1):
-                partner = None
-            numbers = tuple(int(n) for n in own.index)
-            spent = float(seconds.reindex(numbers).sum())
-            candidates.append(Candidate(row, method, numbers, chosen, partner, spent))
-    return Tuning(cells, metric, tuple(methods), rows_by, tuple(candidates))
+
+
+def rows_apart(jobs: pd.DataFrame, by: Sequence[str] | None) -> tuple[str, ...]:
+    """Settings of the jobs that tell rows apart: those named, or `BY` and all of the data."""
+    if by is not None:
+        return tuple(by)
+    names = [str(name) for name in jobs.columns if str(name) not in REPLICATES]
+    return tuple(name for name in names if name in BY or name.startswith("data."))
+
+
+def of_last_round(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells with at least half as many jobs as the one with the most.
+
+    After a halving (`tiltcli refine`) those that were left behind have the few of an earlier round,
+    and of many such means the highest is high by luck.
+
+    Args:
+        rows: some of `Cells.rows`.
+
+    """
+    kept: npt.NDArray[np.bool_] = (2 * rows["jobs"] >= rows["jobs"].max()).to_numpy()
+    return rows[kept]
+
+
+def at_edges(tuning: Tuning, one: Candidate) -> list[str]:
+    """Tuned numbers of which the chosen cell has the least or the greatest that was tried.
+
+    Args:
+        tuning: methods, tuned.
+        one: one of its candidates.
+
+    Returns:
+        names of settings of which at least three values were tried, zero left aside (a weight decay
+        of zero is no edge).
+
+    """
+    if one.chosen is None:
+        return []
+    tried = tuning.cells.rows.loc[list(one.cells)]
+    found = []
+    for key in (*tuning.cells.outside, *tuning.cells.inside):
+        if key in (*tuning.methods, *tuning.by) or not pd.api.types.is_numeric_dtype(tried[key]):
+            continue
+        values = sorted(set(tried[key].dropna()))
+        own = tried.loc[one.chosen, key]
+        if len(values) > 2 and own in (values[0], values[-1]) and own != 0:
+            found.append(key)
+    return found
 
 
 def _unfit(jobs: pd.DataFrame, option: str, key: str, *, varies: bool) -> Fault | None:

@@ -10,8 +10,9 @@ import typer
 
 from tiltcli.cli.app import app, say
 from tiltcli.cli.completion import run_names
-from tiltcli.cli.options import RESULTS, Format, OutputFormat, Results, Where
+from tiltcli.cli.options import RESULTS, By, Format, Methods, OutputFormat, Results, Where, names
 from tiltcli.cli.rendering import Result, write
+from tiltcli.errors import UserError
 
 if TYPE_CHECKING:
     from tiltcli.evaluation.comparison import Comparison
@@ -45,6 +46,16 @@ def compare(
         str | None,
         typer.Option("--best", metavar="METRIC", help="Keep per width the cell it rates highest."),
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            "--tune",
+            metavar="METRIC",
+            help="Each side is represented, per row, by the cell of its own this rates highest.",
+        ),
+    ] = None,
+    methods: Methods = None,
+    by: By = None,
     threshold: Annotated[
         float, typer.Option("--threshold", min=0.0, max=1.0, help="Training accuracy that fits.")
     ] = 0.99,
@@ -63,12 +74,17 @@ def compare(
     permutation test (exact up to 20 pairs), corrected (Holm) over the rows, with that of the row
     alone beside it. A difference is decided where the interval leaves out zero, the corrected p is
     below 0.05 and there are five pairs or more; where p cannot fall so low, the row says how many
-    pairs it takes. A diverged job counts with the accuracy it had, or with chance if that is lower.
+    pairs it takes. With --tune each side's other settings (learning rate, optimiser, A, T, …) are
+    tuned, and the tilted side is also held against the static loss at its own settings. A diverged
+    job counts with the accuracy it had, or with chance if that is lower.
     """
     from tiltcli.api import compare as compare_runs
     from tiltcli.evaluation.comparison import METRICS
+    from tiltcli.evaluation.tuning import METHODS
     from tiltcli.plots.style import check_path
 
+    if (methods or by) and not tune:
+        raise UserError("--methods and --by are for --tune")
     if plot is not None:
         check_path(plot)
     found = compare_runs(
@@ -79,6 +95,9 @@ def compare(
         metrics=metric or METRICS,
         threshold=threshold,
         best=best,
+        tune=tune,
+        methods=names(methods) or METHODS,
+        by=names(by),
     )
     write(result_of(found), output_format)
     if output_format is Format.TABLE:
@@ -148,7 +167,7 @@ def _show_learning(comparison: Comparison, runs: tuple[str, str], results: Path)
     labels = [
         ", ".join(
             f"{_SHORT.get(name, name.rpartition('.')[2])} {plain(row[name])}"
-            for name in (*groups, *comparison.cells)
+            for name in comparison.keys
         )
         for _, row in rows.iterrows()
     ]
