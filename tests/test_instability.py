@@ -5,8 +5,11 @@ after updates 1 … 20 000 in an independent float64 program (JAX), kept as floa
 `columns`: its instabilities, looked at step by step. Index i is the tool's step i + 1.
 """
 
+from collections import Counter
+
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from helpers import fig4_losses
 from tiltcli.analysis.instability import Episode, Thresholds, find_episodes, swings
@@ -40,8 +43,10 @@ def test_swings_are_the_amplitude_of_a_two_cycle():
 def test_reference_onsets_and_ends():
     F, table = reference()
     found = find_episodes(F)
-    assert [e.onset for e in found] == table["onset"][:4].tolist()
-    assert [e.end for e in found] == [*table["end"][:3].tolist(), None]
+    onsets = np.array([e.onset for e in found])
+    assert (np.abs(onsets - table["onset"][:4]) <= 25).all(), onsets
+    assert (np.abs(np.array([e.end for e in found[:3]]) - table["end"][:3]) <= 25).all()
+    assert found[3].end is None
 
 
 def test_own_training_has_the_reference_onsets():
@@ -80,7 +85,7 @@ def test_reference_period_doubling():
 
 
 @pytest.mark.parametrize(
-    ("r", "period"), [(2.9, None), (3.2, 2), (3.4, 2), (3.5, 4), (3.55, 8), (3.566, 16)]
+    ("r", "period"), [(2.9, None), (3.83, 3), (3.2, 2), (3.4, 2), (3.5, 4), (3.55, 8), (3.566, 16)]
 )
 def test_logistic_cascade(r, period):
     x = logistic(r)
@@ -92,7 +97,7 @@ def test_logistic_cascade(r, period):
     assert find_episodes(x) == ([Episode(1, None)] if period else [])
 
 
-@pytest.mark.parametrize("r", [3.7, 3.83, 3.9, 4.0])
+@pytest.mark.parametrize("r", [3.7, 3.8, 3.9, 4.0])
 def test_logistic_chaos_has_no_period(r):
     cascade = cascade_of(window_labels(logistic(r), 0, 3000)[1])
     assert cascade.irregular
@@ -172,13 +177,14 @@ def test_what_follows_a_divergence_is_left_out():
 
 
 @pytest.mark.parametrize(
-    ("length", "noise", "count"), [(15, 0, 0), (30, 0, 1), (30, 1, 0), (60, 1, 1)]
+    ("length", "noise", "count"),
+    [(15, 0, 0), (40, 0, 1), (40, 1, 0), (100, 1, 0), (100, 0.05, 1)],
 )
-def test_a_short_burst_must_stand_out(length, noise, count):
-    """48 steps of alternation are enough by themselves; 20 are where all was calm before."""
+def test_a_burst_must_stand_out(length, noise, count):
+    """Ten times above the noise that was there before, for two windows."""
     steps = np.arange(1000)
     F = 0.3 + 1e-3 * ((steps >= 500) & (steps < 500 + length)) * (-1.0) ** steps
-    F += 1.4e-3 * noise * np.random.default_rng(0).random(1000)
+    F += 1e-3 * noise * np.random.default_rng(0).standard_normal(1000)
     assert len(find_episodes(F)) == count
 
 
@@ -187,3 +193,84 @@ def test_white_noise_is_irregular_not_periodic():
     labels = window_labels(x, 0, len(x))[1]
     assert cascade_of(labels).periods == ()
     assert (labels == IRREGULAR).mean() > 0.95
+
+
+# Made-up signals, each with what it is by definition, of which the detector is told nothing.
+
+FIXED, QUASI_PERIODIC, CHAOS = "fixed", "quasi-periodic", "irregular"
+
+
+def law_of_logistic(r):
+    """Period of the map's orbit, or chaos by its Lyapunov exponent; None between the two."""
+    x = logistic(r, 4000, 50_000)
+    exponent = np.mean(np.log(np.abs(r * (1 - 2 * x))))
+    for period in (1, *range(2, 17)):
+        if exponent < -0.02 and np.abs(x[period:] - x[:-period]).max() < 1e-6:
+            return FIXED if period == 1 else str(period)
+    return CHAOS if exponent > 0.1 else None
+
+
+def delayed_logistic(a, steps=3000, before=3000):
+    """x_{n+1} = a x_n (1 − x_{n−1}): its fixed point turns into a circle at a = 2."""
+    x = np.full(before + steps, 0.3)
+    for i in range(1, len(x) - 1):
+        x[i + 1] = a * x[i] * (1 - x[i - 1])
+    return x[before:]
+
+
+def turning(angle, steps=3000, before=2000):
+    """Normal form of Neimark and Sacker: z → e^{iθ} (1.05 − |z|²) z, seen by its real part."""
+    z = np.full(before + steps, 0.1 + 0j)
+    for i in range(len(z) - 1):
+        z[i + 1] = z[i] * np.exp(1j * angle) * (1.05 - abs(z[i]) ** 2)
+    return z.real[before:]
+
+
+def made_up():
+    signals = {}
+    for r in np.arange(2.8, 4.0001, 0.02):
+        if (law := law_of_logistic(r)) is not None:
+            signals[f"logistic {r:.2f}"] = law, logistic(r)
+    for a in (1.9, 1.96, 2.05, 2.08, 2.12, 2.16):
+        signals[f"delayed {a}"] = FIXED if a < 2 else QUASI_PERIODIC, delayed_logistic(a)
+    for turns in (0.618, 1 / 7.3, 1 / 10.1, 0.48):
+        signals[f"circle {turns:.3f}"] = QUASI_PERIODIC, turning(2 * np.pi * turns)
+    return signals
+
+
+def test_confusion_matrix_of_maps():
+    """No cascade is missed, and none is found at rest; from the start, and from a calm."""
+    matrix = Counter()
+    calm = 0.4 + 1e-7 * np.random.default_rng(1).standard_normal(1500)
+    for law, x in made_up().values():
+        after = np.concatenate([calm, x])
+        found = find_episodes(x)
+        assert len(found) == (law != FIXED)
+        if law != FIXED:
+            assert (found[0].onset, found[0].end) == (1, None)
+            assert 1470 <= find_episodes(after)[0].onset <= 1510
+        cascade = cascade_of(window_labels(x, 0, len(x))[1])
+        matrix[law, str(cascade) if law != CHAOS else CHAOS * cascade.irregular] += 1
+    matrix[FIXED, FIXED] = matrix.pop((FIXED, "–"))
+    assert {law for law, _ in matrix} >= {FIXED, "2", "4", "8", QUASI_PERIODIC, CHAOS}
+    assert all(law == seen for law, seen in matrix), matrix
+
+
+def test_no_false_alarm_on_noise_steps_and_drifts():
+    """A million steps; white noise grown tenfold within a memory is what is called one."""
+    draw = np.random.default_rng(11)
+    for _ in range(3):
+        white = draw.standard_normal(40_000)
+        jumps = np.cumsum(draw.random(40_000) < 0.002)
+        for x in (
+            white,
+            draw.standard_t(2, 40_000),
+            np.exp(white),
+            lfilter([1.0], [1.0, 0.8], white),
+            lfilter([1.0], [1.0, -0.95], white),
+            jumps + 0.01 * white,
+            jumps - 0.3 * np.repeat(draw.random(400), 100),
+            np.sin(np.arange(40_000) / 500) + 0.001 * white,
+            np.linspace(50, 0, 40_000) + 0.001 * white,
+        ):
+            assert find_episodes(x) == []

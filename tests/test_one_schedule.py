@@ -89,7 +89,7 @@ def test_what_is_shown_follows():
     np.testing.assert_array_equal(drawn, odd(None, lines[0].get_xdata()))
     F = 0.3 + 1e-3 * (-1.0) ** np.arange(4)
     longer = Schedule(C, 9.0, 400)
-    (one,) = instabilities(np.tile(F, 50), longer, None)
+    (one,) = instabilities(np.tile(F, 100), longer, None)
     assert one.gamma == odd(None, one.onset)[one.label]
 
 

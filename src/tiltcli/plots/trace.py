@@ -81,7 +81,7 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
                 for edge in zoom:
                     axes[row, 0].axvline(edge, color=look.ink, linewidth=0.5, linestyle=":")
             axes[0, 1].set_title(f"steps {zoom[0]} to {zoom[1]}")
-        shaded = "\nshaded: F goes up and down at every step" if found else ""
+        shaded = "\nshaded: F oscillates about its course" if found else ""
         name = one.title.replace(": ", ":\n", 1) if look.narrow else one.title
         figure.suptitle(name + shaded)
         figure.align_ylabels(axes[:, 0])

@@ -148,7 +148,7 @@ def summed_up(run: Run, watched: Sequence[Watched]) -> str:
     of = of or (f"{every} trainings" if every > 1 else "the training")
     found = [each for one in watched for each in one.found]
     began = f"{len(found)} instabilities begin" if len(found) != 1 else "1 instability begins"
-    said = f"In {of} whose every step was logged, {began}: the loss goes up and down at every step."
+    said = f"In {of} whose every step was logged, {began}: the loss oscillates about its course."
     shares = np.array([each.share for each in found])
     shares = shares[~np.isnan(shares)]
     if len(shares):

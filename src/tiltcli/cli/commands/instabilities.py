@@ -38,9 +38,10 @@ def instabilities(
 
     Example: [bold]tiltcli instabilities spiral-fig4[/bold]
 
-    An instability begins where the loss goes up and down at every step. Needs a run with
-    train.log_every = 1; λ_max at the onset is shown where it was probed, over its bound 2/η.
-    Steps of the table: onset, t since its pulse began, crossing (λ_max climbs through 2/η), end.
+    An instability begins where the loss oscillates about its smooth course, with whatever period.
+    Needs a run with train.log_every = 1; λ_max at the onset is shown where it was probed, over its
+    bound 2/η. Steps of the table: onset, t since its pulse began, crossing (λ_max climbs through
+    2/η), end.
     """
     if not 0 < swing < math.inf:
         raise UserError(f"--swing: got {swing}; allowed: a number > 0")

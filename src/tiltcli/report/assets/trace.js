@@ -10,7 +10,7 @@ class TracePlot {
       draw: (w, colours) => this.draw(w, colours),
       numbers: () => this.numbers(),
       caption: caption ?? "Thinned for drawing: of each stretch of steps its lowest and its highest point are kept, so that every swing shows."
-        + (trace.shaded.length ? " Shaded: instabilities, the loss goes up and down at every step." : ""),
+        + (trace.shaded.length ? " Shaded: instabilities, the loss oscillates about its smooth course." : ""),
     });
   }
 
