@@ -63,13 +63,27 @@ def test_digits_split_and_scaled_by_training_alone():
 def test_npz_as_given_and_split(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, **arrays(), X_val=np.ones((6, 4)), y_val=[0, 1, 2, 0, 1, 2])
-    data = load_dataset(settings(path), path)
+    data = load_dataset(settings(path))
     assert (len(data.train), len(data.val), data.test, data.classes) == (30, 6, None, 3)
     np.savez(path, **arrays())
-    data = load_dataset(settings(path, split=[0.6, 0.2, 0.2]), path)
+    data = load_dataset(settings(path, split=[0.6, 0.2, 0.2]))
     assert [len(p) for p in (data.train, data.val, data.test)] == [18, 6, 6]
-    data = load_dataset(settings(path, split=[0.8, 0.2, 0.0]), path)
+    data = load_dataset(settings(path, split=[0.8, 0.2, 0.0]))
     assert (len(data.train), len(data.val), data.test) == (24, 6, None)
+
+
+def test_further_npz_files(tmp_path):
+    path, other = tmp_path / "x.npz", tmp_path / "test.npz"
+    np.savez(path, **arrays(), X_val=np.ones((6, 4)), y_val=[0, 1, 2, 0, 1, 2])
+    np.savez(other, X=np.full((3, 4), 7.0), y=[2, 1, 0])
+    data = load_dataset(settings(path, test_path=str(other)))
+    assert [len(part) for part in data.parts.values()] == [30, 6, 3]
+    assert (data.test.X == 7).all() and data.test.y.tolist() == [2, 1, 0]
+    with pytest.raises(UserError, match=r"test\.npz: val is there twice"):
+        load_dataset(settings(path, val_path=str(other)))
+    np.savez(other, X=np.ones((3, 5)), y=[2, 1, 0])
+    with pytest.raises(UserError, match=r"shape \(5,\); that to train on has \(4,\)"):
+        load_dataset(settings(path, test_path=str(other)))
 
 
 def test_pictures_from_an_npz(tmp_path):
@@ -79,14 +93,14 @@ def test_pictures_from_an_npz(tmp_path):
     pictures[:, 2] = 7
     np.savez(path, X=pictures, y=np.arange(30) % 3, X_test=pictures[:6], y_test=np.arange(6) % 3)
     wanted = settings(path, standardize=True) | {"train.dtype": "float32"}
-    seen = load_dataset(wanted | {"model.kind": "myrtle5"}, path)
+    seen = load_dataset(wanted | {"model.kind": "myrtle5"})
     assert seen.sample_shape == (3, 4, 5)
     assert seen.train.X.dtype == seen.test.X.dtype == np.float32
     x = pictures.astype(float)
     mean, std = x.mean(axis=(0, 2, 3)), x.std(axis=(0, 2, 3))
     np.testing.assert_allclose(seen.test.X[:, 0], (x[:6, 0] - mean[0]) / std[0], rtol=1e-6)
     assert not seen.train.X[:, 2].any()  # a channel that never varies
-    flat = load_dataset(wanted | {"model.kind": "mlp"}, path)
+    flat = load_dataset(wanted | {"model.kind": "mlp"})
     assert flat.sample_shape == (60,)
     rows = x.reshape(30, -1)
     np.testing.assert_allclose(
@@ -95,16 +109,16 @@ def test_pictures_from_an_npz(tmp_path):
         rtol=1e-5,
         atol=1e-6,
     )
-    raw = load_dataset(settings(path) | {"model.kind": "mlp"}, path)
+    raw = load_dataset(settings(path) | {"model.kind": "mlp"})
     np.testing.assert_array_equal(raw.train.X, rows)
 
 
 def test_big_arrays_are_scaled_in_pieces(monkeypatch, tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, **arrays(n=300))
-    whole = load_dataset(settings(path, standardize=True), path)
+    whole = load_dataset(settings(path, standardize=True))
     monkeypatch.setattr("tiltcli.data.scaling.PIECE_BYTES", 1000)
-    pieces = load_dataset(settings(path, standardize=True), path)
+    pieces = load_dataset(settings(path, standardize=True))
     np.testing.assert_allclose(pieces.train.X, whole.train.X, rtol=1e-12, atol=1e-13)
 
 
@@ -120,9 +134,9 @@ def test_digits_are_pictures():
 def test_values_too_large_for_the_dtype(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, X=np.full((4, 2), 1e300), y=[0, 1, 0, 1])
-    assert load_dataset(settings(path), path).train.X.max() == 1e300
+    assert load_dataset(settings(path)).train.X.max() == 1e300
     with pytest.raises(UserError, match=r"1e\+300, too large for train.dtype"):
-        load_dataset(settings(path) | {"train.dtype": "float32"}, path)
+        load_dataset(settings(path) | {"train.dtype": "float32"})
 
 
 def broken(**changes):
@@ -155,7 +169,7 @@ def test_bad_npz(tmp_path, content, words):
     path = tmp_path / "x.npz"
     np.savez(path, **content)
     with pytest.raises(UserError, match=r"x\.npz") as caught:
-        load_dataset(settings(path), path)
+        load_dataset(settings(path))
     assert words in str(caught.value)
 
 
@@ -163,7 +177,7 @@ def test_class_with_one_sample_cannot_be_split(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, X=np.ones((10, 2)), y=[0] * 9 + [1])
     with pytest.raises(UserError, match="class 1 has only 1 sample"):
-        load_dataset(settings(path, split=[0.6, 0.2, 0.2]), path)
+        load_dataset(settings(path, split=[0.6, 0.2, 0.2]))
 
 
 def test_damaged_archives_are_user_errors(tmp_path):
@@ -177,4 +191,4 @@ def test_damaged_archives_are_user_errors(tmp_path):
             data[rng.integers(len(data))] = rng.integers(256)
         path.write_bytes(bytes(data[: rng.integers(1, len(data) + 1)]))
         with contextlib.suppress(UserError):
-            load_dataset(settings(path), path)
+            load_dataset(settings(path))

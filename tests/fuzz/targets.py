@@ -42,8 +42,9 @@ def _read(path, target):
             "data.standardize": path.stat().st_size % 3 == 0,
             "model.kind": "myrtle5" if path.stat().st_size % 5 == 0 else "mlp",
             "train.dtype": "float32",
-        },
-        path,
+            "data.categorical": "onehot" if path.stat().st_size % 7 < 4 else "refuse",
+            "data.missing": "median" if path.stat().st_size % 11 < 6 else "refuse",
+        }
     )
 
 

@@ -1,9 +1,9 @@
-"""The user's own data: .npz, .parquet and .csv, checked before anything is trained."""
+"""Arrays of the user's own, from an .npz file or a function, checked before anything is trained."""
 
 from __future__ import annotations
 
 import math
-import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,68 +11,53 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.data.archives import load_arrays
-from tiltcli.data.arrays import Arrays, Inputs
-from tiltcli.data.labels import Label, numbered, plain_labels
-from tiltcli.data.table_files import read_table
+from tiltcli.data.arrays import Inputs
+from tiltcli.data.labels import Label, plain_labels
 from tiltcli.errors import UserError, listing
 
-_PARTS = {"train": ("X", "y"), "val": ("X_val", "y_val"), "test": ("X_test", "y_test")}
-_WANTED = frozenset(name for pair in _PARTS.values() for name in pair)
-READABLE = (".npz", ".parquet", ".csv")
+PARTS = {"train": ("X", "y"), "val": ("X_val", "y_val"), "test": ("X_test", "y_test")}
+_WANTED = frozenset(name for pair in PARTS.values() for name in pair)
 
 
-def read_file(path: Path, target: str | None) -> tuple[Arrays, tuple[str, ...]]:
-    """Read a data file.
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of an .npz file that mean something here; the others are empty."""
+    return load_arrays(path, _WANTED)
+
+
+def array_parts(
+    source: str, arrays: Mapping[str, npt.NDArray[Any]]
+) -> tuple[dict[str, Inputs], dict[str, list[Label]]]:
+    """Check arrays of a user's own and sort them into parts.
 
     Args:
-        path: .npz with X, y and optionally X_val, y_val, X_test, y_test; or a .parquet or .csv
-            table of numbers with a label column.
-        target: name of the label column (tables only).
+        source: where they are from, for messages.
+        arrays: X and y, and optionally X_val, y_val, X_test, y_test.
 
     Returns:
-        the parts as X, (samples, inputs) or (samples, channels, height, width) in the file's own
-        dtype, and y, int64 (samples,); and the names of the classes in order.
+        inputs, (samples, inputs) or (samples, channels, height, width) in their own dtype, and
+        labels of each part.
 
     Raises:
-        UserError: with all that is wrong with the file.
+        UserError: with all that is wrong with them.
 
     """
-    suffix = path.suffix.lower()
-    if suffix not in READABLE:
-        raise UserError(f"{path}: data.path must end in {', '.join(READABLE)}")
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: not a plain file")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if suffix == ".npz":
-        raw, labels = _archive(path)
-    else:
-        X, y = read_table(path, target)
-        raw, labels = {"train": X}, {"train": y}
-    return numbered(str(path), raw, labels, {part: y for part, (_, y) in _PARTS.items()})
-
-
-def _archive(path: Path) -> tuple[dict[str, Inputs], dict[str, list[Label]]]:
-    arrays = load_arrays(path, _WANTED)
     faults = [
-        f"{path}: has no array {name}; it has {listing(list(arrays)) or 'none'}"
+        f"{source}: has no array {name}; it has {listing(list(arrays)) or 'none'}"
         for name in ("X", "y")
         if name not in arrays
     ]
     pairs = {}
-    for part, (X_name, y_name) in _PARTS.items():
+    for part, (X_name, y_name) in PARTS.items():
         if X_name in arrays and y_name in arrays:
             pairs[part] = arrays[X_name], arrays[y_name]
         elif part != "train" and (X_name in arrays or y_name in arrays):
-            faults.append(f"{path}: has only one of {X_name} and {y_name}")
+            faults.append(f"{source}: has only one of {X_name} and {y_name}")
     for part, (X, y) in pairs.items():
-        names = _PARTS[part]
-        faults += [f"{path}: {fault}" for fault in _array_faults(*names, X, y)]
-    shapes = {_PARTS[part][0]: X.shape[1:] for part, (X, _) in pairs.items()}
+        faults += [f"{source}: {fault}" for fault in _array_faults(*PARTS[part], X, y)]
+    shapes = {PARTS[part][0]: X.shape[1:] for part, (X, _) in pairs.items()}
     if len(set(shapes.values())) > 1:
         shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        faults.append(f"{path}: parts differ in the shape of a sample: {shown}")
+        faults.append(f"{source}: parts differ in the shape of a sample: {shown}")
     if faults:
         raise UserError(*faults)
     return (

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 Inputs = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
-Arrays = dict[str, tuple[Inputs, Labels]]
 MOST_LABEL_TEXT = 4096  # characters; it stands in every row of the jobs table
 
 
@@ -87,6 +86,7 @@ class Dataset:
         test: the part that judges, or None.
         classes: number of classes C.
         labels: name of each class.
+        encoding: how a table's columns became inputs, JSON of `encoding.fit`; None for arrays.
 
     """
 
@@ -95,6 +95,7 @@ class Dataset:
     test: Part | None
     classes: int
     labels: tuple[str, ...]
+    encoding: str | None = None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from tiltcli.data.array_files import read_file
-from tiltcli.data.arrays import Dataset, Part
+from tiltcli.data.arrays import Dataset
 from tiltcli.data.cifar10 import cifar10_dataset
 from tiltcli.data.idx import fashion_mnist_dataset, idx_dataset
 from tiltcli.data.scaling import prepared
 from tiltcli.data.spiral import spiral_dataset
 from tiltcli.data.splitting import limited, split
-from tiltcli.errors import UserError
+from tiltcli.data.user_files import file_dataset
+from tiltcli.grid.settings import PATHS
 
 
-def load_dataset(settings: Mapping[str, Any], path: Path | None = None) -> Dataset:
+def load_dataset(settings: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Dataset:
     """Return the data that a job's settings name, made or read, as its network takes it.
 
     Propagates `UserError` if the file cannot be read or holds what cannot be trained on.
@@ -27,12 +27,14 @@ def load_dataset(settings: Mapping[str, Any], path: Path | None = None) -> Datas
     Args:
         settings: the job's settings: `data.*`, and `model.kind` ("mlp" if absent) and
             `train.dtype` ("float64" if absent), which decide the shape and dtype of the inputs.
-        path: where the file lies on this machine; default: `data.path`.
+        files: where the files lie on this machine, by the setting that names them; default: where
+            the settings say.
 
     """
     kind = str(settings["data.kind"])
-    given = path if path is not None else settings.get("data.path")
-    place = None if given is None else Path(given)
+    named = {key: settings[key] for key in PATHS if settings.get(key)} | dict(files or {})
+    paths = {key: Path(path) for key, path in named.items()}
+    place = paths.get("data.path")
     seed = int(settings.get("data.seed", 0))
     if kind == "spiral":
         data = spiral_dataset(settings)
@@ -42,9 +44,10 @@ def load_dataset(settings: Mapping[str, Any], path: Path | None = None) -> Datas
         data = cifar10_dataset(place, seed)
     elif kind == "fashion_mnist":
         data = fashion_mnist_dataset(place, seed)
+    elif kind == "idx":
+        data = idx_dataset(paths["data.path"], seed)
     else:
-        assert place is not None
-        data = idx_dataset(place, seed) if kind == "idx" else _file(settings, place)
+        data = file_dataset(settings, paths)
     name = kind if place is None else str(place)
     if (limit := settings.get("data.limit")) is not None:
         data = replace(data, train=limited(data.train, limit, seed, data.classes, name))
@@ -67,18 +70,3 @@ def _digits(seed: int) -> Dataset:
     y = np.asarray(digits, dtype=np.int64)
     parts = split(pictures, y, (0.6, 0.2, 0.2), seed, labels, "digits")
     return Dataset(*parts, classes=10, labels=labels)
-
-
-def _file(settings: Mapping[str, Any], path: Path) -> Dataset:
-    parts, labels = read_file(path, settings.get("data.target"))
-    shares = settings.get("data.split")
-    if shares is not None:
-        if "val" in parts or "test" in parts:
-            raise UserError(
-                f"{path}: brings its own validation or test arrays; leave data.split out"
-            )
-        X, y = parts["train"]
-        chosen = split(X, y, shares, settings["data.seed"], labels, str(path))
-        return Dataset(*chosen, classes=len(labels), labels=labels)
-    made = {name: Part(X, y) for name, (X, y) in parts.items()}
-    return Dataset(made["train"], made.get("val"), made.get("test"), len(labels), labels)

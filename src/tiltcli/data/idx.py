@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.data.arrays import Dataset, Inputs, Part
+from tiltcli.data.arrays import Dataset, Part
 from tiltcli.data.fetch import Published, cache_folder, fetched
 from tiltcli.data.labels import numbered, plain_labels
 from tiltcli.data.limits import check_bytes
@@ -140,19 +140,15 @@ def idx_dataset(
         )
     if faults:
         raise UserError(*faults)
-    parts, names = numbered(
+    classes, names = numbered(
         str(folder),
-        {"train": _pictures(X), "test": _pictures(X_test)},
         {"train": plain_labels(y), "test": plain_labels(y_test)},
         {"train": IDX_FILES[1], "test": IDX_FILES[3]},
     )
     labels = labels or names
-    train, val, _ = split(*parts["train"], SHARES, seed, labels, str(folder))
-    return Dataset(train, val, Part(*parts["test"]), len(labels), labels)
-
-
-def _pictures(X: Inputs) -> Inputs:
-    return X[:, np.newaxis]
+    train, val, _ = split(X[:, np.newaxis], classes["train"], SHARES, seed, labels, str(folder))
+    test = Part(X_test[:, np.newaxis], classes["test"])
+    return Dataset(train, val, test, len(labels), labels)
 
 
 def _content(path: Path, magic: int, digest: str | None) -> npt.NDArray[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.data.arrays import Arrays, Inputs
+from tiltcli.data.arrays import Labels
 from tiltcli.errors import UserError, listing
 
 Label = int | str
@@ -65,21 +65,17 @@ def class_names(labels: Sequence[Label]) -> list[Label]:
 
 
 def numbered(
-    source: str,
-    inputs: Mapping[str, Inputs],
-    labels: Mapping[str, Sequence[Label]],
-    called: Mapping[str, str],
-) -> tuple[Arrays, tuple[str, ...]]:
+    source: str, labels: Mapping[str, Sequence[Label]], called: Mapping[str, str]
+) -> tuple[dict[str, Labels], tuple[str, ...]]:
     """Number the classes from 0, as training has them.
 
     Args:
         source: where the data is from, for messages.
-        inputs: of each part.
         labels: of each part.
         called: how the user knows the labels of a part.
 
     Returns:
-        inputs and classes of each part, and the names of the classes in order.
+        classes of each part, and the names of the classes in order.
 
     Raises:
         UserError: if there are too few or too many classes, or labels that training lacks.
@@ -102,7 +98,7 @@ def numbered(
     if faults:
         raise UserError(*faults)
     made = {
-        part: (X, np.array([index[label] for label in labels[part]], dtype=np.int64))
-        for part, X in inputs.items()
+        part: np.array([index[label] for label in found], dtype=np.int64)
+        for part, found in labels.items()
     }
     return made, tuple(map(str, names))

@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from tiltcli.data import cifar10, idx
 from tiltcli.data.arrays import Dataset
@@ -33,12 +32,12 @@ def dataset_of(job: Job) -> Dataset:
     Propagates `UserError` as `load_dataset`.
     """
     settings = {name: value for name, value in job.settings.items() if name in _DECIDING}
-    file = job.files.get("data.path")
-    key = repr((settings, file))  # the settings of every job stand in the same order
+    files = {name: path for name, path in job.files.items() if name in _DECIDING}
+    key = repr((settings, files))  # the settings of every job stand in the same order
     # Held while loading too: threads that want the same data must not each read it.
     with _lock:
         if key not in _kept:
-            _kept[key] = load_dataset(settings, None if file is None else Path(file))
+            _kept[key] = load_dataset(settings, files)
         _kept.move_to_end(key)
         while len(_kept) > 1 and sum(data.nbytes for data in _kept.values()) > MOST_BYTES:
             _kept.popitem(last=False)

@@ -7,6 +7,7 @@ copy of a data set in float64 is ever held.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,7 @@ def prepared(data: Dataset, *, pictures: bool, standardize: bool, dtype: str, na
         part_name: Part(_converted(part.X.reshape(-1, *shape), scale, dtype, name), part.y)
         for part_name, part in data.parts.items()
     }
-    return Dataset(made["train"], made.get("val"), made.get("test"), data.classes, data.labels)
+    return replace(data, train=made["train"], val=made.get("val"), test=made.get("test"))
 
 
 def _pieces(X: Inputs) -> list[slice]:

@@ -22,11 +22,19 @@ def split(
     labels: Sequence[str],
     name: str,
 ) -> tuple[Part, Part | None, Part | None]:
-    """Return training, validation and test parts, each in the order of the samples.
+    """Return training, validation and test parts; see `split_rows`."""
+    train, *others = split_rows(y, shares, seed, labels, name)
+    val, test = (None if rows is None else Part(X[rows], y[rows]) for rows in others)
+    return Part(X[train], y[train]), val, test
+
+
+def split_rows(
+    y: Labels, shares: Sequence[float], seed: int, labels: Sequence[str], name: str
+) -> tuple[Rows, Rows | None, Rows | None]:
+    """Return the rows of training, validation and test parts, each in the order of the samples.
 
     Args:
-        X: inputs, samples first.
-        y: their classes.
+        y: classes of the samples.
         shares: of the three parts; they add up to 1, and a share of 0 makes no part.
         seed: of the draw.
         labels: names of the classes, for messages.
@@ -57,12 +65,8 @@ def split(
             f"{name}: cannot be split {list(shares)} with every class in each part: {error} "
             f"(class {labels[few]} has the fewest samples, {counts[few]})"
         ) from None
-    train, val_part, test_part = (
-        None if part is None else Part(X[np.sort(part)], y[np.sort(part)])
-        for part in (rows, val, test)
-    )
-    assert train is not None
-    return train, val_part, test_part
+    val = None if val is None else np.sort(val)
+    return np.sort(rows), val, None if test is None else np.sort(test)
 
 
 def limited(part: Part, limit: int, seed: int, classes: int, name: str) -> Part:

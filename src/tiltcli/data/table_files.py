@@ -1,4 +1,4 @@
-"""Reading .csv and .parquet tables of numbers with a label column, every fault with its place.
+"""Reading .csv and .parquet tables with a label column, every fault with its place.
 
 Rows are counted from 1, below the header.
 """
@@ -6,47 +6,67 @@ Rows are counted from 1, below the header.
 from __future__ import annotations
 
 import csv
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from tiltcli.data.labels import Label, fractions, whole_numbers
+from tiltcli.data.encoding import rows_said, texts_of
+from tiltcli.data.labels import fractions
 from tiltcli.data.limits import check_bytes
 from tiltcli.errors import UserError, listing, with_suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_FAULTS = 20
 CSV_GROWTH = 8  # "1,": two bytes of text become eight, and some more on the way
-Series = Any
+_INDEX = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
 
 
-def read_table(path: Path, target: str | None) -> tuple[npt.NDArray[np.float64], list[Label]]:
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read.
+
+    Attributes:
+        columns: all but the labels.
+        texts: which of them hold texts: so typed in Parquet, and in CSV by what they hold.
+        labels: of each row, as texts.
+        faults: what is wrong with either.
+
+    """
+
+    columns: pd.DataFrame
+    texts: frozenset[str]
+    labels: list[str]
+    faults: list[str]
+
+
+def read_table(path: Path, target: str | None, texts: frozenset[str] = frozenset()) -> Table:
     """Read a table.
 
     Args:
         path: .csv (UTF-8, commas, a header) or .parquet.
-        target: name of the label column; every other column holds numbers.
+        target: name of the label column.
+        texts: columns that are known to hold texts, whatever they look like.
 
     Returns:
-        the other columns, float64, shape (rows, columns), and the labels: whole numbers where all
-        are such, else texts.
+        the table, with what is wrong with its values.
 
     Raises:
-        UserError: with all that is wrong with it, each with its column and row.
+        UserError: if it cannot be read as a table with such columns.
 
     """
     if target is None:
         raise UserError(f"{path}: a table needs data.target, the name of its label column")
     try:
-        reader = _parquet if path.suffix.lower() == ".parquet" else _csv
-        frame = reader(path, target)
+        if path.suffix.lower() == ".parquet":
+            frame, faults, texts = _parquet(path, target)
+        else:
+            frame, faults = _csv(path, target, texts), []
+            texts = texts_of(frame)
     except UserError:
         raise
     except FileNotFoundError:
@@ -62,21 +82,11 @@ def read_table(path: Path, target: str | None) -> tuple[npt.NDArray[np.float64],
         raise UserError(f"{path}: not a readable table: {str(error).strip()[:200]}") from None
     if not len(frame):
         raise UserError(f"{path}: has no rows below its header")
-    inputs = [name for name in frame.columns if name != target]
-    columns: list[npt.NDArray[np.float64]] = []
-    faults: list[str] = []
-    for name in inputs:
-        values, fault = _numbers(frame[name])
-        columns.append(values)
-        faults += [f"{path}: column {name}: {text}" for text in fault]
-    labels, fault = _labels(frame[target])
-    faults += [f"{path}: column {target}: {text}" for text in fault]
-    if faults:
-        more = len(faults) - MOST_FAULTS
-        raise UserError(
-            *faults[:MOST_FAULTS], *([f"{path}: … and {more} more faults"] if more > 0 else [])
-        )
-    return np.stack(columns, axis=1), labels
+    labels: list[str] = []
+    if target in frame:
+        labels, wrong = _labels(frame[target])
+        faults += [f"column {target}: {text}" for text in wrong]
+    return Table(frame.drop(columns=target, errors="ignore"), texts - {target}, labels, faults)
 
 
 def _check_names(path: Path, names: Sequence[str], target: str) -> None:
@@ -92,11 +102,17 @@ def _check_names(path: Path, names: Sequence[str], target: str) -> None:
             faults.append(f"{path}: its columns are not separated by commas")
     elif len(names) == 1:
         faults.append(f"{path}: has no column besides {target}; allowed: at least one of numbers")
+    faults += [
+        f"{path}: column {number} is called {name!r}: an index that pandas wrote along? It is no "
+        "feature: leave it out (to_csv and to_parquet: index=False), or give it a name"
+        for number, name in enumerate(names, 1)
+        if _INDEX.fullmatch(name)
+    ]
     if faults:
         raise UserError(*faults)
 
 
-def _csv(path: Path, target: str) -> pd.DataFrame:
+def _csv(path: Path, target: str, texts: frozenset[str]) -> pd.DataFrame:
     import pandas as pd
 
     check_bytes(path, CSV_GROWTH * path.stat().st_size, "its table")
@@ -117,12 +133,12 @@ def _csv(path: Path, target: str) -> pd.DataFrame:
             header=0,
             names=names,
             index_col=False,
-            dtype={target: str},
+            dtype=dict.fromkeys((target, *texts), str),
+            low_memory=False,  # a column is of one kind from its first row to its last
         )
 
 
-def _parquet(path: Path, target: str) -> pd.DataFrame:
-    import pyarrow as pa
+def _parquet(path: Path, target: str) -> tuple[pd.DataFrame, list[str], frozenset[str]]:
     import pyarrow.parquet as pq
 
     with path.open("rb") as source, pq.ParquetFile(source) as file:
@@ -130,77 +146,50 @@ def _parquet(path: Path, target: str) -> pd.DataFrame:
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         names = [name for name in schema.names if name not in index or name == target]
         _check_names(path, names, target)
+        held = {name: _held(schema.field(name).type) for name in names}
         faults = [
-            f"{path}: column {name} holds {schema.field(name).type}; allowed: numbers"
-            for name in names
-            if name != target and not _number_type(schema.field(name).type)
+            f"column {name}: {what}; allowed: "
+            + ("labels, texts or whole numbers" if name == target else "numbers and texts")
+            for name, what in held.items()
+            if what not in ("numbers", "texts") and (name == target or what != "dates")
         ]
-        kind = schema.field(target).type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not (texts or _number_type(kind)):
-            faults.append(
-                f"{path}: column {target} holds {kind}; allowed: labels, texts or whole numbers"
-            )
-        if faults:
-            raise UserError(*faults)
+        good = [name for name, what in held.items() if what in ("numbers", "texts", "dates")]
         check_bytes(path, 8 * rows * len(names), "its table")
-    # Labels by number: a long text in every row of a small file is kept once.
+    # Texts by number: a long one in every row of a small file is kept once.
     with path.open("rb") as source:
-        encoded = [target] if texts else []
-        table = pq.read_table(source, columns=names, read_dictionary=encoded)
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
-    return frame
+        texts = [name for name in good if held[name] == "texts"]
+        table = pq.read_table(source, columns=good, read_dictionary=texts)
+    return table.to_pandas(ignore_metadata=True), faults, frozenset(texts)
 
 
-def _number_type(kind: Any) -> bool:
-    import pyarrow as pa
+def _held(kind: Any) -> str:
+    """Say what an Arrow type holds, as a user of pandas would."""
+    import pyarrow.types as types
 
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
-    return any(test(kind) for test in tests)
-
-
-def _numbers(column: Series) -> tuple[npt.NDArray[np.float64], list[str]]:
-    """Convert a column to float64; say in which rows it cannot be."""
-    import pandas as pd
-
-    faults = []
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        texts = np.zeros(len(values), dtype=bool)
-    else:
-        # Whole numbers too large for any integer type come as texts, and are numbers all the same.
-        parsed: Series = pd.to_numeric(column, errors="coerce")
-        values = parsed.to_numpy(dtype=np.float64, na_value=np.nan)
-        texts = np.isnan(values) & column.notna().to_numpy()
-    if texts.any():
-        first = str(column.iloc[int(texts.argmax())])
-        shown = repr(first if len(first) <= 40 else first[:39] + "…")
-        faults.append(f"text where numbers belong {_rows(texts)}: {shown}")
-    if (missing := np.isnan(values) & ~texts).any():
-        faults.append(f"no number (empty or NaN) {_rows(missing)}")
-    if (infinite := np.isinf(values)).any():
-        faults.append(f"infinity {_rows(infinite)}")
-    return values, faults
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    for words, tests in {
+        "numbers": (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal),
+        "texts": (types.is_string, types.is_large_string),
+        "dates": (types.is_timestamp, types.is_date),
+        "spans of time": (types.is_duration, types.is_time),
+        "lists": (types.is_nested,),
+        "bytes": (types.is_binary, types.is_large_binary, types.is_fixed_size_binary),
+        "nothing": (types.is_null,),
+    }.items():
+        if any(test(kind) for test in tests):
+            return words
+    return str(kind)
 
 
-def _labels(column: Series) -> tuple[list[Label], list[str]]:
+def _labels(column: Any) -> tuple[list[str], list[str]]:
     missing = column.isna().to_numpy()
     if missing.any():
-        return [], [f"no label (empty, NA, NaN, None or null) {_rows(missing)}"]
+        return [], [f"no label (empty, NA, NaN, None or null) {rows_said(missing)}"]
     texts = [str(label).strip() for label in column.tolist()]
     if (first := fractions(texts)) is not None:
         return [], [
             f"a fraction in row {first + 1}, {texts[first]}; allowed: labels, texts or whole "
             "numbers"
         ]
-    return whole_numbers(texts), []
-
-
-def _rows(bad: npt.NDArray[np.bool_]) -> str:
-    """Say in which rows: all of them where they are few."""
-    found = [int(row) + 1 for row in np.flatnonzero(bad)]
-    if len(found) == 1:
-        return f"in row {found[0]}"
-    return f"in {len(found)} rows ({listing(found, 5)})"
+    return texts, []

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tiltcli.grid.conditions import Above, Both, Either, Given, Unless, When
+from tiltcli.grid.conditions import Above, Both, Unless, When
+from tiltcli.grid.dataset_settings import OF_DATA, PICTURES
 from tiltcli.grid.setting_types import (
     ALL,
     MOST_REAL,
     Aspect,
     Factors,
     Setting,
-    Shares,
     choice,
     flag,
     real,
@@ -25,120 +25,12 @@ from tiltcli.grid.setting_types import (
     whole,
 )
 
-_SPIRAL = When("data.kind", ("spiral",))
-_FILE = When("data.kind", ("file",))
-_PICTURES = ("cifar10", "fashion_mnist", "idx")
 _DYNAMICAL = When("loss.kind", ("dynamical",))
 _MLP = When("model.kind", ("mlp",))
 _SGD = When("train.optimizer", ("sgd",))
 
 _TABLE: tuple[Setting, ...] = (
-    choice(
-        "data.kind",
-        *("spiral", "digits", "cifar10", "fashion_mnist", "idx", "file"),
-        meaning="where the data comes from",
-        decides=("data", "cost", "probe"),
-        fused=ALL,
-    ),
-    text(
-        "data.path",
-        "the path of an .npz, .parquet or .csv file (cifar10: of its archive or folder; idx and "
-        "fashion_mnist: of a folder of the four files)",
-        meaning="data file, relative to the grid file; cifar10: default is the cache; "
-        "fashion_mnist: Debian's package, else the cache",
-        default=None,
-        applies=When("data.kind", ("file", *_PICTURES)),
-        needed=When("data.kind", ("file", "idx")),
-        decides=("data", "cost", "probe"),
-        fused=ALL,
-    ),
-    text(
-        "data.target",
-        "the name of the label column",
-        meaning="label column of a .csv or .parquet file",
-        default=None,
-        applies=_FILE,
-        decides=("data", "cost", "probe"),
-        fused=ALL,
-    ),
-    Setting(
-        "data.split",
-        Shares,
-        "three shares for training, validation and test that add up to 1",
-        "shares of a file's rows for training, validation and test",
-        None,
-        "1",
-        _FILE,
-        depth=1,
-        decides=("data", "cost", "probe"),
-        fused=ALL,
-    ),
-    seed(
-        "data.seed",
-        meaning="seed of the data's points, or of its split; file: only with data.split",
-        # A file that brings its own split leaves nothing to chance.
-        applies=Either((Unless("data.kind", ("file",)), Given("data.split"))),
-        decides=("data",),
-        fused=ALL,
-    ),
-    whole(
-        "data.limit",
-        *(2, 10_000_000),
-        meaning="samples to train on, drawn by data.seed with every class in proportion; "
-        "default: all but the tenth that validates",
-        default=None,
-        unit="1",
-        applies=When("data.kind", _PICTURES),
-        decides=("data", "cost", "probe"),
-        fused=ALL,
-    ),
-    whole(
-        "data.points_per_class",
-        *(2, 10_000_000),
-        meaning="training points of each arm of the spiral",
-        default=100,
-        unit="1",
-        applies=_SPIRAL,
-        decides=("data", "cost", "probe"),
-        fused=ALL,
-    ),
-    whole(
-        "data.classes",
-        *(2, 10_000),
-        meaning="arms of the spiral",
-        default=3,
-        unit="1",
-        applies=_SPIRAL,
-        decides=("data", "cost", "probe"),
-        fused=ALL,
-    ),
-    real(
-        "data.revolutions",
-        meaning="half turns of an arm of the spiral",
-        default=4.0,
-        unit="1",
-        applies=_SPIRAL,
-        decides=("data",),
-        fused=ALL,
-    ),
-    real(
-        "data.noise",
-        least=0,
-        meaning="standard deviation of the points' angles",
-        default=0.2,
-        unit="rad",
-        applies=_SPIRAL,
-        decides=("data",),
-        fused=ALL,
-    ),
-    flag(
-        "data.standardize",
-        meaning="scale by the training part's mean and standard deviation; "
-        "default: true for digits, cifar10, fashion_mnist and idx, else false",
-        default=None,
-        decides=("data",),
-        fused=ALL,
-    ),
+    *OF_DATA,
     choice(
         "model.kind",
         *("mlp", "myrtle5"),
@@ -374,6 +266,8 @@ SETTINGS: dict[str, Setting] = {setting.key: setting for setting in _TABLE}
 
 PATHS: dict[str, str] = {
     "data.path": "data.digest",
+    "data.val_path": "data.val_digest",
+    "data.test_path": "data.test_digest",
     "model.init_file": "model.init_digest",
 }
 """Settings that name a file. The job's identity is the file's content, not where it lies."""
@@ -384,7 +278,7 @@ TABLES = ("data", "model", "loss", "train")
 def finish(settings: dict[str, Any]) -> None:
     """Fill in, in place, the defaults that depend on other settings."""
     if settings.get("data.standardize") is None:
-        settings["data.standardize"] = settings.get("data.kind") in ("digits", *_PICTURES)
+        settings["data.standardize"] = settings.get("data.kind") in ("digits", *PICTURES)
 
 
 def _columns(chosen: Callable[[Setting], bool]) -> tuple[str, ...]:
