@@ -41,12 +41,12 @@ class Cells:
         rows: one row per cell, numbered from 0 in the order of the settings, with columns
             `static` (flag), `loss.kind`, `group` (number, see the module's text); the settings of
             `ALWAYS`, `outside` and `inside` under their dotted names, null where they do not apply;
-            `jobs`, `completed`, `diverged`, `failed`, `lost` (the last two together), `parameters`,
-            `train_samples`; `partner` (number of the static partner, −1 for none; a static cell's
-            own); `regime`; and for each metric `<metric>:mean`, `:low`, `:high` (95% interval
-            of the mean), `:n` (replicates counted) and the same of the differences from the
-            static partner, paired by seeds: `<metric>:change`, `:change_low`, `:change_high`,
-            `:pairs`. What cannot be known is NaN.
+            `place` (of its first job among the jobs); `jobs`, `completed`, `diverged`, `failed`,
+            `lost` (the last two together), `parameters`, `train_samples`; `partner` (number of
+            the static partner, −1 for none; a static cell's own); `regime`; and for each metric
+            `<metric>:mean`, `:low`, `:high` (95% interval of the mean), `:n` (replicates counted)
+            and the same of the differences from the static partner, paired by seeds:
+            `<metric>:change`, `:change_low`, `:change_high`, `:pairs`. What cannot be known is NaN.
         outside: settings that vary and that static jobs have too, in the order of the settings.
         inside: settings that vary among tilted jobs alone, likewise.
         of_job: number of the cell of each job, by job id.
@@ -108,6 +108,7 @@ def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float 
     rows = cells[["static", "group", *settings]].first()
     rows["loss.kind"] = np.where(rows["static"], "static", "dynamical")
     # `first` skips nulls; within a cell a setting is null for all jobs or for none.
+    rows["place"] = np.unique(frame["cell"], return_index=True)[1]
     rows["jobs"] = cells.size()
     for outcome in Outcome:
         rows[str(outcome)] = (frame["outcome"] == outcome).groupby(frame["cell"]).sum()
@@ -240,9 +241,10 @@ def ranked(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     A cell that lost a job comes after all that lost none: its mean would be of the lucky seeds.
     Of two that lost jobs the higher accuracy comes first, in which the diverged jobs count (see
-    `gather`); by a loss, in which they cannot, the one that lost fewer. Of equals the first in
-    the order of the settings comes first: accuracies are equal to twelve digits, for the same
-    numbers add up to other last bits in another order. Cells without a value are left out.
+    `gather`); by a loss, in which they cannot, the one that lost fewer. Of equals the first among
+    the jobs comes first, which are in the order of the grid: accuracies are equal to twelve
+    digits, for the same numbers add up to other last bits in another order. Cells without a value
+    are left out.
 
     Args:
         rows: some of `Cells.rows`.
@@ -250,9 +252,9 @@ def ranked(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     """
     score: npt.NDArray[np.float64] = rows[f"{metric}:mean"].to_numpy(float)
-    lost = rows["lost"].to_numpy()
-    by_loss = metric.endswith("loss")
-    order = np.lexsort((score, lost) if by_loss else (-score.round(12), lost > 0))
+    lost, place = rows["lost"].to_numpy(), rows["place"].to_numpy()
+    keys = (score, lost) if metric.endswith("loss") else (-score.round(12), lost > 0)
+    order = np.lexsort((place, *keys))
     found = rows.iloc[order]
     return found[found[f"{metric}:mean"].notna()]
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tiltcli.grid.axes import axis_values, is_axis
 from tiltcli.grid.jobs import Job
-from tiltcli.grid.settings import PATHS, SETTINGS
+from tiltcli.grid.settings import PATHS, SETTINGS, TABLES
 from tiltcli.grid.sweep import Sweep, load_sweep
 
 _LATER = re.compile(r"sweep-([1-9][0-9]*)\.toml")
@@ -50,6 +53,44 @@ def load_run(folder: Path) -> Sweep:
         expanded=sum(grid.expanded for grid in grids),
         unused=tuple(sorted({key for grid in grids for key in grid.unused})),
     )
+
+
+def listed_values(folder: Path) -> dict[str, list[Any]]:
+    """Return the values of each axis of a run as the jobs table has them, in its grids' order.
+
+    Nothing is expanded and nothing refused: what cannot be read has no values here.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        setting → values.
+
+    """
+    found: dict[str, list[Any]] = {}
+    for path in kept_grids(folder):
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        also = document.get("also", [])
+        for block in (document, *(also if isinstance(also, list) else [])):
+            for key, value in _given(block):
+                setting = SETTINGS.get(key.replace("train.seeds", "train.seed"))
+                if setting is not None and is_axis(setting, value):
+                    with suppress(ValueError):
+                        values = map(setting.to_column, axis_values(setting, value))
+                        known = found.setdefault(setting.key, [])
+                        known += [one for one in values if one not in known]
+    return found
+
+
+def _given(block: Any) -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of the settings of a grid file, or of one block of it."""
+    for table in TABLES:
+        content = block.get(table) if isinstance(block, dict) else None
+        for name, value in content.items() if isinstance(content, dict) else ():
+            yield f"{table}.{name}", value
 
 
 def _varying(jobs: Sequence[Job], first: Iterable[str]) -> dict[str, tuple[Any, ...]]:

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tiltcli.errors import Outcome, UserError, with_suggestion
+from tiltcli.grid.run_grids import listed_values
 from tiltcli.store import parts
 from tiltcli.store.columns import JOBS, METRICS, PROBES
 from tiltcli.store.deduplicate import Mask, deduplicate, rows_of
@@ -28,7 +29,8 @@ class Tables:
 
     Attributes:
         name: of the run.
-        jobs: one row per finished job, the latest where a failed one was run again.
+        jobs: one row per finished job, the latest where a failed one was run again, in the order
+            of the grid.
         metrics: one row per job and logged epoch, by job and epoch.
         probes: one row per job and probed epoch; empty where nothing was probed.
 
@@ -64,7 +66,7 @@ def find_run(run: str | Path, results: Path) -> Path:
 
 
 def read_jobs(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return the jobs table of a run folder, sorted by the settings.
+    """Return the jobs table of a run folder, in the order of its grid.
 
     Args:
         folder: of the run.
@@ -76,15 +78,27 @@ def read_jobs(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFram
 
     def frame(live: list[str]) -> pd.DataFrame:
         tables, masks = _jobs(folder, live, columns)
-        return _sorted_jobs(_frame(tables, JOBS, masks))
+        return _sorted_jobs(folder, _frame(tables, JOBS, masks))
 
     return _while_it_changes(folder, frame)
 
 
-def _sorted_jobs(frame: pd.DataFrame) -> pd.DataFrame:
+def _sorted_jobs(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    # By the settings, each as the grid lists its values, those it does not list rising at the end;
+    # dynamical jobs before static ones, however it lists them.
     # A setting that all jobs share orders nothing, and sorting by many columns is slow.
     settings = [c for c in frame.columns if "." in c and frame[c].nunique(dropna=False) > 1]
-    return frame.sort_values([*settings, "job"], na_position="first", ignore_index=True)
+    keys = frame[[*settings, "job"]]
+    for name, values in listed_values(folder).items():
+        if name in settings and name != "loss.kind":
+            places = {value: place for place, value in enumerate(values)}
+            rest = sorted(set(keys[name].dropna()) - set(places))
+            places |= {value: len(values) + place for place, value in enumerate(rest)}
+            own = keys[name].map(places)
+            keys = keys.assign(**{name: own.fillna(places[None]) if None in places else own})
+    order = keys.sort_values([*settings, "job"], na_position="first").index
+    ordered: pd.DataFrame = frame.loc[order].reset_index(drop=True)
+    return ordered
 
 
 def read(
@@ -125,7 +139,7 @@ def read(
         else:
             rows = _frame(curves, METRICS, None)
             rows = rows.sort_values(["job", "epoch"], ignore_index=True, kind="stable")
-        ended = _sorted_jobs(_frame(jobs, JOBS, masks))
+        ended = _sorted_jobs(folder, _frame(jobs, JOBS, masks))
         return Tables(folder.resolve().name, ended, rows, _probes(folder, live, ended["job"]))
 
     return _while_it_changes(folder, tables)
