@@ -9,7 +9,7 @@ STAMPS := $(or $(VENV),build)
 TILTCLI := $(PY) -m tiltcli
 INSTALL := $(PY) -m pip --disable-pip-version-check install --quiet --constraint $(STAMPS)/constraints.txt
 
-.PHONY: reproduce reproduce-cifar10 quick test lint docs bench figures clean
+.PHONY: reproduce reproduce-pictures reproduce-cifar10 quick test lint docs bench figures clean
 .DELETE_ON_ERROR:
 
 $(STAMPS)/installed: pyproject.toml constraints.txt
@@ -41,6 +41,18 @@ reproduce: $(STAMPS)/installed
 	  $(TILTCLI) compare $$name@loss.kind=static $$name@loss.kind=dynamical || exit; done
 	@$(TILTCLI) report $(SPIRAL) $(DIGITS) -o results/report.html & page=$$!; \
 	  $(TILTCLI) report $(SPIRAL) $(DIGITS) -o results/REPORT.md && wait $$page
+
+# Real photographs: the sweep, the confirmation of what its validation chose, and the report.
+PICTURES := fashion-myrtle5-phase fashion-myrtle5-confirm
+
+reproduce-pictures: $(STAMPS)/installed
+	@$(PY) -m tiltcli.cli.dry_run $(wildcard $(patsubst %,sweeps/%.toml,$(PICTURES)))
+	@$(TILTCLI) sweep sweeps/fashion-myrtle5-phase.toml
+	@test -e sweeps/fashion-myrtle5-confirm.toml || $(TILTCLI) confirm fashion-myrtle5-phase --tune \
+	  --methods loss.kind,loss.groups -o sweeps/fashion-myrtle5-confirm.toml
+	@$(TILTCLI) sweep sweeps/fashion-myrtle5-confirm.toml --set name=fashion-myrtle5-confirm
+	@$(TILTCLI) report $(PICTURES) -o results/pictures.html & page=$$!; \
+	  $(TILTCLI) report $(PICTURES) -o results/PICTURES.md && wait $$page
 
 # The paper's own phase diagram, for a GPU or a cluster: days on a few cores. The pictures are
 # fetched unless they are in the cache.

@@ -3,6 +3,7 @@
 import gzip
 import struct
 import tracemalloc
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from helpers import tilt, write_grid
 from tiltcli.data import downloads_of, idx, load_dataset
 from tiltcli.errors import UserError
-from tiltcli.grid import parse_sweep
+from tiltcli.grid import load_sweep, parse_sweep
 from tiltcli.grid.paths import IDX_FILES, idx_digest
 
 TRAIN, TRAIN_Y, TEST, TEST_Y = IDX_FILES
@@ -272,3 +273,12 @@ def test_fashion_mnist_as_debian_has_it():
     assert data.sample_shape == (1, 28, 28)
     # The first pictures that judge: an ankle boot, a pullover, two trousers.
     assert data.test.y[:4].tolist() == [9, 2, 1, 1]
+
+
+def test_every_method_of_the_shipped_sweep_has_as_many_cells():
+    jobs = load_sweep("sweeps/fashion-myrtle5-phase.toml").jobs
+    methods = Counter(
+        (job["model.width"], job["loss.kind"], job.get("loss.groups")) for job in jobs
+    )
+    assert len(methods) == 8 and set(methods.values()) == {12 * 4}
+    assert {job["data.seed"] == job["train.seed"] for job in jobs} == {True}
