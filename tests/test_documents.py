@@ -28,6 +28,7 @@ SHORTER = {
     "sweeps/spiral-fig4.toml": "--set train.epochs=1300 --set loss.period=200 --set loss.settle=0",
     "sweeps/digits-myrtle5-phase.toml": f"{FEW} --set model.width=3 --set loss.period=12",
     "sweeps/digits-myrtle5-confirm.toml": FEW,
+    "mine.toml": "--set train.epochs=2",
 }
 """Added to every sweep, so that the test is quick; everything else runs as it stands."""
 EPOCHS = "4160,4161,4162"

@@ -21,7 +21,7 @@ from tiltcli.execution.estimates import Estimate, estimate
 from tiltcli.execution.run_options import RunOptions, at_once
 from tiltcli.execution.runner import Plan
 from tiltcli.grid import Job, ProbeSettings, Sweep, load_sweep
-from tiltcli.grid.settings import cost_settings
+from tiltcli.grid.settings import PATHS, SETTINGS, cost_settings
 from tiltcli.store.read import read_jobs
 
 SHOWN = 20
@@ -113,7 +113,8 @@ def _outcomes(folder: Path) -> dict[str, str]:
 
 def _kinds(expected: Estimate, sweep: Sweep) -> list[str]:
     """Speed of every kind of job, as measured, and what sends jobs to torch."""
-    telling = [key for key in sweep.axes if key in cost_settings()]
+    costly = {*cost_settings(), *PATHS}
+    telling = [key for key in sweep.axes if key in costly or SETTINGS[key].argument]
     lines = []
     for kind in expected.kinds[:SHOWN]:
         reason = uncovered(kind.example) if kind.engine == "torch" else None

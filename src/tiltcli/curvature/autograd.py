@@ -8,7 +8,9 @@ neither with their number nor with the kernel's size.
 
 from __future__ import annotations
 
+import copy
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
@@ -23,8 +25,7 @@ from tiltcli.curvature.memory import PIECE
 from tiltcli.data import Dataset
 from tiltcli.grid import Job
 from tiltcli.losses import sample_losses
-from tiltcli.networks.initial import initial_parameters
-from tiltcli.networks.models import NETWORKS
+from tiltcli.networks.models import network_of, tensors_of
 
 Array = npt.NDArray[np.float64]
 
@@ -42,7 +43,9 @@ class AutogradCurvature:
     """See `tiltcli.curvature.prober.Curvature`.
 
     Args:
-        network: any module from (n, …) to logits (n, C); its parameters are replaced.
+        network: any module from (n, …) to logits (n, C), as it is in evaluation; its tensors are
+            replaced. Of `theta`, the first are the parameters that are trained; the others, see
+            `tiltcli.networks.models.tensors_of`, do not vary.
         base: loss, "cross_entropy" or "mse".
         X: training points, shape (P, …).
         y: class of each, int64, shape (P,).
@@ -62,17 +65,18 @@ class AutogradCurvature:
         points: npt.NDArray[np.int64],
         classes: int,
     ) -> None:
-        self._network = network.double()
-        self._shapes = {name: p.shape for name, p in network.named_parameters()}
+        self._network, self._copies = network.double().eval(), threading.local()
+        trained, self._others = tensors_of(self._network)
+        self._shapes = {name: p.shape for name, p in trained.items()}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
+        self._count = sum(self._sizes)
         self._base, self._classes = base, classes
         self._X, self._y, self._group, self._points = X, y, group, points
 
     @staticmethod
     def of(job: Job, data: Dataset, points: npt.NDArray[np.int64]) -> AutogradCurvature:
         """Curvature of a job's network."""
-        start = initial_parameters(job, data.train.X.shape[1:], data.classes)
-        network = NETWORKS[job["model.kind"]](start, torch.float64)
+        network = network_of(job, data.sample_shape, data.classes, torch.float64)
         base = str(job["loss.base"])
         train, classes = data.train, data.classes
         return AutogradCurvature(network, base, train.X, train.y, train.group, points, classes)
@@ -84,14 +88,14 @@ class AutogradCurvature:
         random signs, with its standard error.
 
         Args:
-            theta: parameters flat, in the order of the network's.
+            theta: parameters flat, in the order of the network's, then its other tensors.
             gamma: class weights, shape (C,).
 
         """
         product = self.hessian_product(theta, gamma)
-        found = extreme_eigenvalues(product, theta.size, 3, 1)
+        found = extreme_eigenvalues(product, self._count, 3, 1)
         generator = np.random.default_rng(1)
-        signs = (generator.choice([-1.0, 1.0], theta.size) for _ in range(SIGNS))
+        signs = (generator.choice([-1.0, 1.0], self._count) for _ in range(SIGNS))
         traces = [float(s @ product(s)) for s in signs]
         return {
             "hessian_max": float(found[0]),
@@ -104,23 +108,23 @@ class AutogradCurvature:
 
     def hessian_max(self, theta: Array, gamma: Array) -> float:
         """Largest eigenvalue alone; arguments as of `hessian`."""
-        return float(extreme_eigenvalues(self.hessian_product(theta, gamma), theta.size, 1)[0])
+        return float(extreme_eigenvalues(self.hessian_product(theta, gamma), self._count, 1)[0])
 
     def hessian_product(self, theta: Array, gamma: Array) -> Product:
         """V ↦ H v; arguments as of `hessian`."""
-        parameters = self._unflatten(torch.from_numpy(theta))
+        parameters, others = self._tensors(theta)
         weights = torch.from_numpy(gamma[self._group] / len(self._y))
         every = np.arange(len(self._y), dtype=np.int64)
 
         def slopes() -> Iterator[Map]:
             for X, y, place in self._pieces(every):
-                yield vjp(grad(self._loss(X, y, weights[place])), parameters)[1]
+                yield vjp(grad(self._loss(X, y, weights[place], others)), parameters)[1]
 
         maps = _repeatable(slopes, len(every))
 
         def product(v: Array) -> Array:
             direction = self._unflatten(torch.from_numpy(np.ascontiguousarray(v)))
-            total = torch.zeros(theta.size, dtype=torch.float64)
+            total = torch.zeros(self._count, dtype=torch.float64)
             for back in maps():
                 total += _flat(back(direction)[0])  # vᵀH = Hv: it is symmetric
             return total.numpy()
@@ -129,13 +133,13 @@ class AutogradCurvature:
 
     def ntk(self, theta: Array) -> dict[str, float]:
         """Largest eigenvalues of the traced and of the full tangent kernel."""
-        parameters = self._unflatten(torch.from_numpy(theta))
+        parameters, others = self._tensors(theta)
         rows, classes = len(self._points), self._classes
-        jacobians = _repeatable(lambda: self._jacobians(parameters), rows)
+        jacobians = _repeatable(lambda: self._jacobians(parameters, others), rows)
 
         def product(weights: Tensor) -> Tensor:
             """J Jᵀ w of weights w (n, C) on the kernel points' logits."""
-            total = torch.zeros(theta.size, dtype=torch.float64)
+            total = torch.zeros(self._count, dtype=torch.float64)
             for place, back, _ in jacobians():
                 total += _flat(back(weights[place])[0])
             direction = self._unflatten(total)
@@ -171,25 +175,47 @@ class AutogradCurvature:
             for part, (name, shape) in zip(parts, self._shapes.items(), strict=True)
         }
 
-    def _logits(self, X: Tensor) -> Callable[[dict[str, Tensor]], Tensor]:
+    def _tensors(self, theta: Array) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Parameters that are trained, and the network's other tensors."""
+        flat, others = torch.from_numpy(theta), {}
+        for (name, like), part in zip(
+            self._others.items(),
+            torch.split(flat[self._count :], [one.numel() for one in self._others.values()]),
+            strict=True,
+        ):
+            others[name] = part.reshape(like.shape).to(like.dtype)
+        return self._unflatten(flat[: self._count]), others
+
+    def _logits(
+        self, X: Tensor, others: dict[str, Tensor]
+    ) -> Callable[[dict[str, Tensor]], Tensor]:
+        # A call puts its tensors into the module for as long as it lasts: one for each thread.
+        if not hasattr(self._copies, "network"):
+            self._copies.network = copy.deepcopy(self._network)
+        network: nn.Module = self._copies.network
+
         def logits(parameters: dict[str, Tensor]) -> Tensor:
-            found: Tensor = functional_call(self._network, parameters, (X,))
+            found: Tensor = functional_call(network, {**parameters, **others}, (X,))
             return found
 
         return logits
 
-    def _loss(self, X: Tensor, y: Tensor, weights: Tensor) -> Callable[[dict[str, Tensor]], Tensor]:
-        logits = self._logits(X)
+    def _loss(
+        self, X: Tensor, y: Tensor, weights: Tensor, others: dict[str, Tensor]
+    ) -> Callable[[dict[str, Tensor]], Tensor]:
+        logits = self._logits(X, others)
 
         def loss(parameters: dict[str, Tensor]) -> Tensor:
             return (weights * sample_losses(self._base, logits(parameters), y)).sum()
 
         return loss
 
-    def _jacobians(self, parameters: dict[str, Tensor]) -> Iterator[tuple[slice, Map, Map]]:
+    def _jacobians(
+        self, parameters: dict[str, Tensor], others: dict[str, Tensor]
+    ) -> Iterator[tuple[slice, Map, Map]]:
         """Place of each piece of the kernel points, w ↦ Jᵀ w and u ↦ J u of its logits."""
         for X, _, place in self._pieces(self._points):
-            logits, back = vjp(self._logits(X), parameters)[:2]
+            logits, back = vjp(self._logits(X, others), parameters)[:2]
             # Jᵀ w is linear in w; its derivative towards u is J u.
             yield place, back, vjp(_first(back), torch.zeros_like(logits))[1]
 

@@ -35,7 +35,7 @@ def kernel_bytes(job: Job, points: int, classes: int, parameters: int) -> int:
 
 
 def _activations(job: Job, points: int) -> int:
-    width = int(job["model.width"])
+    width = int(job["model.width"] or 0)
     if has_one_hidden_layer(job):
         return width * points
     return width * min(points, PIECE) * (1 if takes_pictures(job) else depth_of(job))

@@ -76,16 +76,22 @@ def probe_seconds(job: Job, data: Dataset, settings: ProbeSettings, engine: str)
 
 
 def _by_products(job: Job, data: Dataset, settings: ProbeSettings) -> float:
+    import torch
+
     from tiltcli.curvature.autograd import SIGNS
     from tiltcli.engines.torch.update_cost import one_thread
-    from tiltcli.networks.initial import parameter_shapes
+    from tiltcli.networks.models import network_of, tensors_of
 
     small = _part(data, PICTURES)
-    shapes = parameter_shapes(job, data.train.X.shape[1:], data.classes).values()
-    v = np.full(sum(int(np.prod(shape)) for shape in shapes), 0.1)
+    network = network_of(job, data.sample_shape, data.classes, torch.float64)
+    theta, others = (
+        np.concatenate([np.zeros(0), *(t.detach().numpy().ravel() for t in some.values())])
+        for some in tensors_of(network)
+    )
+    v = np.full(theta.size, 0.1)
     curvature = curvature_of(job, small, np.zeros(0, dtype=np.int64))
     with one_thread():
-        product = curvature.hessian_product(v, np.ones(data.classes))
+        product = curvature.hessian_product(np.concatenate([v, others]), np.ones(data.classes))
         each = _second(lambda: product(v)) / len(small.train)
     points = 0
     if "hessian" in settings.quantities:

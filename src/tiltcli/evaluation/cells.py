@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Outcome
-from tiltcli.grid.settings import PATHS, SETTINGS, tilting
+from tiltcli.grid.settings import PATHS, SETTINGS, position, tilting
 from tiltcli.statistics import half_width
 
 REPLICATES = ("train.seed", "data.seed")
@@ -140,8 +140,7 @@ def varying(jobs: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
     tilt, tilted = set(tilting()), jobs[jobs["loss.kind"].ne("static")]
     apart = {*REPLICATES, *PATHS, "loss.kind"}
     names = [str(name) for name in jobs.columns if "." in str(name) and name not in apart]
-    order = {key: i for i, key in enumerate(SETTINGS)}
-    names.sort(key=lambda name: order.get(name, len(order)))
+    names.sort(key=position)
     outside = (n for n in names if n not in tilt and jobs[n].nunique(dropna=False) > 1)
     inside = (n for n in names if n in tilt and tilted[n].nunique(dropna=False) > 1)
     return tuple(outside), tuple(inside)

@@ -12,7 +12,7 @@ from typing import Any
 from tiltcli.errors import UserError, listing
 from tiltcli.evaluation.cells import REPLICATES
 from tiltcli.grid.jobs import Job
-from tiltcli.grid.settings import SETTINGS, TABLES, finish
+from tiltcli.grid.settings import SETTINGS, TABLES, finish, position
 
 FIRST_FRESH_SEED = 100
 """Seeds of a confirmation begin here, or after those of the run it confirms."""
@@ -108,7 +108,7 @@ def _given(job: Job, folder: Path) -> dict[str, Any]:
             continue
         if key == "data.standardize" and value == usual.get(key):
             continue  # filled in by the kind of data
-        found[key] = value
+        found[key] = [value] if SETTINGS[key].argument and isinstance(value, list) else value
     for key, path in job.files.items():
         found[key] = Path(os.path.relpath(path, folder)).as_posix()
     # The run's own draw is a setting where the new grid does not turn it.
@@ -146,13 +146,12 @@ def _axis(values: Sequence[int]) -> Any:
 
 def _tables(settings: Mapping[str, Any]) -> list[str]:
     """Lines of TOML, in the order of the settings, as one would write a grid file."""
-    order = {key: i for i, key in enumerate([*SETTINGS, "train.seeds"])}
     lines = []
     for table in TABLES:
         own = [key for key in settings if key.startswith(f"{table}.")]
         if own:
             lines += ["", f"[{table}]"]
-        for key in sorted(own, key=order.__getitem__):
+        for key in sorted(own, key=position):
             value = settings[key]
             known = SETTINGS.get(key)
             if known is None or value != known.default:

@@ -12,8 +12,9 @@ from tiltcli.engines import choose_engine
 from tiltcli.errors import Fault, UserError
 from tiltcli.execution.run_options import RunOptions
 from tiltcli.grid import Job, ProbeSettings, Sweep
+from tiltcli.grid.jobs import texts
 from tiltcli.grid.settings import data_settings, network_settings, probing_settings
-from tiltcli.networks.initial import check_network, parameter_shapes
+from tiltcli.networks.initial import check_network, is_own, parameter_shapes
 from tiltcli.store import RunWriter
 
 
@@ -76,14 +77,20 @@ def check_jobs(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, st
     for job in sweep.jobs:
         try:
             engines[job.id] = choose_engine(engine, job)
-            key = tuple([str(job.get(name)) for name in alike])
+            # A user's network may not like a last batch of a single sample.
+            key = (*texts(job, alike), str(is_own(job) and job["train.batch_size"]))
             if key in seen:
                 continue
             seen.add(key)
             if not fetch and downloads_of(job):
                 continue
             data = dataset_of(job)
-            check_network(job, data.train.X.shape[1:], data.classes)
+            if is_own(job):
+                from tiltcli.networks.own import check_own
+
+                check_own(job, data)
+            else:
+                check_network(job, data.sample_shape, data.classes)
             if sweep.probe is not None:
                 check_probe(sweep.probe, job, data)
         except UserError as error:
@@ -116,6 +123,14 @@ def check_probe(
     if points is not None and points > samples:
         said = f"got {points}; there are {samples} training points"
         raise UserError(Fault(said, key=option("ntk_points")))
-    shapes = list(parameter_shapes(job, data.train.X.shape[1:], data.classes).values())
+    if is_own(job):
+        import torch
+
+        from tiltcli.networks.own import make_network
+
+        own = make_network(job, data.sample_shape, data.classes, torch.float32)
+        shapes = [tuple(p.shape) for p in own.parameters() if p.requires_grad]
+    else:
+        shapes = list(parameter_shapes(job, data.sample_shape, data.classes).values())
     if faults := memory_faults(job, samples, data.classes, shapes, settings, option):
         raise UserError(*faults)

@@ -12,6 +12,7 @@ from tiltcli.data import Dataset, dataset_of
 from tiltcli.engines import Block, Context, Interrupted, load_engine
 from tiltcli.engines.base import total_steps
 from tiltcli.grid import Job, ProbeSettings
+from tiltcli.grid.jobs import texts
 from tiltcli.grid.settings import cost_settings, probing_settings
 
 TRIAL_SECONDS = 0.15
@@ -81,7 +82,7 @@ def estimate(
     probes = 0
     alike = dict.fromkeys((*cost_settings(), *(probing_settings() if probe else ())))
     for job in jobs:
-        key = (engines[job.id], *(str(job.get(name)) for name in alike))
+        key = (engines[job.id], *texts(job, tuple(alike)))
         data = dataset_of(job)
         if key not in costs:
             each = 0.0

@@ -12,10 +12,14 @@ from typing import Any, NamedTuple
 from tiltcli.execution.ended import Ended
 from tiltcli.execution.remaining import Remaining
 from tiltcli.grid import Job
+from tiltcli.grid.jobs import texts
 from tiltcli.grid.settings import cost_settings
 
 TORCH_COST = 100.0
 """About what a step of a perceptron costs in torch, in steps of the compiled kernel."""
+
+USUAL_WIDTH = 64
+"""Of a user's network, where nothing is known of it."""
 
 COSTS = cost_settings()
 
@@ -71,7 +75,7 @@ class Progress:
         """
         self.total_steps += steps
         self.total_probes += probes
-        kind = (engine, *(job.get(name) for name in COSTS))
+        kind = (engine, *texts(job, COSTS))
         guess = step_cost(job) * (TORCH_COST if engine == "torch" else 1.0)
         self.remaining.expect(job.id, repr(kind), steps + probes * PROBE_STEPS, guess)
 
@@ -112,7 +116,7 @@ class Progress:
 
 def step_cost(job: Job) -> float:
     """Cost of a step in a unit of its own: one part grows with the width, one does not."""
-    width = float(job["model.width"])
+    width = float(job["model.width"] or USUAL_WIDTH)
     if job["model.kind"] == "mlp":
         deeper = int(job.get("model.depth") or 1) - 1
         return width * (1.0 + deeper * (1.0 + width / 9.0)) + 20.0

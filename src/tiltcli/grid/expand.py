@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiltcli.grid.jobs import Job, Settings, id_of_text, identity_text
-from tiltcli.grid.settings import PATHS, SETTINGS, later_settings
+from tiltcli.grid.settings import PATHS, later_settings, position
 
 
 class Watched(dict[str, Any]):
@@ -98,8 +98,7 @@ class Grid:
         tied = {key for tie in ties for key in tie}
         rows += [((key,), zip(found)) for key, found in values.items() if key not in tied]
         # Table order, so that seeds turn fastest and the order does not hang on the file's.
-        position = {key: i for i, key in enumerate(SETTINGS)}
-        rows.sort(key=lambda row: min(position[key] for key in row[0]))
+        rows.sort(key=lambda row: min(position(key) for key in row[0]))
         self._fixed: dict[str, Any] = {}
         self._axes: list[list[_Choice]] = []
         for keys, combinations in rows:

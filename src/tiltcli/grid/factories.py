@@ -23,7 +23,7 @@ from tiltcli.errors import Fault, UserError, nearest
 from tiltcli.grid.paths import digest_of, located
 
 _MOST_FILES = 1000
-_INSTALLED = {"site-packages", "dist-packages"}
+INSTALLED = {"site-packages", "dist-packages"}
 
 _loaded: dict[tuple[str, str], Callable[..., Any]] = {}
 _beside: set[str] = set()
@@ -158,10 +158,10 @@ def call(
     """  # noqa: DOC501 - by what it calls
     path, function = _split(factory)
     try:
-        taken: Mapping[str, inspect.Parameter] = inspect.signature(make).parameters
+        taken = dict(inspect.signature(make).parameters)
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in taken.values())
     except (TypeError, ValueError):  # of what is not written in Python
-        taken = {}
-    open_ended = not taken or any(p.kind is p.VAR_KEYWORD for p in taken.values())
+        taken, open_ended = {}, True
     given = {name: v for name, v in known.items() if name in taken and v is not None}
     given |= {n: v for n, v in known.items() if open_ended and v is not None} | dict(args)
     faults = []
@@ -228,7 +228,7 @@ def _sources(path: Path) -> dict[str, Path]:
     """Modules beside a file that it imports, directly or not: dotted name → file, sorted."""
     root = _root(path)
     parts = path.relative_to(root).with_suffix("").parts
-    if root == path.parent and _INSTALLED & set(root.parts):
+    if root == path.parent and INSTALLED & set(root.parts):
         return {}
     inside = f"{parts[0]}." if len(parts) > 1 else ""
     found: dict[str, Path] = {}

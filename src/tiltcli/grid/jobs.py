@@ -8,7 +8,7 @@ from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiltcli.grid.settings import PATHS, SETTINGS
+from tiltcli.grid.settings import PATHS, SETTINGS, given_arguments
 
 
 class Settings(Mapping[str, Any]):
@@ -81,9 +81,21 @@ class Job:
         return self.settings.get(key, default)
 
 
+def texts(job: Job, names: Sequence[str]) -> tuple[str, ...]:
+    """Values of some settings as text, to tell jobs apart; `model.args` are all its arguments."""
+    values = (
+        given_arguments(job.settings, name) if name.endswith(".args") else job.get(name)
+        for name in names
+    )
+    return tuple([str(value) for value in values])
+
+
 def varying_settings(jobs: Sequence[Job]) -> tuple[str, ...]:
     """Settings that not all of some jobs have, or not with the same value; in their order."""
-    names = dict.fromkeys((*SETTINGS, *PATHS.values()))
+    own = (
+        key for job in jobs if job.get("model.factory") for key in job.settings if key in SETTINGS
+    )
+    names = dict.fromkeys((*SETTINGS, *PATHS.values(), *own))
     first = {name: jobs[0].get(name) for name in names} if jobs else {}
     found: set[str] = set()
     for job in jobs:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -108,7 +108,7 @@ class Setting:
         """Value as its column of the jobs table has it: a list is JSON text."""
         if value is None or value == self.null:
             return None
-        return json.dumps(value) if self.depth else value
+        return json.dumps(value) if self.depth or isinstance(value, list) else value
 
     def from_column(self, value: Any) -> Any:
         """Return the value as a grid file has it; None where it does not apply or is not set.
@@ -120,14 +120,39 @@ class Setting:
         value = value.item() if hasattr(value, "item") else value
         if value is None or value != value:
             return self.null
-        if self.depth:
+        if self.depth or (self.argument and str(value).startswith("[")):
             return json.loads(value)
         return int(value) if self.whole else value
+
+    @property
+    def argument(self) -> bool:
+        """Whether it is one of a user's own function."""
+        return self.type is Argument
 
 
 def choice(key: str, *names: str, **more: Any) -> Setting:
     """One of some names."""
     return Setting(key, Literal[names], " | ".join(f'"{name}"' for name in names), **more)
+
+
+def arguments(key: str, **more: Any) -> Setting:
+    """Return the table of the arguments of a user's own function: each a setting, `key.NAME`."""
+    return Setting(key, Arguments, f"a table, [{key}]", default=None, **more)
+
+
+def argument(table: Setting, name: str) -> Setting:
+    """One of the arguments."""
+    allowed = 'a number, true, false, a text that does not begin with "[", or an axis of these '
+    allowed += "or of lists of them"
+    meaning = f"{name}, {table.meaning}"
+    return replace(
+        table,
+        key=f"{table.key}.{name}",
+        type=Argument,
+        allowed=allowed,
+        meaning=meaning,
+        arrow="float64",
+    )
 
 
 def flag(key: str, allowed: str = "true | false", **more: Any) -> Setting:
@@ -243,6 +268,22 @@ def _shares(value: object) -> object:
     return list(parts)
 
 
+def _argument(value: object) -> object:
+    if isinstance(value, list) and not any(isinstance(one, list) for one in value):
+        return [_argument(one) for one in value]
+    if isinstance(value, str):
+        value = _words(value)
+    if not isinstance(value, bool | int | float | str) or str(value).startswith("["):
+        raise ValueError("no argument")
+    return value if isinstance(value, bool | str) else _finite(value)
+
+
+def _finite(value: float) -> float:
+    if not -MOST_REAL <= value <= MOST_REAL:
+        raise ValueError("out of range")
+    return value
+
+
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _SHARES = {"type": "array", "items": _SHARE, "minItems": 3, "maxItems": 3}
 _PAIR = {
@@ -253,8 +294,39 @@ _PAIR = {
 }
 _PAIRS = {"type": "array", "items": _PAIR, "minItems": 1}
 
+_ONE = {"type": ["boolean", "number", "string"]}
+
+Argument = Annotated[Any, BeforeValidator(_argument), WithJsonSchema(_ONE)]
+"""What TOML can say to a function of the user's."""
+
+Arguments = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
+"""A table of them."""
+
 Shares = Annotated[list[float], BeforeValidator(_shares), WithJsonSchema(_SHARES)]
 """Shares of a training, a validation and a test part."""
 
 Factors = Annotated[list[list[float]], BeforeValidator(_schedule), WithJsonSchema(_PAIRS)]
 """Pairs of a fraction of the training and a factor."""
+
+
+class SettingTable(dict[str, Setting]):
+    """Settings by key; the arguments of a factory, `model.args.NAME`, are found but not listed."""
+
+    def __missing__(self, key: str) -> Setting:
+        table, _, name = key.rpartition(".")
+        if not (super().__contains__(table) and self[table].type is Arguments and name):
+            raise KeyError(key)
+        return argument(self[table], name)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the setting, or `default` where there is none."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def __contains__(self, key: object) -> bool:
+        table = str(key).rpartition(".")[0]
+        return super().__contains__(key) or (
+            super().__contains__(table) and self[table].type is Arguments
+        )

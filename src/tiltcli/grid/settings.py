@@ -6,35 +6,33 @@ equal work has equal settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from tiltcli.grid.conditions import Above, Both, Unless, When
+from tiltcli.grid.conditions import Unless, When
 from tiltcli.grid.dataset_settings import OF_DATA, PICTURES
 from tiltcli.grid.setting_types import (
     ALL,
-    MOST_REAL,
     Aspect,
-    Factors,
     Setting,
+    SettingTable,
+    arguments,
     choice,
-    flag,
-    real,
-    seed,
     text,
     whole,
 )
+from tiltcli.grid.training_settings import OF_TRAINING
 
-_DYNAMICAL = When("loss.kind", ("dynamical",))
 _MLP = When("model.kind", ("mlp",))
-_SGD = When("train.optimizer", ("sgd",))
+_OWN = When("model.kind", ("python",))
 
 _TABLE: tuple[Setting, ...] = (
     *OF_DATA,
     choice(
         "model.kind",
-        *("mlp", "myrtle5"),
-        meaning="network: mlp has hidden layers of ReLUs, myrtle5 four convolutions",
+        *("mlp", "myrtle5", "python"),
+        meaning="network: mlp has hidden layers of ReLUs, myrtle5 four convolutions, python is "
+        "your own",
         default="mlp",
         decides=("data", "network", "cost", "probe"),  # pictures for it, or plain vectors
         fused=("mlp",),
@@ -42,8 +40,10 @@ _TABLE: tuple[Setting, ...] = (
     whole(
         "model.width",
         *(1, 10_000_000),
-        meaning="units of a hidden layer, or channels",
+        meaning="units of a hidden layer, or channels; python: where the factory takes it",
+        default=None,
         unit="1",
+        needed=When("model.kind", ("mlp", "myrtle5")),
         decides=("network", "cost", "probe"),
         fused=ALL,
     ),
@@ -59,218 +59,65 @@ _TABLE: tuple[Setting, ...] = (
         since_stored=True,
     ),
     text(
+        "model.factory",
+        '"file.py:function", relative to the grid file, or "package.module:function"',
+        meaning="function that returns a torch.nn.Module giving logits; called with what it takes "
+        "of width, sample_shape and classes, and with the arguments",
+        default=None,
+        applies=_OWN,
+        needed=_OWN,
+        decides=("network", "cost", "probe"),
+    ),
+    arguments(
+        "model.args",
+        meaning="further argument of the factory",
+        applies=_OWN,
+        decides=("network", "cost", "probe"),
+    ),
+    text(
         "model.init_file",
         "the path of an .npz file with the network's parameters",
         meaning="initial parameters, instead of random ones",
         default=None,
+        applies=Unless("model.kind", ("python",)),
         decides=("network",),
         fused=ALL,
     ),
-    choice(
-        "loss.kind",
-        *("static", "dynamical"),
-        meaning="static, or dynamical: class weights Γ(t) oscillate",
-        default="dynamical",
-        fused=ALL,
-    ),
-    choice(
-        "loss.base",
-        *("cross_entropy", "mse"),
-        meaning="loss of a sample, that is weighted by Γ of its class",
-        default="cross_entropy",
-        decides=("cost", "probe"),
-        fused=("cross_entropy", "mse"),
-    ),
-    real(
-        "loss.amplitude",
-        least=1,
-        meaning="A: weight of the emphasised class at its peak, before scaling",
-        unit="1",
-        applies=_DYNAMICAL,
-        fused=ALL,
-    ),
-    whole(
-        "loss.period",
-        of="steps",
-        meaning="T: optimiser steps of one pulse",
-        unit="step",
-        applies=_DYNAMICAL,
-        fused=ALL,
-    ),
-    whole(
-        "loss.rest",
-        0,
-        of="steps",
-        meaning="steps with equal weights between two pulses",
-        default=0,
-        unit="step",
-        applies=_DYNAMICAL,
-        fused=ALL,
-    ),
-    whole(
-        "loss.settle",
-        0,
-        of="steps",
-        meaning="last steps without oscillation, from the next end of a pulse on",
-        default=0,
-        unit="step",
-        applies=_DYNAMICAL,
-        fused=ALL,
-    ),
-    choice(
-        "loss.shape",
-        *("triangle", "sine", "square"),
-        meaning="shape of a pulse",
-        default="triangle",
-        applies=_DYNAMICAL,
-        fused=ALL,
-    ),
-    choice(
-        "loss.groups",
-        *("class", "random", "all"),
-        meaning="what takes turns: the classes; random groups of samples of the classes' sizes; or "
-        "all samples together, which is a learning rate that oscillates",
-        default="class",
-        applies=_DYNAMICAL,
-        fused=("class", "random", "all"),
-        since_stored=True,
-    ),
-    choice(
-        "loss.timing",
-        *("pulse", "noise"),
-        meaning="when: in pulses; or at every step the weights of a step of the cycle drawn at "
-        "random",
-        default="pulse",
-        applies=_DYNAMICAL,
-        fused=("pulse", "noise"),
-        since_stored=True,
-    ),
-    choice(
-        "loss.order",
-        *("cyclic", "random"),
-        meaning="order of the classes' pulses: 0, 1, … again and again; or drawn anew each round",
-        default="cyclic",
-        # All together have no order, nor has noise.
-        applies=Both(
-            (_DYNAMICAL, Unless("loss.groups", ("all",)), Unless("loss.timing", ("noise",)))
-        ),
-        fused=("cyclic", "random"),
-        since_stored=True,
-    ),
-    whole(
-        "loss.half_life",
-        0,
-        of="steps",
-        meaning="steps after which A − 1 has halved, from step 0 on; 0: A is constant",
-        default=0,
-        unit="step",
-        applies=_DYNAMICAL,
-        fused=ALL,
-        since_stored=True,
-    ),
-    whole(
-        "train.epochs",
-        meaning="length of the training; full batch: one epoch is one step",
-        unit="epoch",
-        fused=ALL,
-    ),
-    real(
-        "train.lr",
-        above=0,
-        meaning="learning rate η",
-        default=1.0,
-        unit="1",
-        steps=True,
-        fused=ALL,
-    ),
-    Setting(
-        "train.lr_schedule",
-        Factors,
-        f"pairs [fraction of training from 0 to 1, rising; factor ≥ 0, at most {MOST_REAL:g}]",
-        "factors on the learning rate, linear between; default: none",
-        None,
-        "1",
-        depth=2,
-        steps=True,
-        fused=ALL,
-    ),
-    whole(
-        "train.batch_size",
-        word="full",
-        meaning="samples of an optimiser step",
-        default="full",
-        unit="1",
-        decides=("cost",),
-        fused=ALL,
-    ),
-    choice(
-        "train.optimizer",
-        *("sgd", "adam", "adamw"),
-        meaning="how weights are updated",
-        default="sgd",
-        steps=True,
-        decides=("cost",),
-        fused=("sgd", "adam", "adamw"),
-    ),
-    real(
-        "train.momentum",
-        least=0,
-        below=1,
-        meaning="momentum β",
-        default=0.0,
-        unit="1",
-        applies=_SGD,
-        steps=True,
-        fused=ALL,
-    ),
-    flag(
-        "train.nesterov",
-        "true | false (true needs train.momentum > 0)",
-        meaning="Nesterov's momentum",
-        default=False,
-        applies=Both((_SGD, Above("train.momentum"))),
-        steps=True,
-        fused=ALL,
-    ),
-    real(
-        "train.weight_decay",
-        least=0,
-        meaning="weight decay",
-        default=0.0,
-        unit="1",
-        steps=True,
-        fused=ALL,
-    ),
-    choice(
-        "train.dtype",
-        *("float32", "float64"),
-        meaning="floating-point numbers of the training",
-        default="float32",
-        decides=("data", "cost"),
-        fused=ALL,
-    ),
-    seed("train.seed", meaning="seed of initialisation and batch order", fused=ALL),
-    whole(
-        "train.log_every",
-        of="epochs",
-        meaning="epochs between rows of the metrics table",
-        default=100,
-        unit="epoch",
-        decides=("cost",),
-        fused=ALL,
-    ),
+    *OF_TRAINING,
 )
 
-SETTINGS: dict[str, Setting] = {setting.key: setting for setting in _TABLE}
+SETTINGS: dict[str, Setting] = SettingTable({setting.key: setting for setting in _TABLE})
 """All settings by key. A setting comes after those that decide whether it applies."""
+
+
+def position(key: str) -> int:
+    """Return the place of a setting in the table; arguments of a factory stand where all do."""
+    return _PLACES.get(key, _PLACES.get(key.rpartition(".")[0], len(_PLACES)))
+
+
+_PLACES = {key: place for place, key in enumerate(SETTINGS)}
+
+
+def given_arguments(settings: Mapping[str, Any], table: str) -> dict[str, Any]:
+    """Arguments that a job's settings have in a table, such as `model.args`, by their names."""
+    return {
+        key.removeprefix(f"{table}."): value
+        for key, value in settings.items()
+        if key.startswith(f"{table}.")
+    }
+
 
 PATHS: dict[str, str] = {
     "data.path": "data.digest",
     "data.val_path": "data.val_digest",
     "data.test_path": "data.test_digest",
+    "model.factory": "model.factory_digest",
     "model.init_file": "model.init_digest",
 }
 """Settings that name a file. The job's identity is the file's content, not where it lies."""
+
+FACTORIES = {"model.factory": "model.args"}
+"""Settings that name a function of the user's, and the tables of its arguments."""
 
 TABLES = ("data", "model", "loss", "train")
 

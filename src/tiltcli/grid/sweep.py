@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tiltcli.errors import Fault, UserError, listing, nearest, with_suggestion
+from tiltcli.grid import factories
 from tiltcli.grid.axes import axis_values, is_axis
 from tiltcli.grid.expand import Grid, Resolved, Watched
 from tiltcli.grid.jobs import Job
 from tiltcli.grid.line_numbers import key_lines
+from tiltcli.grid.overrides import overridden, parse_override
 from tiltcli.grid.paths import DATA_DIGESTS, digest_of, located
 from tiltcli.grid.probe_settings import KEYS, ProbeSettings, read_probe
 from tiltcli.grid.setting_types import REQUIRED
-from tiltcli.grid.settings import PATHS, SETTINGS, TABLES, finish, tilting
+from tiltcli.grid.settings import (
+    FACTORIES,
+    PATHS,
+    SETTINGS,
+    TABLES,
+    finish,
+    given_arguments,
+    tilting,
+)
 from tiltcli.grid.syntax import not_toml
 
 MOST_JOBS = 2_000_000
@@ -124,7 +134,8 @@ class _Reader:
         self.folder = folder
         self.faults: list[Fault] = []
         self.overrides: dict[str, Any] = {}
-        self.digests: dict[tuple[str, Any], str | None] = {}
+        self.digests: dict[tuple[str, str, Any], str | None] = {}
+        self.places: dict[tuple[str, str], str] = {}
 
     def fault(self, key: str, message: str, block: str = "") -> None:
         """Note a fault at a key: in its block, or where the base tables set it."""
@@ -174,7 +185,7 @@ class _Reader:
             raise UserError(*self.faults)
         given = {key for values, _, _ in grids for key in values}
         unused = tuple(sorted(given - used))
-        document = self._resolved()
+        document = overridden(self.document, self.overrides)
         return Sweep(name, jobs, axes, expanded, document, unused, self.folder, probe, methods)
 
     def _probe_table(self) -> Any:
@@ -196,16 +207,11 @@ class _Reader:
 
     def _read_overrides(self, overrides: Sequence[str]) -> None:
         for text in overrides:
-            key, equals, value = text.partition("=")
-            key = key.strip()
-            if not equals or not key:
+            key, value = parse_override(text)
+            if value is None:
                 self.faults.append(Fault(f"got {text!r}; allowed: key=value", source="--set"))
                 continue
-            try:
-                parsed = tomllib.loads(f"value = {value.strip()}")
-                self.overrides[key] = parsed["value"] if len(parsed) == 1 else value.strip()
-            except (tomllib.TOMLDecodeError, RecursionError):
-                self.overrides[key] = value.strip()  # a bare word is a text
+            self.overrides[key] = value
             if key not in ("name", *_PROBE) and _setting_key(key) not in SETTINGS:
                 self._unknown(key, ("name", *_file_keys(), *_PROBE), "")
 
@@ -222,7 +228,7 @@ class _Reader:
             if not isinstance(content, dict):
                 self.fault(table, f"must be a table, [{table}]", block)
                 continue
-            for name, value in content.items():
+            for name, value in self._flat(table, content):
                 key = f"{table}.{name}"
                 if _setting_key(key) in SETTINGS and key not in ("train.seed",):
                     found[key] = value
@@ -256,6 +262,14 @@ class _Reader:
                 self.fault(key, str(error), block)
                 values[setting.key] = []
         return values, self._ties(tables.get("sweep", {}), block)
+
+    def _flat(self, table: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Keys and values of a table; a factory's arguments each by themselves."""
+        for name, value in content.items():
+            if f"{table}.{name}" in FACTORIES.values() and isinstance(value, dict):
+                yield from ((f"{name}.{own}", one) for own, one in value.items())
+            else:
+                yield name, value
 
     def _ties(self, table: Any, block: str) -> list[list[str]]:
         if not isinstance(table, dict):
@@ -373,44 +387,44 @@ class _Reader:
             settings[key] = value
         finish(settings)
         deciding = set(settings.asked)
+        for table in FACTORIES.values():
+            if table in settings:
+                own = given_arguments(given, table)
+                settings.update({f"{table}.{name}": value for name, value in own.items()})
         for path, digest in PATHS.items():
             if settings.get(path):
                 kind = settings["data.kind"] if path == "data.path" else "file"
                 reader = DATA_DIGESTS.get(kind, digest_of)
                 settings[digest] = self._digest(path, settings[path], block, reader)
-        files = {key: str(self._path(settings[key])) for key in PATHS if settings.get(key)}
+        files = {k: self.places.get((k, settings[k]), "") for k in PATHS if settings.get(k)}
         return Resolved(dict(settings), files, deciding | set(PATHS) | {"data.kind"})
-
-    def _path(self, path: str) -> Path:
-        return located(path, self.folder)
 
     def _digest(
         self, key: str, path: str, block: str, reader: Callable[[Path], str | None]
     ) -> str | None:
-        if (path, reader) not in self.digests:
+        if (key, path, reader) not in self.digests:
             try:
-                self.digests[path, reader] = reader(self._path(path))
+                if key in FACTORIES:
+                    place = factories.locate(path, self.folder)
+                    found: str | None = factories.digest(place)
+                else:
+                    found = reader(located(path, self.folder))
+                    place = str(located(path, self.folder))
+                self.places[key, path] = place
+                self.digests[key, path, reader] = found
+            except UserError as error:
+                self.faults += [f for f in error.faults if f not in self.faults]
+                return ""
+            except ValueError as error:
+                self.fault(key, f'got "{path}"; {error}', block)
+                return ""
             except OSError as error:
                 # Of a folder it may be a file in it that is at fault.
                 inside = Path(error.filename or "").name
                 what = f"{inside}: " if inside and inside != Path(path).name else ""
                 self.fault(key, f'got "{path}": {what}{error.strerror or error}', block)
                 return ""
-        return self.digests[path, reader]
-
-    def _resolved(self) -> dict[str, Any]:
-        """Return the document with the overrides in it."""
-        document: dict[str, Any] = {k: v for k, v in self.document.items() if k != "name"}
-        for block in (document, *document.get("also", [])):
-            for key, value in self.overrides.items():
-                table, _, name = key.partition(".")
-                if name and (block is document or name in block.get(table, {})):
-                    name = "seeds" if key == "train.seed" else name
-                    value = (
-                        [value] if key == "train.seed" and not isinstance(value, list) else value
-                    )
-                    block[table] = {**block.get(table, {}), name: value}
-        return document
+        return self.digests[key, path, reader]
 
 
 def _setting_key(key: str) -> str:

@@ -62,6 +62,11 @@ def takes_pictures(job: Job) -> bool:
     return bool(job["model.kind"] != "mlp")
 
 
+def is_own(job: Job) -> bool:
+    """Whether the job's network is made by a factory of the user's."""
+    return bool(job["model.kind"] == "python")
+
+
 def depth_of(job: Job) -> int:
     """Hidden layers of a perceptron."""
     return int(job.get("model.depth") or 1)
@@ -84,7 +89,7 @@ def parameter_shapes(job: Job, sample: Sequence[int], classes: int) -> dict[str,
         UserError: if the network cannot take such samples.
 
     """
-    width = int(job["model.width"])
+    width = int(job["model.width"] or 0)
     if not takes_pictures(job):
         units = [*sample, *[width] * depth_of(job), classes]
         layers: dict[str, tuple[int, ...]] = {}
@@ -144,6 +149,12 @@ def check_network(job: Job, sample: Sequence[int], classes: int) -> None:
     """Check that the job's network takes such samples and its file of parameters fits.
 
     Propagates `UserError` with all that does not fit.
+
+    Args:
+        job: the job; its network is not the user's own.
+        sample: shape of one sample.
+        classes: number of classes.
+
     """
     shapes = parameter_shapes(job, sample, classes)
     if job.get("model.init_file"):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tiltcli.networks.initial import MYRTLE5_POOLS, Array
+from tiltcli.grid.jobs import Job
+from tiltcli.networks.initial import MYRTLE5_POOLS, Array, initial_parameters, is_own
+from tiltcli.networks.own import Dice, make_network
 
 
 class Perceptron(nn.Module):
@@ -73,6 +75,40 @@ class Myrtle5(nn.Module):
                     X = functional.avg_pool2d(X, window)
         logits: Tensor = self.dense(X.flatten(1))
         return logits
+
+
+def tensors_of(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """All tensors that a network has, each once, by name.
+
+    Returns:
+        the parameters that are trained; and the others, which its logits hang on all the same:
+        those that are frozen, and the buffers, such as a batch norm's means.
+
+    """
+    named = dict(network.named_parameters())
+    trained: dict[str, Tensor] = {name: p for name, p in named.items() if p.requires_grad}
+    frozen = {name: p for name, p in named.items() if not p.requires_grad}
+    return trained, {**frozen, **dict(network.named_buffers())}
+
+
+def network_of(
+    job: Job, sample: Sequence[int], classes: int, dtype: torch.dtype, dice: Dice | None = None
+) -> nn.Module:
+    """Return a job's network at epoch 0, on the processor.
+
+    Propagates `UserError` if there cannot be such a network.
+
+    Args:
+        job: names the network.
+        sample: shape of one sample.
+        classes: number of classes.
+        dtype: of its parameters.
+        dice: see `make_network`.
+
+    """
+    if is_own(job):
+        return make_network(job, sample, classes, dtype, dice)
+    return NETWORKS[job["model.kind"]](initial_parameters(job, sample, classes), dtype)
 
 
 NETWORKS: dict[str, type[Perceptron] | type[Myrtle5]] = {

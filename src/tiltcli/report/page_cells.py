@@ -72,6 +72,7 @@ def page_cells(jobs: pd.DataFrame, metrics: Sequence[str]) -> PageCells:
     first = numbered.drop_duplicates("cell").sort_values("cell")
     extra = ("loss.rest", "loss.shape")
     rows = cells.rows.assign(**{key: first[key].to_numpy() for key in extra}, bound=_bounds(first))
+    rows[WIDTH] = rows[WIDTH].fillna(0)  # of a user's network that takes none
     outside = [key for key in cells.outside if key != WIDTH]
     inside = [key for key in cells.inside if key not in AXES]
     rows["outer"] = _numbered(rows, outside)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from tiltcli.errors import JOB_COLUMNS, METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Column
-from tiltcli.grid.settings import PATHS, SETTINGS
+from tiltcli.grid.settings import FACTORIES, PATHS, SETTINGS
 
 FORMAT = 2
 """Version of the tables. In format 1 train.batch_size was text, "full" among the numbers."""
@@ -37,9 +37,13 @@ def _setting_columns() -> Iterable[Column]:
     for setting in SETTINGS.values():
         null = "null where it does not apply" if setting.null is None else f"null: {setting.null}"
         meaning = f"setting: {setting.meaning}; {setting.allowed}; {null}"
+        if setting.key in FACTORIES.values():
+            meaning = "arguments of the factory, a JSON object; null where it does not apply"
         yield Column(setting.key, setting.arrow, setting.unit, meaning)
         if setting.key in PATHS:
             meaning = f"content of the file in {setting.key}: first 16 digits of its SHA-256"
+            if setting.key in FACTORIES:
+                meaning = f"function in {setting.key}, and 16 digits of the SHA-256 of its code"
             yield Column(PATHS[setting.key], "string", "", meaning)
 
 

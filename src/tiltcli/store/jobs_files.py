@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tiltcli.grid.setting_types import Setting
-from tiltcli.grid.settings import SETTINGS, later_settings
+from tiltcli.grid.settings import FACTORIES, SETTINGS, later_settings
 from tiltcli.store.columns import JOBS
 
 
@@ -41,6 +43,23 @@ def read_jobs_file(path: Path, schema: pa.Schema = JOBS) -> pa.Table:
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def with_arguments(jobs: pd.DataFrame) -> pd.DataFrame:
+    """Give every argument of a factory a column of its own, `model.args.NAME`, for that of all."""
+    for table in FACTORIES.values():
+        if table not in jobs:
+            continue
+        place = list(jobs.columns).index(table)
+        texts = jobs.pop(table)
+        known = {text: json.loads(text) for text in texts.dropna().unique()}
+        for name in reversed(dict.fromkeys(name for one in known.values() for name in one)):
+            values = [
+                SETTINGS[f"{table}.{name}"].to_column(known.get(t, {}).get(name)) for t in texts
+            ]
+            kept = pd.Series(values, jobs.index, dtype=object if None in values else None)
+            jobs.insert(place, f"{table}.{name}", kept)
+    return jobs
 
 
 def _column(field: pa.Field, table: pa.Table) -> pa.ChunkedArray:

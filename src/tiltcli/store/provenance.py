@@ -19,8 +19,9 @@ import tomli_w
 import tiltcli
 from tiltcli.errors import UserError
 from tiltcli.grid import SETTINGS, Sweep, kept_grids, load_run
+from tiltcli.grid.factories import INSTALLED, locate
 from tiltcli.grid.paths import located
-from tiltcli.grid.settings import PATHS
+from tiltcli.grid.settings import FACTORIES, PATHS
 from tiltcli.grid.shards import Shard
 from tiltcli.store.parts import write_whole
 
@@ -36,16 +37,19 @@ def document_of(sweep: Sweep, folder: Path) -> dict[str, Any]:
             if name in block.get(table, {}):
                 value = block[table][name]
                 moved = (
-                    [_moved(v, sweep.folder, folder) for v in value]
+                    [_moved(key, v, sweep.folder, folder) for v in value]
                     if isinstance(value, list)
-                    else _moved(value, sweep.folder, folder)
+                    else _moved(key, value, sweep.folder, folder)
                 )
                 block[table] = {**block[table], name: moved}
     return document
 
 
-def _moved(path: str, origin: Path, folder: Path) -> str:
-    target = located(path, origin).resolve()
+def _moved(key: str, path: str, origin: Path, folder: Path) -> str:
+    factory = key in FACTORIES and locate(path, origin)
+    if factory and INSTALLED & {*Path(factory).parts}:
+        return path  # a module's name
+    target = Path(factory) if factory else located(path, origin).resolve()
     try:
         return Path(os.path.relpath(target, folder.resolve())).as_posix()
     except ValueError:  # another drive

@@ -16,6 +16,7 @@ from tiltcli.grid.run_grids import listed_values
 from tiltcli.store import parts
 from tiltcli.store.columns import JOBS, METRICS, PROBES
 from tiltcli.store.deduplicate import Mask, deduplicate, rows_of
+from tiltcli.store.jobs_files import with_arguments
 from tiltcli.store.probe_rows import in_order, merged_probes, sorted_frame
 from tiltcli.store.reading import read_part
 
@@ -188,7 +189,7 @@ def _jobs(
     """Jobs tables of the live parts, and which of their rows count (None: all)."""
     wanted = JOBS
     if columns is not None:
-        keep = {"job", "outcome", *columns}
+        keep = {"job", "outcome", *columns, *(name.rpartition(".")[0] for name in columns)}
         wanted = pa.schema([field for field in JOBS if field.name in keep], JOBS.metadata)
     tables = [_table(folder, "jobs", part, wanted) for part in live]
     return tables, deduplicate(tables)
@@ -206,7 +207,7 @@ def _frame(
     tables = _counting(tables, masks)
     whole = pa.concat_tables(tables) if tables else schema.empty_table()
     frame: pd.DataFrame = whole.to_pandas()
-    return frame
+    return with_arguments(frame)
 
 
 def _table(folder: Path, table: str, part: str, schema: pa.Schema) -> pa.Table:

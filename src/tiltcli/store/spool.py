@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from tiltcli.engines.base import Block
 from tiltcli.errors import METRIC_COLUMNS
 from tiltcli.grid import Job
-from tiltcli.grid.settings import SETTINGS
+from tiltcli.grid.settings import FACTORIES, SETTINGS, given_arguments
 from tiltcli.store import growing
 from tiltcli.store.columns import METRICS
 from tiltcli.store.parts import unwritable
@@ -141,4 +142,10 @@ def setting_columns(job: Job) -> dict[str, Any]:
     for name in _OTHERWISE:
         if name in row:
             row[name] = SETTINGS[name].to_column(row[name])
+    for table in FACTORIES.values():
+        if table in row:
+            own = given_arguments(row, table)
+            row[table] = json.dumps(own)
+            for name, value in own.items():
+                row[f"{table}.{name}"] = SETTINGS[f"{table}.{name}"].to_column(value)
     return row

@@ -164,8 +164,10 @@ class _Unfit(Exception):
 
 
 def _state(training: Training) -> dict[str, Tensor]:
-    """Tensors of the network, `network.NAME`, and of its optimiser, `optimizer.NUMBER.NAME`."""
-    found = {f"network.{name}": value for name, value in training.network.state_dict().items()}
+    """Tensors `network.NAME`, `optimizer.NUMBER.NAME`; what is drawn on, `random.NUMBER`."""
+    found = {f"network.{name}": value for name, value in _tensors(training).items()}
+    if training.dice is not None:
+        found |= {f"random.{place}": state for place, state in enumerate(training.dice.state)}
     for number, own in training.optimizer.state_dict()["state"].items():
         for name, value in own.items():
             if value is not None:
@@ -173,38 +175,52 @@ def _state(training: Training) -> dict[str, Tensor]:
     return found
 
 
+def _tensors(training: Training) -> dict[str, Tensor]:
+    from tiltcli.networks.models import tensors_of
+
+    trained, others = tensors_of(training.network)
+    return {**trained, **others}
+
+
 def _check(tensors: Mapping[str, Tensor], training: Training) -> None:
-    parameters = list(training.network.state_dict().items())
-    wanted = {f"network.{name}" for name, _ in parameters}
+    own = _tensors(training)
+    wanted = {f"network.{name}" for name in own}
     if {name for name in tensors if name.startswith("network.")} != wanted:
         raise _Unfit("of another network")
-    for name, value in parameters:
+    for name, value in own.items():
         other = tensors[f"network.{name}"]
         if other.shape != value.shape or other.dtype != value.dtype:
             raise _Unfit("of another network")
-    for name in tensors.keys() - wanted:
+    drawn = {
+        f"random.{place}" for place in range(len(training.dice.state if training.dice else ()))
+    }
+    if {name for name in tensors if name.startswith("random.")} != drawn:
+        raise _Unfit("of another device")
+    for name in tensors.keys() - wanted - drawn:
         kind, number, _ = name.split(".")
-        if kind != "optimizer" or not 0 <= int(number) < len(parameters):
+        if kind != "optimizer" or not 0 <= int(number) < len(training.trained):
             raise _Unfit("of another optimiser")
 
 
 def _put(tensors: Mapping[str, Tensor], training: Training) -> None:
     import torch
 
-    parameters = list(training.network.parameters())
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, number, key = name.split(".")
-            like = parameters[int(number)]
+            like = training.trained[int(number)]
             if value.shape == like.shape:
                 # In the parameter's own order of memory, as the optimiser would have made it.
                 value = torch.empty_like(like).copy_(value)
             state.setdefault(int(number), {})[key] = value
     groups: Any = training.optimizer.state_dict()["param_groups"]
     training.optimizer.load_state_dict({"state": state, "param_groups": groups})
-    network = {name[8:]: value for name, value in tensors.items() if name.startswith("network.")}
-    training.network.load_state_dict(network)
+    with torch.no_grad():
+        for name, tensor in _tensors(training).items():
+            tensor.copy_(tensors[f"network.{name}"])
+    if training.dice is not None:
+        training.dice.state = [tensors[f"random.{n}"] for n in range(len(training.dice.state))]
 
 
 def _rows(metrics: Sequence[Block], step: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +24,16 @@ from tiltcli.engines.base import (
 )
 from tiltcli.grid import Job
 from tiltcli.losses import sample_losses
-from tiltcli.networks.initial import initial_parameters
-from tiltcli.networks.models import NETWORKS, Myrtle5
+from tiltcli.networks.initial import is_own
+from tiltcli.networks.models import Myrtle5, network_of, tensors_of
+from tiltcli.networks.own import Dice
 
 PIECE_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30}
 """Size of one layer's output for which a batch goes through the network as a whole; larger ones go
 in pieces whose gradients are added up. On a processor a layer's output then stays in the cache."""
+
+USUAL_WIDTH = 256
+"""Of a layer of a user's network, which is not known, for the size of pieces."""
 
 PLAN_STEPS = 1024
 """Steps whose class weights and learning rates are made at once."""
@@ -48,7 +53,10 @@ class Row(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Inputs with samples along the first axis (pictures with channels last), labels and groups."""
+    """Inputs with samples along the first axis (pictures with channels last), labels and groups.
+
+    For a user's network pictures are as it takes them, channels first.
+    """
 
     X: Tensor
     y: Tensor
@@ -69,10 +77,9 @@ class Sums(NamedTuple):
 
 
 class Training:
-    """A job under way. All that changes in it are `network`, `optimizer`, `epoch` and `batch`.
+    """A job under way. What changes in it: `network`, `optimizer`, `dice`, `epoch` and `batch`.
 
-    `Interrupted` is raised only between updates, so that these four belong together whenever it
-    comes.
+    `Interrupted` is raised only between updates, so that these belong together whenever it comes.
 
     Args:
         job: what to train.
@@ -91,9 +98,10 @@ class Training:
         self.dtype: torch.dtype = getattr(torch, job["train.dtype"])
         self.base = str(job["loss.base"])
         self.classes = data.classes
-        self.train = _tensors(data.train, self.dtype, device)
+        last = not is_own(job)  # whose code may count on tensors as torch usually has them
+        self.train = _tensors(data.train, self.dtype, device, last)
         self.val, self.test = (
-            None if part is None else _tensors(part, self.dtype, device)
+            None if part is None else _tensors(part, self.dtype, device, last)
             for part in (data.val, data.test)
         )
         self.epochs = int(job["train.epochs"])
@@ -105,13 +113,14 @@ class Training:
         self.total_steps = self.per_epoch * self.epochs
         self.schedule = schedule_of(job, data.classes, self.total_steps)
         sample = data.sample_shape
-        parameters = initial_parameters(job, sample, data.classes)
-        self.network: torch.nn.Module = NETWORKS[job["model.kind"]](parameters, self.dtype)
-        self.logits, self.grain = _ready(self.network, sample, device)
-        self.parameters = sum(p.numel() for p in self.network.parameters())
-        self.optimizer = _optimizer(job, self.network)
+        self.dice = Dice(device) if is_own(job) else None
+        self.network = network_of(job, sample, data.classes, self.dtype, self.dice)
+        self.logits, self.grain = _ready(self.network, sample, device, self.dice is not None)
+        self.trained = [*tensors_of(self.network)[0].values()]
+        self.parameters = sum(p.numel() for p in self.trained)
+        self.optimizer = _optimizer(job, self.trained)
         places = math.prod(sample[1:]) if len(sample) == 3 else 1
-        per_sample = places * int(job["model.width"]) * self.dtype.itemsize
+        per_sample = places * int(job["model.width"] or USUAL_WIDTH) * self.dtype.itemsize
         self.piece = max(self.grain, PIECE_BYTES[device.type] // per_sample)
         self.epoch, self.batch = 0, 0
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
@@ -136,14 +145,17 @@ class Training:
             the metrics, and the largest static loss seen: of the batch, or of the training set.
 
         """
-        if self.full:
+        if self.full and self.dice is None:
             return self._full(logged)
         row = self.measure() if logged else None
         loss = row.train_loss if row else 0.0
         if not self.done and sound(loss):
-            size, rows = self.batch_size, self._epoch_order()
-            rows = rows[self.batch * size : (self.batch + 1) * size]
-            found = self._differentiate(rows).loss / len(rows)
+            size, rows = self.batch_size, None
+            if not self.full:
+                rows = self._epoch_order()[self.batch * size : (self.batch + 1) * size]
+            count = len(self.train.y) if rows is None else len(rows)
+            with nullcontext() if self.dice is None else self.dice.cast():
+                found = self._differentiate(rows).loss / count
             if sound(found):
                 self._update()
             loss = max(loss, found, key=lambda x: math.inf if math.isnan(x) else x)
@@ -174,7 +186,10 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss, weighted, right = 0.0, 0.0, 0
         count = len(self.train.y) if rows is None else len(rows)
-        for X, y, group in self._pieces(self.train, rows):
+        self.network.train()
+        # In pieces a batch norm would see other means; a user's network gets its batch whole.
+        piece = self.piece if self.dice is None else count
+        for X, y, group in self._pieces(self.train, rows, piece):
             logits = self.logits(X)
             each = sample_losses(self.base, logits, y)
             total = (each if gamma is None else each * gamma[group]).sum()
@@ -194,21 +209,22 @@ class Training:
         if self.batch == self.per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
 
-    def _pieces(self, samples: Samples, rows: Tensor | None) -> Iterator[Samples]:
+    def _pieces(self, samples: Samples, rows: Tensor | None, piece: int) -> Iterator[Samples]:
         """Split all samples, or the chosen ones, into pieces of about equal size."""
         count = len(samples.y) if rows is None else len(rows)
-        pieces = -(-count // self.piece)
+        pieces = -(-count // piece)
         size = -(-count // (pieces * self.grain)) * self.grain
         for begin in range(0, count, size):
             if self.stop():
                 raise Interrupted
             if rows is None:
-                piece = [array[begin : begin + size] for array in samples]
+                some = [array[begin : begin + size] for array in samples]
             else:
-                piece = [array.index_select(0, rows[begin : begin + size]) for array in samples]
-            X, y, group = piece
+                some = [array.index_select(0, rows[begin : begin + size]) for array in samples]
+            X, y, group = some
             # Channels lie last in memory; torch still counts them second.
-            yield Samples(X.permute(0, 3, 1, 2) if X.ndim == 4 else X, y, group)
+            last = X.ndim == 4 and self.dice is None
+            yield Samples(X.permute(0, 3, 1, 2) if last else X, y, group)
 
     def _epoch_order(self) -> Tensor:
         """Order of the samples in this epoch; it depends on the seed and the epoch alone."""
@@ -256,7 +272,8 @@ class Training:
     @torch.no_grad()
     def _sums(self, samples: Samples, gamma: Tensor | None) -> Sums:
         loss, weighted, right = 0.0, 0.0, 0
-        for X, y, group in self._pieces(samples, None):
+        self.network.eval()
+        for X, y, group in self._pieces(samples, None, self.piece):
             logits = self.logits(X)
             each = sample_losses(self.base, logits, y)
             loss += float(each.sum(dtype=torch.float64))
@@ -265,16 +282,17 @@ class Training:
         return Sums(loss, weighted, right)
 
     def snapshot(self) -> Snapshot:
-        """Copy of the present weights."""
+        """Copy of the present weights, and of what else a user's network hangs on."""
         steps = np.array([self.step], dtype=np.int64)
         gamma = class_weights(self.schedule, steps, self.classes)[0]
-        flat = torch.cat([p.detach().flatten() for p in self.network.parameters()])
-        theta = flat.to("cpu", torch.float64, copy=True).numpy()
+        parts = (p for some in tensors_of(self.network) for p in some.values())
+        flat = torch.cat([p.detach().flatten().to("cpu", torch.float64) for p in parts])
+        theta = flat.numpy()
         return Snapshot(self.epoch, self.step, self._pace()[1], gamma, theta)
 
 
 def _ready(
-    network: torch.nn.Module, sample: Sequence[int], device: torch.device
+    network: torch.nn.Module, sample: Sequence[int], device: torch.device, own: bool
 ) -> tuple[Callable[[Tensor], Tensor], int]:
     """Move a network to its device.
 
@@ -288,6 +306,8 @@ def _ready(
         if len(network.get_parameter("conv1.weight")) <= LARGEST:
             blocked = BlockedMyrtle5(network, sample)
             return blocked, blocked.lanes
+    if own:
+        return network.to(device), 1
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, 1
 
@@ -301,13 +321,14 @@ def _total(each: Tensor, gamma: Tensor | None, group: Tensor) -> float:
     return float((each if gamma is None else each * gamma[group]).sum(dtype=torch.float64))
 
 
-def _tensors(part: Part, dtype: torch.dtype, device: torch.device) -> Samples:
-    return part.layout(("torch", dtype, device), lambda: _on_device(part, dtype, device))
+def _tensors(part: Part, dtype: torch.dtype, device: torch.device, last: bool) -> Samples:
+    key = ("torch", dtype, device, last)
+    return part.layout(key, lambda: _on_device(part, dtype, device, last))
 
 
-def _on_device(part: Part, dtype: torch.dtype, device: torch.device) -> Samples:
+def _on_device(part: Part, dtype: torch.dtype, device: torch.device, last: bool) -> Samples:
     X = torch.from_numpy(part.X)
-    if X.ndim == 4:
+    if X.ndim == 4 and last:
         X = X.permute(0, 2, 3, 1)
     X = X.to(device, dtype, memory_format=torch.contiguous_format)
     y = torch.from_numpy(part.y).to(device)
@@ -315,9 +336,9 @@ def _on_device(part: Part, dtype: torch.dtype, device: torch.device) -> Samples:
     return Samples(X, y, group)
 
 
-def _optimizer(job: Job, network: torch.nn.Module) -> torch.optim.Optimizer:
+def _optimizer(job: Job, parameters: list[Tensor]) -> torch.optim.Optimizer:
     """Optimiser by name; fused: one call for all parameters of a step."""
-    parameters, rate = list(network.parameters()), float(job["train.lr"])
+    rate = float(job["train.lr"])
     decay = float(job["train.weight_decay"])
     if job["train.optimizer"] == "adam":
         return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)

@@ -49,8 +49,9 @@ def torch_costs(job: Job, data: Dataset, device: str = "auto") -> Costs:
 
         update_seconds = _least(update) * batch / taken
         measure_seconds = _least(run.measure) / taken
-    # Full batch, the gradient's own forward pass measures the training part.
-    measured = (0 if size == "full" else len(data.train)) + len(data.val or ())
+    # Full batch, the gradient's own forward pass measures the training part; but not that of a
+    # user's network, which may be another one while it trains.
+    measured = (0 if size == "full" and run.dice is None else len(data.train)) + len(data.val or ())
     return Costs(update_seconds, measure_seconds * measured)
 
 

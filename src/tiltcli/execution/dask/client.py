@@ -19,7 +19,7 @@ from tiltcli.execution.executors.protocol import Stopped
 from tiltcli.execution.progress import Advance, Progress, step_cost
 from tiltcli.execution.train_job import Task, failed
 from tiltcli.grid import Job
-from tiltcli.grid.settings import PATHS
+from tiltcli.grid.settings import FACTORIES, PATHS
 from tiltcli.store import Finished, RunWriter
 from tiltcli.store.spool import setting_columns
 
@@ -123,7 +123,8 @@ class ClusterTrainer:
             job.files[key]: job[digest]
             for job in jobs
             for key, digest in PATHS.items()
-            if job.files.get(key) and job.get(digest) and Path(job.files[key]).is_file()
+            if job.files.get(key) and job.get(digest)
+            if key in FACTORIES or Path(job.files[key]).is_file()
         }
         return json.dumps(
             {

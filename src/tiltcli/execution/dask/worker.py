@@ -25,6 +25,7 @@ from tiltcli.execution.dask.connection import TOPIC
 from tiltcli.execution.dask.wire import table_bytes, unpack_jobs, unpack_probe, versions
 from tiltcli.execution.progress import Advance
 from tiltcli.execution.train_job import Task, train_job
+from tiltcli.grid import factories
 from tiltcli.grid.paths import digest_of
 from tiltcli.store import Finished, writer_name
 from tiltcli.store.checkpoint_files import checkpoint_path
@@ -63,7 +64,9 @@ def handshake(request: str) -> dict[str, Any]:
             mismatches.append(f"{name} is {here[name]} there and {version} here")
     for path, digest in asked["files"].items():
         try:
-            if digest_of(Path(path)) != digest:
+            # That of a factory is of a function in a file.
+            found = factories.digest(path) if ":" in digest else digest_of(Path(path))
+            if found != digest:
                 mismatches.append(f"{path} has another content there")
         except OSError as error:
             mismatches.append(

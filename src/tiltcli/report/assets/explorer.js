@@ -42,7 +42,7 @@ class Explorer {
   name(c) {
     const { cells } = this.run;
     const loss = cells.static[c] ? "static" : `amplitude ${short(cells.amplitude[c])}, period ${cells.period[c]}`;
-    return `width ${cells.width[c]}, ${loss}`;
+    return cells.width[c] ? `width ${cells.width[c]}, ${loss}` : loss;
   }
 
   update() {
