@@ -73,6 +73,10 @@ quick: $(STAMPS)/installed
 # The report and figures that the README shows.
 figures: reproduce
 	@$(TILTCLI) report $(SPIRAL) $(DIGITS) -o results/published/REPORT.md
+	@$(TILTCLI) sweep sweeps/spiral-branch.toml
+	@$(TILTCLI) branch spiral-branch --epoch 2500 --frozen --lr 0.02..8
+	@$(TILTCLI) plot bifurcation spiral-branch \
+	  -o results/published/figures/spiral-branch-bifurcation.png
 
 test: $(STAMPS)/installed-dev
 	$(PY) -m pytest --numprocesses auto --dist loadgroup

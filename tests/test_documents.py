@@ -26,11 +26,14 @@ SHORT = "--set train.epochs=400 --set train.log_every=100"
 FEW = "--set train.epochs=1 --set train.seeds=2"
 SHORTER = {
     "sweeps/spiral-fig4.toml": "--set train.epochs=1300 --set loss.period=200 --set loss.settle=0",
+    "sweeps/spiral-branch.toml": "--set train.epochs=2500",
     "sweeps/digits-myrtle5-phase.toml": f"{FEW} --set model.width=3 --set loss.period=12",
     "sweeps/digits-myrtle5-confirm.toml": FEW,
     "mine.toml": "--set train.epochs=2",
 }
 """Added to every sweep, so that the test is quick; everything else runs as it stands."""
+BRANCH = ["--points", "3", "--steps", "40", "--keep", "20"]
+"""Added to every branch."""
 EPOCHS = "4160,4161,4162"
 """Probed of a run as long as it is shipped; of the short one, earlier ones are."""
 
@@ -109,6 +112,7 @@ def run(page, folder, address=""):
         if words[0] == "sweep":
             words += SHORTER.get(words[1], SHORT).split()
             words += ["--fresh"] * ("--cluster" in words)
+        words += BRANCH * (words[0] == "branch")
         done = tilt(*words, cwd=folder)
         assert done.returncode == 0, f"{page}: {line}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import pandas as pd
+
 from tiltcli.data import Dataset
 from tiltcli.engines import Context, Snapshot, load_engine
-from tiltcli.engines.base import Ending
+from tiltcli.engines.base import Block, Ending
 from tiltcli.errors import UserError
 from tiltcli.grid import Job
 
@@ -18,6 +20,7 @@ def weights_at(
     epochs: Sequence[int],
     engine: str,
     stop: Callable[[], bool] = lambda: False,
+    stored: pd.DataFrame | None = None,
 ) -> list[Snapshot]:
     """Train a job again up to the last of `epochs` and return its weights on the way.
 
@@ -32,21 +35,33 @@ def weights_at(
         epochs: rising, from 0 to the job's last.
         engine: name of the engine that trained it, "fused" or "torch".
         stop: when it returns true, the training ends with `Interrupted`.
+        stored: the job's rows of the metrics table, to check the training against; None for none.
 
     Returns:
         a snapshot per epoch.
 
     Raises:
-        UserError: if the training diverges before the last of `epochs`.
+        UserError: if the training diverges before the last of `epochs`, or is not the one stored.
 
     """
     found: list[Snapshot] = []
     if not epochs:
         return found
-    # What is measured on the way does not change a training, and here nobody reads it.
-    seldom = replace(job, settings={**job.settings, "train.log_every": int(job["train.epochs"])})
-    for event in load_engine(engine)(seldom, data, Context(stop, tuple(epochs))):
-        if isinstance(event, Snapshot):
+    known = {} if stored is None else stored.set_index("epoch")["train_loss"].to_dict()
+    if stored is None:
+        # What is measured on the way does not change a training, and here nobody reads it.
+        seldom = {**job.settings, "train.log_every": int(job["train.epochs"])}
+        job = replace(job, settings=seldom)
+    for event in load_engine(engine)(job, data, Context(stop, tuple(epochs))):
+        if isinstance(event, Block) and known:
+            for epoch, loss in zip(event.epoch.tolist(), event.train_loss.tolist(), strict=True):
+                if known.get(epoch, loss) != loss:
+                    raise UserError(
+                        f"job {job.id}: trained again it has train_loss = {loss} at epoch {epoch}, "
+                        f"the run holds {known[epoch]}: not the same training (another version or "
+                        "machine?)"
+                    )
+        elif isinstance(event, Snapshot):
             found.append(event)
             if event.epoch == epochs[-1]:
                 break

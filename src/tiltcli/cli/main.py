@@ -14,6 +14,7 @@ from tiltcli.errors import UserError
 def load_commands() -> None:
     """Import the commands, which thereby join the application."""
     from tiltcli.cli.commands import (  # noqa: F401 - commands
+        branch,
         compare,
         confirm,
         instabilities,

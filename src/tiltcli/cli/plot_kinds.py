@@ -169,6 +169,30 @@ def _valley(request: Request) -> Figure:
     return valley(one, valleys_of(one, str(jobs.loc[one.job.id, "engine"])), request.look)
 
 
+def _bifurcation(request: Request) -> Figure:
+    from tiltcli.analysis.traces import jobs_of
+    from tiltcli.curvature.stability import stability_bound
+    from tiltcli.plots.bifurcation import MOST, bifurcation
+    from tiltcli.store.branch_rows import read_branches
+
+    own = set(request.tables.jobs["job"])
+    found = {b: rows for b, rows in read_branches(request.folder).items() if b.job in own}
+    if not found:
+        raise UserError(
+            f"{request.tables.name}: no branch of it has been made; tiltcli branch "
+            f"{request.tables.name} --epoch E makes one"
+        )
+    jobs = sorted({branch.job for branch in found})
+    if len(jobs) > 1:
+        raise UserError(f"--job: {len(jobs)} jobs have branches; give one of {', '.join(jobs)}")
+    if len(found) > MOST:
+        say(f"note: {len(found)} branches; drawn: those of the {MOST} latest epochs")
+    drawn = sorted(found, key=lambda b: (b.epoch, b.frozen, b.steps, b.keep))[-MOST:]
+    bound = stability_bound(jobs_of(request.folder, jobs)[0].settings)
+    edge = bound if bound is not None and bound.column == "hessian_max" else None
+    return bifurcation({b: found[b] for b in drawn}, edge, request.title, request.look)
+
+
 def _compare(request: Request) -> Figure:
     from tiltcli.api import compare
     from tiltcli.evaluation.cells import choosing_metric
@@ -206,6 +230,7 @@ KINDS = {
         Kind("trace", "one training step by step", _trace, ("job", "zoom")),
         Kind("curvature", "λ_max of Hessian and NTK along trainings", _curvature, ("job",), True),
         Kind("valley", "the loss along its steepest line, through a pulse", _valley, ("job",)),
+        Kind("bifurcation", "the last losses of a branch against η", _bifurcation, ("job",)),
         Kind(
             "budget",
             "what trying k cells can be expected to reach, a curve per method",

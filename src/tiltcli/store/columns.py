@@ -21,7 +21,8 @@ _TYPES = {
 }
 
 
-def _schema(columns: Iterable[Column]) -> pa.Schema:
+def schema_of(columns: Iterable[Column]) -> pa.Schema:
+    """Return the Arrow schema of a table; each column's unit and meaning stand in it."""
     fields = [
         pa.field(
             column.name,
@@ -47,9 +48,9 @@ def _setting_columns() -> Iterable[Column]:
             yield Column(PATHS[setting.key], "string", "", meaning)
 
 
-JOBS = _schema([*JOB_COLUMNS, *_setting_columns(), *RESULT_COLUMNS])
-METRICS = _schema(METRIC_COLUMNS)
-PROBES = _schema(PROBE_COLUMNS)
+JOBS = schema_of([*JOB_COLUMNS, *_setting_columns(), *RESULT_COLUMNS])
+METRICS = schema_of(METRIC_COLUMNS)
+PROBES = schema_of(PROBE_COLUMNS)
 
 METRICS_REPEATING = [name for name in METRICS.names if not name.endswith("_loss")]
 """Columns of the metrics that Parquet keeps a dictionary of values for.

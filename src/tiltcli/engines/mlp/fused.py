@@ -110,12 +110,22 @@ def _slice(schedules: _Schedules, begin: int, end: int) -> _Slice:
     )
 
 
-def _network(job: Job, data: Dataset) -> FusedNetwork:
+def network_of(job: Job, data: Dataset, theta: Array | None = None) -> FusedNetwork:
+    """Return a job's network with its optimiser, at its first step.
+
+    Args:
+        job: the job.
+        data: its data.
+        theta: parameters to begin with, flat; None: the job's own.
+
+    """
     classes, depth = data.classes, depth_of(job)
-    start = initial_parameters(job, data.train.X.shape[1:], classes)
+    if theta is None:
+        start = initial_parameters(job, data.train.X.shape[1:], classes)
+        theta = np.concatenate([part.ravel() for part in start.values()])
     dtype, size = str(job["train.dtype"]), job["train.batch_size"]
     return FusedNetwork(
-        np.concatenate([part.ravel() for part in start.values()]),
+        theta,
         int(job["model.width"]),
         _points(data.train, classes, dtype, depth),
         None if data.val is None else _points(data.val, classes, dtype, depth),
@@ -141,7 +151,7 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
     """
     schedules = _Schedules.of(job, data)
     total, per_epoch = schedules.total, schedules.per_epoch
-    network = _network(job, data)
+    network = network_of(job, data)
     outcome, note, ended = Outcome.COMPLETED, "", int(job["train.epochs"])
     samples = -(-len(data.train) // per_epoch)
     begin, size = 0, min(FIRST_BLOCK, max(1, FIRST_PRODUCTS // (3 * samples * network.parameters)))

@@ -1,0 +1,88 @@
+"""`tiltcli branch`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tiltcli.cli.app import INTERRUPTED, app, say
+from tiltcli.cli.options import RESULTS, OneJob, Quiet, Results, Run, Workers
+from tiltcli.errors import UserError
+
+
+@app.command()
+def branch(
+    run: Run,
+    epoch: Annotated[int, typer.Option("--epoch", metavar="E", help="Epoch to start from.")],
+    job: OneJob = None,
+    lr: Annotated[
+        str | None,
+        typer.Option(
+            "--lr",
+            metavar="LO..HI",
+            help="Learning rates; default: half and twice the one at which it becomes unstable.",
+        ),
+    ] = None,
+    points: Annotated[int, typer.Option("--points", help="Learning rates, evenly spaced.")] = 400,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Hold the class weights Γ as they are at that epoch.")
+    ] = False,
+    steps: Annotated[int, typer.Option("--steps", help="Updates at each learning rate.")] = 5000,
+    keep: Annotated[int, typer.Option("--keep", help="Last steps whose losses are kept.")] = 200,
+    workers: Workers = None,
+    quiet: Quiet = False,
+    results: Results = RESULTS,
+) -> None:
+    """Go on from one epoch of a training with many learning rates: a bifurcation diagram.
+
+    Example: [bold]tiltcli branch spiral-branch --epoch 2500 --frozen[/bold]
+
+    Writes branches/*.parquet in the run's folder; `tiltcli plot bifurcation RUN` draws them. The
+    training is repeated up to that epoch and checked against the losses that the run holds; the
+    optimiser begins anew there. Learning rates that are there already are not made again.
+    """
+    from tiltcli.cli.signals import Stop
+    from tiltcli.execution.branching import branch_run
+
+    stop = Stop()
+    stop.listen()
+    found = branch_run(
+        run,
+        epoch,
+        results=results,
+        job=job,
+        rates=None if lr is None else _rates(lr),
+        points=points,
+        frozen=frozen,
+        steps=steps,
+        keep=keep,
+        workers=workers,
+        command=sys.argv,
+        stop=stop.event,
+    )
+    for note in found.notes:
+        say(f"note: {note}")
+    if not quiet:
+        low, high = found.rates
+        before = f"; {found.before} were there before" if found.before else ""
+        lost = f"; {found.diverged} diverged" if found.diverged else ""
+        flip = "" if found.flip != found.flip else f"; unstable from η = {found.flip:.4g}"
+        say(
+            f"{found.folder}: job {found.branch.job} from epoch {epoch}, {found.added} learning "
+            f"rates from {low:.4g} to {high:.4g} added{before}{lost}{flip}"
+        )
+    if found.interrupted:
+        say("interrupted: what was added is kept; run the same command again to resume")
+    raise typer.Exit(INTERRUPTED if found.interrupted else 0)
+
+
+def _rates(text: str) -> tuple[float, float]:
+    low, _, high = text.partition("..")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise UserError(
+            f"--lr: got {text}; allowed: LO..HI, two rising numbers > 0, as 0.5..4"
+        ) from None

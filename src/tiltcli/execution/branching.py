@@ -1,0 +1,219 @@
+"""Branches: a training continued from one epoch at many learning rates."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiltcli.analysis.branches import Brancher, Settled
+from tiltcli.analysis.retraining import weights_at
+from tiltcli.curvature.stability import stability_bound
+from tiltcli.data import dataset_of
+from tiltcli.engines import Interrupted
+from tiltcli.errors import Fault, UserError, listing
+from tiltcli.execution.reprobing import chosen_jobs
+from tiltcli.execution.run_options import at_once, worker_faults
+from tiltcli.grid import Job, load_run
+from tiltcli.store import RunWriter
+from tiltcli.store.branch_rows import Branch, add_rows, rates_done
+from tiltcli.store.read import find_run, last_probed_epochs, read
+
+COMMIT_SECONDS = 5.0
+"""Work that a kill loses at most, but for the learning rates under way."""
+
+MOST_POINTS, MOST_STEPS = 100_000, 10**8
+
+
+@dataclass(frozen=True)
+class Branched:
+    """What `branch_run` did.
+
+    Attributes:
+        folder: of the run.
+        branch: the branch.
+        flip: learning rate at which the weights that it starts from become unstable; NaN where
+            there is no bound.
+        rates: lowest and highest learning rate asked for.
+        added: learning rates that are new.
+        before: those that were there.
+        diverged: of the new ones.
+        interrupted: whether it was stopped before the end.
+        notes: what the user should know.
+
+    """
+
+    folder: Path
+    branch: Branch
+    flip: float
+    rates: tuple[float, float]
+    added: int
+    before: int
+    diverged: int
+    interrupted: bool
+    notes: tuple[str, ...]
+
+
+def branch_run(
+    run: str | Path,
+    epoch: int,
+    *,
+    results: Path = Path("results"),
+    job: str | None = None,
+    rates: tuple[float, float] | None = None,
+    points: int = 400,
+    frozen: bool = False,
+    steps: int = 5000,
+    keep: int = 200,
+    workers: int | None = None,
+    command: Sequence[str] = (),
+    stop: threading.Event | None = None,
+) -> Branched:
+    """Continue a training from one epoch at many learning rates; what is there is not made again.
+
+    Args:
+        run: a name under `results`, or a path.
+        epoch: whose weights to start from.
+        results: the results folder.
+        job: id of the job, or its beginning; needed where the run has several.
+        rates: lowest and highest learning rate; default: half and twice the one at which those
+            weights become unstable.
+        points: learning rates between them, evenly spaced.
+        frozen: whether Γ stays as it is at that epoch.
+        steps: updates at each learning rate.
+        keep: last steps whose losses are kept.
+        workers: learning rates at once, 0 or None: one per core.
+        command: command line, for the provenance.
+        stop: set it to stop cleanly.
+
+    Returns:
+        what was added.
+
+    Raises:
+        UserError: for what cannot be branched, with every fault; if the training does not repeat.
+
+    """
+    stop = stop if stop is not None else threading.Event()
+    _check(rates, points, steps, keep, workers)
+    folder = find_run(run, results)
+    row, one = _chosen(folder, job, epoch)
+    branch = Branch(one.id, epoch, frozen, steps, keep)
+    data = dataset_of(one)
+    metrics = read(folder, results).metrics
+    stored = metrics[metrics["job"] == one.id]
+    with RunWriter(folder, load_run(folder), command) as writer:
+        none = Branched(folder, branch, np.nan, rates or (np.nan, np.nan), 0, 0, 0, True, ())
+        try:
+            (start,) = weights_at(one, data, [epoch], str(row["engine"]), stop.is_set, stored)
+        except Interrupted:
+            return none
+        brancher = Brancher(one, data, start, frozen, steps, keep)
+        bound = stability_bound(one.settings)
+        flip = bound.rate_of(brancher.sharpness) if bound else np.nan
+        if bound is not None and bound.column != "hessian_max":
+            flip = np.nan
+        if rates is None:
+            if np.isnan(flip):
+                raise UserError("--lr: missing, as theory has no bound here to centre it on")
+            rates = flip / 2, 2 * flip
+        wanted = np.linspace(*rates, points).tolist()
+        done = rates_done(folder, branch)
+        left = [rate for rate in wanted if rate not in done]
+        added = diverged = 0
+        with closing(_settled(brancher, left, at_once(workers or None), stop)) as groups:
+            for group in groups:
+                add_rows(folder, branch, _rows(brancher, group))
+                added += len(group)
+                diverged += sum(bool(np.isnan(each.losses[-1])) for each in group)
+        notes = tuple(writer.notes)
+    before, short = points - len(left), added < len(left)
+    return Branched(folder, branch, flip, rates, added, before, diverged, short, notes)
+
+
+def _check(
+    rates: tuple[float, float] | None, points: int, steps: int, keep: int, workers: int | None
+) -> None:
+    faults = worker_faults(workers)
+
+    def whole(key: str, value: int, least: int, most: int) -> None:
+        if not least <= value <= most:
+            allowed = f"a whole number from {least} to {most}"
+            faults.append(Fault(f"got {value}; allowed: {allowed}", key=key))
+
+    whole("--points", points, 2, MOST_POINTS)
+    whole("--steps", steps, 2, MOST_STEPS)
+    whole("--keep", keep, 1, min(max(steps, 1), 100_000))
+    if rates is not None and not 0 < rates[0] < rates[1] < np.inf:
+        got = f"{rates[0]:g}..{rates[1]:g}"
+        faults.append(Fault(f"got {got}; allowed: LO..HI, two rising numbers > 0", key="--lr"))
+    if faults:
+        raise UserError(*faults)
+
+
+def _chosen(folder: Path, job: str | None, epoch: int) -> tuple[pd.Series, Job]:
+    rows = chosen_jobs(folder, (), job)
+    if len(rows) > 1:
+        known = listing(list(rows["job"]), 6)
+        problem = f"{job} begins" if job else f"missing, as {folder.name} has"
+        raise UserError(f"--job: {problem} {len(rows)} jobs; give one of {known}")
+    row = rows.iloc[0]
+    one = next((each for each in load_run(folder).jobs if each.id == row["job"]), None)
+    if one is None:
+        raise UserError(f"{folder.name}: sweep.toml no longer leads to job {row['job']}")
+    faults = []
+    if row["engine"] != "fused":
+        faults.append(
+            f"job {one.id} was trained by {row['engine']}; branches are made by the compiled "
+            "kernel, of perceptrons (model.kind = mlp)"
+        )
+    if one["train.batch_size"] != "full":
+        faults.append(
+            f"job {one.id} has train.batch_size = {one['train.batch_size']}; a branch needs a map "
+            'that every step repeats: train.batch_size = "full"'
+        )
+    last = last_probed_epochs(rows)[one.id]
+    if not 0 <= epoch <= last:
+        faults.append(f"--epoch: got {epoch}; allowed: 0 to {last}, where job {one.id} ends")
+    if faults:
+        raise UserError(*faults)
+    return row, one
+
+
+def _settled(
+    brancher: Brancher, rates: Sequence[float], workers: int, stop: threading.Event
+) -> Generator[list[Settled]]:
+    """Groups of learning rates as they are done, every few seconds."""
+    ready: list[Settled] = []
+    since = time.monotonic()
+    with ThreadPoolExecutor(workers, "branch") as pool:
+        waiting: set[Future[Settled]] = {pool.submit(brancher.at, r, stop.is_set) for r in rates}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
+                for one in done:
+                    with suppress(Interrupted):
+                        ready.append(one.result())
+                if ready and (not waiting or time.monotonic() - since > COMMIT_SECONDS):
+                    yield ready
+                    ready, since = [], time.monotonic()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _rows(brancher: Brancher, group: Sequence[Settled]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for one in group:
+        begin = {"step": brancher.step, "loss": brancher.loss, "sharpness": brancher.sharpness}
+        rows.append({"lr": one.lr} | begin)
+        for at, loss, height in zip(one.steps, one.losses, one.sharpness, strict=True):
+            rows.append({"lr": one.lr, "step": int(at), "loss": loss, "sharpness": height})
+        rows[-1]["lyapunov"] = one.lyapunov
+    return rows

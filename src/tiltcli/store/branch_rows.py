@@ -1,0 +1,125 @@
+"""Branches of a run's trainings: `branches/*.parquet`, each file whole, none ever replaced.
+
+A file holds some learning rates of one branch; which branch, stands in its schema's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tiltcli.errors import Column, UserError
+from tiltcli.store.columns import schema_of
+from tiltcli.store.parts import write_whole
+
+BRANCHES = schema_of(
+    (
+        Column("job", "string", "", "id of the job whose training is continued"),
+        Column("epoch", "int64", "epoch", "epoch whose weights it is continued from"),
+        Column("lr", "float64", "1", "learning rate η of every update from there on"),
+        Column("step", "int64", "step", "optimiser updates made, those before the branch included"),
+        Column("loss", "float64", "nat", "F; null at the step at which it diverged"),
+        Column(
+            "sharpness",
+            "float64",
+            "nat",
+            "λ_max of the Hessian of F, at the branch's first step and its last two; else null",
+        ),
+        Column(
+            "lyapunov",
+            "float64",
+            "1/step",
+            "largest Lyapunov exponent of the training map over the last steps kept; in the last "
+            "row of each learning rate, null where it diverged and for Adam",
+        ),
+        Column("frozen", "bool", "", "whether the class weights stay as they were at that epoch"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What makes a branch; learning rates can be added to it.
+
+    Attributes:
+        job: id of the job.
+        epoch: whose weights it starts from.
+        frozen: whether Γ stays as it is there.
+        steps: updates made at each learning rate.
+        keep: last steps kept.
+
+    """
+
+    job: str
+    epoch: int
+    frozen: bool
+    steps: int
+    keep: int
+
+
+def add_rows(folder: Path, branch: Branch, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows of some learning rates to a file of their own; each has them all.
+
+    Args:
+        folder: of the run.
+        branch: whose they are.
+        rows: with what is not the branch's own: lr, step, loss, sharpness, lyapunov.
+
+    Propagates `Unwritable` if the disk is full.
+
+    """
+    own = {"job": branch.job, "epoch": branch.epoch, "frozen": branch.frozen}
+    whole = [own | dict(row) for row in rows]
+    arrays = [
+        pa.array([row.get(field.name) for row in whole], field.type, from_pandas=True)
+        for field in BRANCHES
+    ]
+    schema = BRANCHES.with_metadata(
+        {**BRANCHES.metadata, b"branch": json.dumps(asdict(branch)).encode()}
+    )
+    path = folder / "branches" / f"{branch.job}-{branch.epoch}-{os.urandom(4).hex()}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    write_whole(path, lambda to: pq.write_table(table, to, compression="zstd"))
+
+
+def read_branches(folder: Path) -> dict[Branch, pd.DataFrame]:
+    """Return the rows of each branch of a run, by learning rate and step.
+
+    Propagates `UserError` if a file cannot be read.
+    """
+    found: dict[Branch, list[pd.DataFrame]] = {}
+    for branch, table in _files(folder, None):
+        found.setdefault(branch, []).append(table.to_pandas())
+    return {
+        branch: pd.concat(frames).sort_values(["lr", "step"], kind="stable", ignore_index=True)
+        for branch, frames in found.items()
+    }
+
+
+def rates_done(folder: Path, branch: Branch) -> set[float]:
+    """Learning rates that a branch has; propagates `UserError` if a file cannot be read."""
+    return {
+        rate
+        for own, table in _files(folder, ["lr"])
+        if own == branch
+        for rate in table["lr"].unique().to_pylist()
+    }
+
+
+def _files(folder: Path, columns: list[str] | None) -> Iterator[tuple[Branch, pa.Table]]:
+    for path in sorted((folder / "branches").glob("*.parquet")):
+        try:
+            table = pq.read_table(path, columns=columns)
+            branch = Branch(**json.loads(table.schema.metadata[b"branch"]))
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); remove it") from error
+        yield branch, table
