@@ -12,11 +12,12 @@ import numpy as np
 from tiltcli.data.arrays import Dataset
 from tiltcli.data.cifar10 import cifar10_dataset
 from tiltcli.data.idx import fashion_mnist_dataset, idx_dataset
+from tiltcli.data.own_data import own_dataset
 from tiltcli.data.scaling import prepared
 from tiltcli.data.spiral import spiral_dataset
 from tiltcli.data.splitting import limited, split
 from tiltcli.data.user_files import file_dataset
-from tiltcli.grid.settings import PATHS
+from tiltcli.grid.settings import FACTORIES, PATHS
 
 
 def load_dataset(settings: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Dataset:
@@ -33,7 +34,7 @@ def load_dataset(settings: Mapping[str, Any], files: Mapping[str, str] | None = 
     """
     kind = str(settings["data.kind"])
     named = {key: settings[key] for key in PATHS if settings.get(key)} | dict(files or {})
-    paths = {key: Path(path) for key, path in named.items()}
+    paths = {key: Path(path) for key, path in named.items() if key not in FACTORIES}
     place = paths.get("data.path")
     seed = int(settings.get("data.seed", 0))
     if kind == "spiral":
@@ -46,6 +47,8 @@ def load_dataset(settings: Mapping[str, Any], files: Mapping[str, str] | None = 
         data = fashion_mnist_dataset(place, seed)
     elif kind == "idx":
         data = idx_dataset(paths["data.path"], seed)
+    elif kind == "python":
+        data = own_dataset(settings, named["data.factory"])
     else:
         data = file_dataset(settings, paths)
     name = kind if place is None else str(place)

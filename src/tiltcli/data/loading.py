@@ -31,7 +31,11 @@ def dataset_of(job: Job) -> Dataset:
 
     Propagates `UserError` as `load_dataset`.
     """
-    settings = {name: value for name, value in job.settings.items() if name in _DECIDING}
+    settings = {
+        name: value
+        for name, value in job.settings.items()
+        if name in _DECIDING or name.startswith("data.args.")
+    }
     files = {name: path for name, path in job.files.items() if name in _DECIDING}
     key = repr((settings, files))  # the settings of every job stand in the same order
     # Held while loading too: threads that want the same data must not each read it.

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from tiltcli.grid.conditions import Either, Given, Unless, When
-from tiltcli.grid.setting_types import ALL, Setting, Shares, choice, flag, real, seed, text, whole
+from tiltcli.grid.setting_types import (
+    ALL,
+    Setting,
+    Shares,
+    arguments,
+    choice,
+    flag,
+    real,
+    seed,
+    text,
+    whole,
+)
 
 PICTURES = ("cifar10", "fashion_mnist", "idx")
 _SPIRAL = When("data.kind", ("spiral",))
 _FILE = When("data.kind", ("file",))
+_OWN = When("data.kind", ("python",))
 
 OF_DATA: tuple[Setting, ...] = (
     choice(
         "data.kind",
-        *("spiral", "digits", "cifar10", "fashion_mnist", "idx", "file"),
+        *("spiral", "digits", "cifar10", "fashion_mnist", "idx", "file", "python"),
         meaning="where the data comes from",
         decides=("data", "cost", "probe"),
         fused=ALL,
@@ -40,6 +52,24 @@ OF_DATA: tuple[Setting, ...] = (
             fused=ALL,
         )
         for part, use in (("val", "validate"), ("test", "judge"))
+    ),
+    text(
+        "data.factory",
+        '"file.py:function", relative to the grid file, or "package.module:function"',
+        meaning="function that returns a dict of arrays, X, y and optionally X_val, y_val, X_test, "
+        "y_test; called with seed and the arguments",
+        default=None,
+        applies=_OWN,
+        needed=_OWN,
+        decides=("data", "cost", "probe"),
+        fused=ALL,
+    ),
+    arguments(
+        "data.args",
+        meaning="further argument of the data's factory",
+        applies=_OWN,
+        decides=("data", "cost", "probe"),
+        fused=ALL,
     ),
     text(
         "data.target",

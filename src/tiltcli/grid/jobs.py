@@ -8,7 +8,7 @@ from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiltcli.grid.settings import PATHS, SETTINGS, given_arguments
+from tiltcli.grid.settings import FACTORIES, PATHS, SETTINGS, given_arguments
 
 
 class Settings(Mapping[str, Any]):
@@ -93,7 +93,11 @@ def texts(job: Job, names: Sequence[str]) -> tuple[str, ...]:
 def varying_settings(jobs: Sequence[Job]) -> tuple[str, ...]:
     """Settings that not all of some jobs have, or not with the same value; in their order."""
     own = (
-        key for job in jobs if job.get("model.factory") for key in job.settings if key in SETTINGS
+        key
+        for job in jobs
+        if any(job.get(factory) for factory in FACTORIES)
+        for key in job.settings
+        if key in SETTINGS
     )
     names = dict.fromkeys((*SETTINGS, *PATHS.values(), *own))
     first = {name: jobs[0].get(name) for name in names} if jobs else {}

@@ -111,12 +111,13 @@ PATHS: dict[str, str] = {
     "data.path": "data.digest",
     "data.val_path": "data.val_digest",
     "data.test_path": "data.test_digest",
+    "data.factory": "data.factory_digest",
     "model.factory": "model.factory_digest",
     "model.init_file": "model.init_digest",
 }
 """Settings that name a file. The job's identity is the file's content, not where it lies."""
 
-FACTORIES = {"model.factory": "model.args"}
+FACTORIES = {"data.factory": "data.args", "model.factory": "model.args"}
 """Settings that name a function of the user's, and the tables of its arguments."""
 
 TABLES = ("data", "model", "loss", "train")
