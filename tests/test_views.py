@@ -1,5 +1,6 @@
 """Views of a run with axes that are not the shipped ones: each number is that of one cell."""
 
+import itertools
 import json
 import re
 
@@ -8,6 +9,7 @@ import pytest
 
 import tiltcli
 from helpers import GRID, tilt, write_grid
+from views import ask
 
 RATES = GRID.replace("epochs = 200", "epochs = 60\nlr = [0.5, 1e30]").replace("[4, 8]", "4")
 ALSO = """
@@ -144,3 +146,50 @@ def test_the_page_has_a_view_for_each_value_and_every_cell(one_tilt):
     assert all(n == 3 for n in page["cells"]["stats"]["val_accuracy"]["n"])
     for one in page["widths"]:
         assert page["cells"]["view"][one["best"]] == one["view"]
+
+
+CONTROLS = (
+    GRID.replace("amplitude = [3, 10]", "amplitude = 3")
+    .replace("period = [20]", 'period = 20\norder = ["cyclic", "random"]\nhalf_life = [0, 40]')
+    .replace("epochs = 200", "epochs = 3")
+    .replace("seeds = 3", "seeds = 1")
+)
+
+
+def test_a_report_of_too_many_panels_keeps_its_tables(tmp_path):
+    text = CONTROLS + "lr = [0.1, 0.2, 0.3, 0.4]\n"
+    tiltcli.sweep(write_grid(tmp_path, text, "own"), results=tmp_path / "results")
+    written = tilt("report", "own", "-o", "r.md", cwd=tmp_path)
+    assert written.returncode == 0, written.stderr
+    report = (tmp_path / "r.md").read_text(encoding="utf-8")
+    assert "No phase diagram here: phase would have 32 panels" in report
+    assert "choose with --where" in report
+    rows = [line for line in report.splitlines() if line.startswith(("| 4 |", "| 8 |"))]
+    assert len(rows) == 3 * 2 * 4  # metrics, widths, rates
+
+
+def test_class_weights_have_a_panel_for_each_schedule(tmp_path):
+    tiltcli.sweep(write_grid(tmp_path, CONTROLS, "own"), results=tmp_path / "results")
+    answer = ask(
+        "plot", "gamma", "own", "-o", tmp_path / "g.svg", "--results", tmp_path / "results"
+    )
+    (figure,) = answer.figures
+    assert [panel.get_title() for panel in figure.axes] == [
+        "own: A = 3, T = 20, triangle; ΣΓ = 3",
+        "A = 3, T = 20, triangle, half-life 40; ΣΓ = 3",
+        "A = 3, T = 20, triangle, order random; ΣΓ = 3",
+        "A = 3, T = 20, triangle, order random, half-life 40; ΣΓ = 3",
+    ]
+    for panel, (order, half_life) in zip(
+        figure.axes, itertools.product(("cyclic", "random"), (0, 40)), strict=True
+    ):
+        for i, line in enumerate(panel.lines[:3]):
+            weights = tiltcli.gamma(
+                line.get_xdata(),
+                num_classes=3,
+                amplitude=3,
+                period=20,
+                order=order,
+                half_life=half_life,
+            )
+            assert line.get_ydata() == pytest.approx(weights[:, i])

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tiltcli.plots.style import Look
     from tiltcli.store.read import Tables
 
+MOST_SCHEDULES = 8
+"""Panels of a figure of class weights."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -140,11 +143,20 @@ def _curves(request: Request) -> Figure:
 
 
 def _gamma(request: Request) -> Figure:
+    from tiltcli.analysis.traces import jobs_of, trace_of
     from tiltcli.plots.gamma import gamma_figure
 
     one = request.one(dynamical=True)
-    assert one.schedule is not None
-    return gamma_figure(one.schedule, request.tables.name, request.look, one.labels)
+    jobs = request.tables.jobs
+    tilt = ["loss.amplitude", "loss.period", "loss.rest", "loss.shape"]
+    alike = jobs[(jobs[tilt] == jobs.loc[jobs["job"] == one.job.id, tilt].iloc[0]).all(axis=1)]
+    first = alike.drop_duplicates(["loss.order", "loss.groups", "loss.timing", "loss.half_life"])
+    shown = jobs_of(request.folder, list(first["job"])[:MOST_SCHEDULES])
+    if len(shown) > 1:
+        say(f"note: and of its amplitude, period, rest and shape {len(shown) - 1} other schedules")
+    traces = [trace_of(request.tables, job) for job in shown]
+    schedules = [found.schedule for found in traces if found.schedule is not None]
+    return gamma_figure(schedules, request.tables.name, request.look, one.labels)
 
 
 def _trace(request: Request) -> Figure:

@@ -11,58 +11,93 @@ from tiltcli.plots.style import PAPER, Look, new_figure, style
 from tiltcli.schedule import Schedule
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_CLASSES = 8
 
 
 def gamma_figure(
-    schedule: Schedule, title: str = "", look: Look = PAPER, labels: Sequence[str] = ()
+    schedules: Schedule | Sequence[Schedule],
+    title: str = "",
+    look: Look = PAPER,
+    labels: Sequence[str] = (),
 ) -> Figure:
     """Return a figure of the weights of all classes (at most eight) for one round of pulses.
 
+    Rounds that differ (random orders, weights that decay) are shown together: three of them, or
+    as many as three half-lives take, at most twelve.
+
     Args:
-        schedule: the oscillation.
+        schedules: the oscillation, or several: a panel for each.
         title: before its settings.
         look: of the figure.
         labels: names of the classes; default: their numbers.
 
     """
-    classes = schedule.classes
-    shown = min(classes, MOST_CLASSES)
-    end = shown * schedule.pulse
+    several = [schedules] if isinstance(schedules, Schedule) else list(schedules)
+    with style(look):
+        figure = new_figure(look, 0.5 + 1.9 * len(several))
+        panels = figure.subplots(len(several), squeeze=False)[:, 0]
+        for panel, schedule in zip(panels, several, strict=True):
+            _draw(panel, schedule, look, labels)
+            panel.set_title(_title(schedule, title if panel is panels[0] else ""))
+        panels[-1].set_xlabel("optimiser step t")
+        found = {
+            label: line
+            for panel in panels
+            for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
+        }
+        columns = min(len(found), 4 if look.narrow else MOST_CLASSES)
+        lines = list(found.values())
+        figure.legend(lines, list(found), loc="outside lower center", ncols=columns)
+    return figure
+
+
+def _draw(panel: Axes, schedule: Schedule, look: Look, labels: Sequence[str]) -> None:
+    shown = 1 if schedule.groups == "all" else min(schedule.classes, MOST_CLASSES)
+    around = schedule.classes * schedule.pulse
+    rounds = 3 if schedule.order == "random" else 1
+    if schedule.half_life:
+        rounds = max(rounds, min(12, -(-3 * schedule.half_life // around)))
+    end = min(schedule.classes, MOST_CLASSES) * schedule.pulse if rounds == 1 else rounds * around
     # Enough points for a line; all of them where pulses are short, so that steps show as steps.
     steps = np.unique(np.linspace(0, end, min(end + 1, 4001)).astype(np.int64))
     gammas = schedule.gamma(steps)
-    peak = float(gammas.max())
-    with style(look):
-        figure = new_figure(look, 2.4)
-        panel = figure.subplots()
-        short = end <= 200
-        for i in range(shown):
-            panel.plot(
-                steps,
-                gammas[:, i],
-                color=look.colours[i % len(look.colours)],
-                label=class_name(labels, i),
-                # Classes that rest have equal weights: the later lie, thinner, on the earlier.
-                linewidth=0.9 + 1.2 * (shown - 1 - i) / shown,
-                drawstyle="steps-post" if short else "default",
-            )
-        panel.axhline(1, color=look.grey, linewidth=0.8, linestyle=":")
-        panel.text(end, 1, " static", color=look.grey, va="center", fontsize=look.small)
-        panel.set_xlim(0, end)
-        panel.set_ylim(0, 1.06 * peak)
-        panel.set_xlabel("optimiser step t")
-        panel.set_ylabel("class weight Γ$_i$(t)")
-        rest = f", rest {schedule.rest}" if schedule.rest else ""
-        some = f"; first {shown} of {classes} classes" if shown < classes else ""
-        panel.set_title(
-            f"{title + ': ' if title else ''}A = {schedule.amplitude:g}, T = {schedule.period}"
-            f"{rest}, {schedule.shape}; ΣΓ = {classes}{some}"
+    for i in range(shown):
+        name = class_name(labels, i)
+        if schedule.groups != "class":
+            name = "every class" if schedule.groups == "all" else f"group {i}"
+        panel.plot(
+            steps,
+            gammas[:, i],
+            color=look.colours[i % len(look.colours)],
+            label=name,
+            # Classes that rest have equal weights: the later lie, thinner, on the earlier.
+            linewidth=0.9 + 1.2 * (shown - 1 - i) / shown,
+            drawstyle="steps-post" if end <= 200 or schedule.timing == "noise" else "default",
         )
-        figure.legend(loc="outside lower center", ncols=min(shown, 4) if look.narrow else shown)
-    return figure
+    panel.axhline(1, color=look.grey, linewidth=0.8, linestyle=":")
+    panel.text(end, 1, " static", color=look.grey, va="center", fontsize=look.small)
+    panel.set_xlim(0, end)
+    panel.set_ylim(0, 1.06 * float(gammas.max()))
+    panel.set_ylabel("class weight Γ$_i$(t)")
+
+
+def _title(schedule: Schedule, title: str) -> str:
+    said = [f"A = {schedule.amplitude:g}, T = {schedule.period}"]
+    said += [f"rest {schedule.rest}"] if schedule.rest else []
+    said.append(schedule.shape)
+    for name, usual in (("order", "cyclic"), ("groups", "class"), ("timing", "pulse")):
+        value = getattr(schedule, name)
+        said += [f"{name} {value}"] if value != usual else []
+    said += [f"half-life {schedule.half_life}"] if schedule.half_life else []
+    text = f"{title + ': ' if title else ''}{', '.join(said)}"
+    if schedule.groups != "all":
+        text += f"; ΣΓ = {schedule.classes}"
+        if schedule.classes > MOST_CLASSES:
+            text += f"; first {MOST_CLASSES} of {schedule.classes} classes"
+    return text
 
 
 def class_name(labels: Sequence[str], number: int) -> str:

@@ -29,7 +29,7 @@ def classes_of(run: Run) -> int | None:
 
 
 def weights(run: Run, rows: pd.DataFrame, first: list[int]) -> dict[str, Any]:
-    """One pulse of each schedule of the run.
+    """One pulse of each schedule of the run that repeats its pulses class by class.
 
     Args:
         run: the run.
@@ -46,8 +46,11 @@ def weights(run: Run, rows: pd.DataFrame, first: list[int]) -> dict[str, Any]:
     schedules: list[dict[str, Any]] = []
     of_cell: dict[str, int] = {}
     if classes is not None and classes >= 2:
-        dynamical = rows[~rows["static"]]
-        order = [*first, *(i for i in dynamical.index if i not in set(first))]
+        # Of the others one pulse is not the whole story.
+        usual = rows["loss.order"].eq("cyclic") & rows["loss.timing"].eq("pulse")
+        usual &= rows["loss.groups"].eq("class") & rows["loss.half_life"].eq(0)
+        dynamical = rows[usual & ~rows["static"]]
+        order = dynamical.index[np.argsort(~dynamical.index.isin(first), kind="stable")]
         keys = ["loss.amplitude", "loss.period", "loss.rest", "loss.shape"]
         number: dict[tuple[Any, ...], int] = {}
         for cell, amplitude, period, rest, shape in dynamical.loc[order, keys].itertuples():

@@ -92,8 +92,12 @@ def _phase_section(run: Run, figures: Path, base: Path) -> list[str]:
 
     metric = "val_accuracy" if "val_accuracy" in run.metrics else "train_accuracy"
     path = figures / f"{run.name}-phase.png"
-    save(phase(run.tables.jobs, metric, run.name), path)
-    lines = [_image(f"Phase diagram of {run.name}", path, base), ""]
+    try:
+        save(phase(run.tables.jobs, metric, run.name), path)
+        lines = [_image(f"Phase diagram of {run.name}", path, base), ""]
+    except UserError as error:  # more panels than can be told apart: the tables say it all
+        said = _safe(f"{error}, of `tiltcli plot phase {run.name}`")
+        lines = [f"No phase diagram here: {said}.", ""]
     lines.append(f"The cell with the best mean {metric} of each width, on the same seeds:")
     return [*lines, "", to_markdown(run.comparison(best=metric))]
 

@@ -14,6 +14,7 @@ from tiltcli.evaluation.cells import Cells, best, gather
 from tiltcli.evaluation.facets import named, telling
 from tiltcli.grid.settings import stepping
 
+SCHEDULE = ("rest", "shape", "order", "groups", "timing", "half_life")
 WIDTH, AXES = "model.width", ("loss.amplitude", "loss.period")
 
 
@@ -24,7 +25,7 @@ class PageCells:
     Attributes:
         cells: the table.
         rows: its rows, and of each cell `outer` and `view` (numbers; a static cell's view is −1
-            where there are tilted ones), `loss.rest`, `loss.shape`, and `bound` (of λ_max, NaN
+            where there are tilted ones), the settings of `SCHEDULE`, and `bound` (of λ_max, NaN
             where theory has none).
         views: what tells one phase diagram from another (settings beside width, amplitude and
             period that vary), as text; one empty text where nothing does.
@@ -70,8 +71,8 @@ def page_cells(jobs: pd.DataFrame, metrics: Sequence[str]) -> PageCells:
     cells = gather(jobs, metrics)
     numbered = jobs.drop_duplicates("job").assign(cell=cells.of_job.to_numpy())
     first = numbered.drop_duplicates("cell").sort_values("cell")
-    extra = ("loss.rest", "loss.shape")
-    rows = cells.rows.assign(**{key: first[key].to_numpy() for key in extra}, bound=_bounds(first))
+    extra = {f"loss.{name}": first[f"loss.{name}"].to_numpy() for name in SCHEDULE}
+    rows = cells.rows.assign(**extra, bound=_bounds(first))
     rows[WIDTH] = rows[WIDTH].fillna(0)  # of a user's network that takes none
     outside = [key for key in cells.outside if key != WIDTH]
     inside = [key for key in cells.inside if key not in AXES]

@@ -132,7 +132,7 @@ class Explorer {
     const { run, state } = this;
     const { classes, of_cell, schedules } = run.weights;
     const one = schedules[of_cell[state.cell]];
-    const empty = run.cells.static[state.cell] ? "The weights of the static loss are 1 throughout." : "Left out to keep this page small: tiltcli plot gamma draws it.";
+    const empty = run.cells.static[state.cell] ? "The weights of the static loss are 1 throughout." : "Not on this page: tiltcli plot gamma draws it.";
     if (!one) return { data: [], layout: { xaxis: { visible: false }, yaxis: { visible: false }, annotations: [{ text: empty, showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }] } };
     one.numbers ??= { up: unpack(one.up), down: unpack(one.down) };
     const shown = Math.min(classes, 8), steps = shown * one.pulse <= 200;
