@@ -23,6 +23,7 @@ REPORT = Path("results/published/REPORT.md")
 DATA_SETS = {
     "digits-myrtle5-confirm": "digits, Myrtle5",
     "digits-confirm": "digits",
+    "fashion-myrtle5-confirm": "Fashion-MNIST, Myrtle5",
     "spiral-": "spiral",
 }
 """What the columns of the results are called, by how the run's name begins."""

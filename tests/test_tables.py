@@ -355,9 +355,12 @@ REFUSED = {
         ["column id: 40 different texts in 40 rows, as names or numbers of cases have"],
     ),
     "an index without a name": (
-        ",a,kind\n0,1,x\n1,2,y\n",
+        ",a,kind\n0,1,x\n1,,y\n",
         {},
-        ["column 1 is called '': an index that pandas wrote along? It is no feature: leave it out"],
+        [
+            "column a: no number (empty or NaN) in row 2",
+            "column 1 is called '': an index that pandas wrote along? It is no feature: leave it",
+        ],
     ),
     "an index with pandas' name": (
         "Unnamed: 0,a,kind\n0,1,x\n1,2,y\n",

@@ -272,4 +272,5 @@ def rows_said(bad: Mask) -> str:
     found = [int(row) + 1 for row in np.flatnonzero(bad)]
     if len(found) == 1:
         return f"in row {found[0]}"
-    return f"in {len(found)} rows ({listing(found, 5)})"
+    shown = ", ".join(map(str, found[:5]))
+    return f"in {len(found)} rows ({shown}{', …' if len(found) > 5 else ''})"

@@ -65,7 +65,7 @@ def read_table(path: Path, target: str | None, texts: frozenset[str] = frozenset
         if path.suffix.lower() == ".parquet":
             frame, faults, texts = _parquet(path, target)
         else:
-            frame, faults = _csv(path, target, texts), []
+            frame, faults = _csv(path, target, texts)
             texts = texts_of(frame)
     except UserError:
         raise
@@ -102,17 +102,20 @@ def _check_names(path: Path, names: Sequence[str], target: str) -> None:
             faults.append(f"{path}: its columns are not separated by commas")
     elif len(names) == 1:
         faults.append(f"{path}: has no column besides {target}; allowed: at least one of numbers")
-    faults += [
-        f"{path}: column {number} is called {name!r}: an index that pandas wrote along? It is no "
-        "feature: leave it out (to_csv and to_parquet: index=False), or give it a name"
-        for number, name in enumerate(names, 1)
-        if _INDEX.fullmatch(name)
-    ]
     if faults:
         raise UserError(*faults)
 
 
-def _csv(path: Path, target: str, texts: frozenset[str]) -> pd.DataFrame:
+def _index_faults(names: Sequence[str]) -> list[str]:
+    return [
+        f"column {number} is called {name!r}: an index that pandas wrote along? It is no feature: "
+        "leave it out (to_csv and to_parquet: index=False), or give it a name"
+        for number, name in enumerate(names, 1)
+        if _INDEX.fullmatch(name)
+    ]
+
+
+def _csv(path: Path, target: str, texts: frozenset[str]) -> tuple[pd.DataFrame, list[str]]:
     import pandas as pd
 
     check_bytes(path, CSV_GROWTH * path.stat().st_size, "its table")
@@ -126,7 +129,7 @@ def _csv(path: Path, target: str, texts: frozenset[str]) -> pd.DataFrame:
         warnings.simplefilter("ignore", pd.errors.DtypeWarning)
         # Rows that are longer than the header would be cut with a warning alone.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
+        frame = pd.read_csv(
             path,
             encoding="utf-8-sig",
             compression=None,
@@ -136,6 +139,7 @@ def _csv(path: Path, target: str, texts: frozenset[str]) -> pd.DataFrame:
             dtype=dict.fromkeys((target, *texts), str),
             low_memory=False,  # a column is of one kind from its first row to its last
         )
+    return frame, _index_faults(names)
 
 
 def _parquet(path: Path, target: str) -> tuple[pd.DataFrame, list[str], frozenset[str]]:
@@ -147,7 +151,8 @@ def _parquet(path: Path, target: str) -> tuple[pd.DataFrame, list[str], frozense
         names = [name for name in schema.names if name not in index or name == target]
         _check_names(path, names, target)
         held = {name: _held(schema.field(name).type) for name in names}
-        faults = [
+        faults = _index_faults(names)
+        faults += [
             f"column {name}: {what}; allowed: "
             + ("labels, texts or whole numbers" if name == target else "numbers and texts")
             for name, what in held.items()
