@@ -60,12 +60,12 @@ def test_crossings_leave_out_the_beginning_and_what_did_not_converge():
 
 def test_height_at_an_onset_is_of_the_upper_branch():
     probed = curvature([100, 125, 150], [1.0, 3.0, np.nan])
-    assert hessian_near(probed, 110) == 3.0
-    assert hessian_near(probed, 125) == 3.0
-    assert hessian_near(probed, 130) == 3.0
-    assert hessian_near(probed, 99) == 1.0
-    assert np.isnan(hessian_near(probed, 400))
-    assert np.isnan(hessian_near(probed, 151))
+    assert hessian_near(probed, 110) == (3.0, 1.5)
+    assert hessian_near(probed, 125) == (3.0, 1.5)
+    assert hessian_near(probed, 130) == (3.0, 1.5)
+    assert hessian_near(probed, 99) == (1.0, 0.5)
+    assert np.isnan(hessian_near(probed, 400)).all()
+    assert np.isnan(hessian_near(probed, 151)).all()
 
 
 def test_fig4_by_pulse():

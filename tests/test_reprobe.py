@@ -51,7 +51,8 @@ def test_later_probes_join_earlier_ones_without_repeats(run):
     assert (again.jobs, again.before) == (0, 4)
     first = tiltcli.read(run).probes
     assert not first.duplicated(["job", "epoch"]).any()
-    assert first.notna().all().all()
+    absent = ["hessian_max_preconditioned", "batch_sharpness"]
+    assert first.drop(columns=absent).notna().all().all()
     add(run, ProbeSettings(("ntk",), epochs=(10, 60), ntk_points=7))
     second = tiltcli.read(run).probes
     changed = second["ntk_points"] == 7

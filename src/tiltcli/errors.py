@@ -133,6 +133,29 @@ HESSIAN_COLUMNS: tuple[Column, ...] = (
     Column(
         "hessian_max_static", "float64", "nat", "largest eigenvalue of the static loss's Hessian"
     ),
+    Column(
+        "hessian_max_preconditioned",
+        "float64",
+        "1",
+        "largest eigenvalue of P^(−1/2) (H + decay) P^(−1/2), H the Hessian of F(·, t), P Adam's "
+        "preconditioner after the updates made, (1 − β₁^t)(√v̂ + ε), and the decay that adam adds "
+        "to the gradient; null but for adam and adamw, and at step 0",
+    ),
+    Column(
+        "batch_sharpness",
+        "float64",
+        "nat",
+        "mean of gᵀ H g / |g|² over at most 32 batches of a seeded order, g and H the batch's "
+        "gradient and Hessian; null with full batches",
+    ),
+    Column(
+        "stability_bound",
+        "float64",
+        "nat",
+        "value above which the optimiser is unstable at this learning rate: of hessian_max, with "
+        "adam and adamw of hessian_max_preconditioned, with minibatches of batch_sharpness; null "
+        "where theory has none",
+    ),
 )
 
 NTK_COLUMNS: tuple[Column, ...] = (

@@ -29,14 +29,20 @@ class Curvature:
 
     Attributes:
         steps: probed steps, rising, shape (probes,).
-        hessian_max: λ_max of the Hessian of F(·, t) there; NaN where it did not converge.
-        bound: λ_max above which gradient descent is unstable (2/η).
+        hessian_max: λ_max of the Hessian of F(·, t) there, or what else the bound is for; NaN
+            where it did not converge.
+        bound: what the optimiser is unstable above, at each probe or at all of them.
 
     """
 
     steps: Whole
     hessian_max: Array
-    bound: float
+    bound: Array | float
+
+    @property
+    def shares(self) -> Array:
+        """λ_max over its bound."""
+        return np.asarray(self.hessian_max / self.bound)
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ def instabilities(
                 pulse, t = onset // schedule.pulse + 1, onset % schedule.pulse
             label = label if label >= 0 else None
             gamma = float(schedule.gamma(onset)[label]) if label is not None else 1.0
-        height = np.nan if curvature is None else hessian_near(curvature, onset)
+        height, share = (np.nan, np.nan) if curvature is None else hessian_near(curvature, onset)
         found.append(
             Instability(
                 onset,
@@ -110,7 +116,7 @@ def instabilities(
                 t,
                 gamma,
                 height,
-                np.nan if curvature is None else height / curvature.bound,
+                share,
                 min(crossed, key=lambda step: abs(step - onset), default=None),
                 cascade_of(labels),
             )
@@ -118,39 +124,43 @@ def instabilities(
     return found
 
 
-def hessian_near(curvature: Curvature, step: int) -> float:
-    """Return λ_max at a step: the higher of the probes just before (or at) and just after it.
+def hessian_near(curvature: Curvature, step: int) -> tuple[float, float]:
+    """Return λ_max at a step, and over its bound: the higher of the probes just before and after.
 
     On a 2-cycle λ_max goes back and forth between two branches, so one probe alone may show the
     lower; two that are an odd number of steps apart show both. Probes further off than 100
-    steps, and those that did not converge, do not count; NaN without any.
+    steps, and those that did not converge, do not count; both are NaN without any.
     """
     after = int(np.searchsorted(curvature.steps, step, side="right"))
-    near = [i for i in (after - 1, after) if 0 <= i < len(curvature.steps)]
-    values = [
-        float(curvature.hessian_max[i]) for i in near if abs(curvature.steps[i] - step) <= NEAR
+    heights, shares = curvature.hessian_max, curvature.shares
+    near = [
+        (float(heights[i]), float(shares[i]))
+        for i in (after - 1, after)
+        if 0 <= i < len(heights) and abs(curvature.steps[i] - step) <= NEAR
     ]
-    return max((value for value in values if not np.isnan(value)), default=np.nan)
+    return max((pair for pair in near if not np.isnan(pair).any()), default=(np.nan, np.nan))
 
 
-def crossings(curvature: Curvature) -> list[int]:
+def crossings(curvature: Curvature, factor: float = 1.0) -> list[int]:
     """Return the steps at which λ_max climbs through its bound, after at least 100 steps below it.
+
+    With a factor, through so many times the bound.
 
     The calm before is what tells a crossing from the back and forth between the branches of an
     instability that is under way. The step is found by linear interpolation between the last
     probe below and the first at or above the bound.
     """
-    known = ~np.isnan(curvature.hessian_max)
-    steps, heights = curvature.steps[known], curvature.hessian_max[known]
+    known = ~np.isnan(curvature.shares)
+    steps, shares = curvature.steps[known], curvature.shares[known]
     found: list[int] = []
     calm_since: int | None = None
-    for i, (step, height) in enumerate(zip(steps.tolist(), heights.tolist(), strict=True)):
-        if height < curvature.bound:
+    for i, (step, share) in enumerate(zip(steps.tolist(), shares.tolist(), strict=True)):
+        if share < factor:
             calm_since = step if calm_since is None else calm_since
             continue
         if calm_since is not None and i and int(steps[i - 1]) - calm_since >= CALM:
-            share = (curvature.bound - heights[i - 1]) / (height - heights[i - 1])
-            found.append(round(float(steps[i - 1] + share * (step - steps[i - 1]))))
+            passed = (factor - shares[i - 1]) / (share - shares[i - 1])
+            found.append(round(float(steps[i - 1] + passed * (step - steps[i - 1]))))
         calm_since = None
     return found
 

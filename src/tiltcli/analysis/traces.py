@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +11,7 @@ import pandas as pd
 
 from tiltcli.analysis.instability import Thresholds
 from tiltcli.analysis.pulses import Curvature, Instability, instabilities
+from tiltcli.curvature.stability import Bound, stability_bound
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import schedule_of, steps_per_epoch, total_steps
 from tiltcli.errors import UserError
@@ -52,22 +51,29 @@ class Trace:
         return float(self.job["train.lr"])
 
     @property
-    def bound(self) -> float | None:
-        """Curvature above which gradient descent is unstable; see `bound_of`."""
-        return bound_of(self.job.settings)
+    def bound(self) -> Bound | None:
+        """What the optimiser is unstable above; None where theory has none."""
+        return stability_bound(self.job.settings)
+
+    @property
+    def bounds(self) -> npt.NDArray[np.float64]:
+        """The bound at each probe, whose learning rate may differ; NaN where there is none."""
+        rates = (
+            self.probes["lr"].to_numpy(float)
+            if "lr" in self.probes
+            else [self.lr] * len(self.probes)
+        )
+        return np.array([self.bound.at(rate) if self.bound else np.nan for rate in rates])
 
     @property
     def curvature(self) -> Curvature | None:
-        """λ_max along the way; None if it was not probed or there is no bound to compare with."""
-        if "hessian_max" not in self.probes or self.bound is None:
+        """What the bound is for, along the way; None if it was not probed or there is no bound."""
+        if self.bound is None or self.bound.column not in self.probes:
             return None
-        if self.probes["hessian_max"].isna().all():
+        heights = self.probes[self.bound.column].to_numpy(np.float64)
+        if np.isnan(heights).all():
             return None
-        return Curvature(
-            self.probes["step"].to_numpy(np.int64),
-            self.probes["hessian_max"].to_numpy(np.float64),
-            self.bound,
-        )
+        return Curvature(self.probes["step"].to_numpy(np.int64), heights, self.bounds)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -109,22 +115,6 @@ class Trace:
         Propagates `UserError` if not every step's loss was kept.
         """
         return instabilities(self.step_losses(), self.schedule, self.curvature, thresholds)
-
-
-def bound_of(settings: Mapping[str, Any]) -> float | None:
-    """Return the curvature above which gradient descent is unstable; None where theory has none.
-
-    2/η for plain gradient descent, 2 (1 + β)/η with momentum β (heavy ball, Polyak 1964).
-
-    Args:
-        settings: of a job; what does not apply may be missing or None.
-
-    """
-    if settings["train.optimizer"] != "sgd" or settings.get("train.nesterov"):
-        return None
-    if settings.get("train.lr_schedule") or settings["train.weight_decay"]:
-        return None
-    return 2 * (1 + float(settings["train.momentum"])) / float(settings["train.lr"])
 
 
 def pick(folder: Path, tables: Tables, *, dynamical: bool) -> Job:

@@ -131,6 +131,21 @@ class AutogradCurvature:
 
         return product
 
+    def gradient(self, theta: Array, gamma: Array) -> Array:
+        """Gradient of F by what is trained; arguments as of `hessian`."""
+        parameters, others = self._tensors(theta)
+        weights = torch.from_numpy(gamma[self._group] / len(self._y))
+        total = torch.zeros(self._count, dtype=torch.float64)
+        for X, y, place in self._pieces(np.arange(len(self._y), dtype=np.int64)):
+            total += _flat(grad(self._loss(X, y, weights[place], others))(parameters))
+        return total.numpy()
+
+    def on(self, rows: npt.NDArray[np.int64]) -> AutogradCurvature:
+        """Curvature of the mean loss on some of the training points alone."""
+        some = copy.copy(self)
+        some._X, some._y, some._group = self._X[rows], self._y[rows], self._group[rows]
+        return some
+
     def ntk(self, theta: Array) -> dict[str, float]:
         """Largest eigenvalues of the traced and of the full tangent kernel."""
         parameters, others = self._tensors(theta)

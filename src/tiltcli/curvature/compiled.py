@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,13 @@ class CompiledCurvature:
         found = np.empty(theta.size)
         hidden_layer.pull(d, found, X, H, W2)
         return found
+
+    def on(self, rows: npt.NDArray[np.int64]) -> CompiledCurvature:
+        """Curvature of the mean loss on some of the training points alone."""
+        some = copy.copy(self)
+        some._labels, some._groups = self._labels[rows], self._groups[rows]
+        some._X = np.ascontiguousarray(self._X[:, rows])
+        return some
 
     def ntk(self, theta: Array) -> dict[str, float]:
         """Largest eigenvalues of the traced and of the full tangent kernel."""

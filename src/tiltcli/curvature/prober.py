@@ -7,14 +7,18 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.curvature.lanczos import Product
+from tiltcli.curvature.lanczos import Product, extreme_eigenvalues
 from tiltcli.curvature.points import kernel_points
+from tiltcli.curvature.stability import stability_bound
 from tiltcli.data import Dataset
 from tiltcli.engines.base import Snapshot
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.networks.initial import has_one_hidden_layer
 
 Array = npt.NDArray[np.float64]
+
+MOST_BATCHES = 32
+"""Batches, of a seeded order, that the batch sharpness is a mean of, at most."""
 
 
 class Curvature(Protocol):
@@ -28,6 +32,12 @@ class Curvature(Protocol):
 
     def hessian_product(self, theta: Array, gamma: Array) -> Product:
         """V ↦ H v."""
+
+    def gradient(self, theta: Array, gamma: Array) -> Array:
+        """Gradient of F."""
+
+    def on(self, rows: npt.NDArray[np.int64]) -> Curvature:
+        """Curvature of the mean loss on some of the training points alone."""
 
     def ntk(self, theta: Array) -> dict[str, float]:
         """Tangent kernel columns but `ntk_points`; NaN for what did not converge."""
@@ -48,6 +58,15 @@ class Prober:
         self._settings = settings
         self._points = kernel_points(data.train.y, settings.ntk_points)
         self._curvature = curvature_of(job, data, self._points)
+        self._bound = stability_bound(job.settings)
+        # adamw's decay is no part of what its preconditioner divides.
+        self._decay = float(job["train.weight_decay"]) if job["train.optimizer"] == "adam" else 0.0
+        size, count = job["train.batch_size"], len(data.train)
+        self._batches: list[Curvature] = []
+        if size != "full":
+            order, size = np.random.default_rng(0).permutation(count), min(int(size), count)
+            for begin in range(0, min(MOST_BATCHES, count // size) * size, size):
+                self._batches.append(self._curvature.on(order[begin : begin + size]))
 
     def __call__(self, snapshot: Snapshot) -> dict[str, Any]:
         """Row of the probes table; a number is a pure function of the snapshot's weights and Γ."""
@@ -65,10 +84,36 @@ class Prober:
                 if (snapshot.gamma == flat).all()
                 else self._curvature.hessian_max(snapshot.theta, flat)
             )
+            if snapshot.preconditioner is not None:
+                row["hessian_max_preconditioned"] = self._preconditioned(snapshot)
+            if self._batches:
+                row["batch_sharpness"] = self._batch_sharpness(snapshot)
+            if self._bound is not None and snapshot.lr > 0:
+                row["stability_bound"] = self._bound.at(snapshot.lr)
         if "ntk" in self._settings.quantities:
             row |= self._curvature.ntk(snapshot.theta)
             row["ntk_points"] = len(self._points)
         return row
+
+    def _preconditioned(self, snapshot: Snapshot) -> float:
+        assert snapshot.preconditioner is not None
+        root = 1 / np.sqrt(snapshot.preconditioner)
+        hessian = self._curvature.hessian_product(snapshot.theta, snapshot.gamma)
+
+        def product(v: Array) -> Array:
+            inner = root * v
+            return np.asarray(root * (hessian(inner) + self._decay * inner))
+
+        return float(extreme_eigenvalues(product, root.size, 1)[0])
+
+    def _batch_sharpness(self, snapshot: Snapshot) -> float:
+        quotients = []
+        for batch in self._batches:
+            g = batch.gradient(snapshot.theta, snapshot.gamma)
+            if square := float(g @ g):
+                hessian = batch.hessian_product(snapshot.theta, snapshot.gamma)
+                quotients.append(float(g @ hessian(g)) / square)
+        return float(np.mean(quotients)) if quotients else np.nan
 
 
 def curvature_of(job: Job, data: Dataset, points: npt.NDArray[np.int64]) -> Curvature:

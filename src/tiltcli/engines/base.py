@@ -81,6 +81,8 @@ class Snapshot:
         gamma: class weights Γ of that update, float64, shape (C,).
         theta: all parameters flat, float64, in the order of the network's parameters; for a
             perceptron W1 row by row, b1, W2 and so on.
+        preconditioner: diagonal P of Adam's after the updates made, (1 − β₁ᵗ)(√v̂ + ε), shape of
+            theta; None of other optimisers and before the first update.
 
     """
 
@@ -89,6 +91,7 @@ class Snapshot:
     lr: float
     gamma: Array
     theta: Array
+    preconditioner: Array | None = None
 
 
 class Interrupted(Exception):

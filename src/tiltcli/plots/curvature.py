@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ Array = npt.NDArray[np.float64]
 PANELS = (
     ("hessian_max", "λ$_{max}$ of F(·, t)"),
     ("hessian_max_static", "λ$_{max}$ of the static loss"),
+    ("hessian_max_preconditioned", "λ$_{max}$ of F, preconditioned"),
+    ("batch_sharpness", "batch sharpness"),
     ("ntk_max", "NTK λ$_{max}$"),
 )
 
@@ -181,10 +183,11 @@ def _onsets(panel: Axes, members: Sequence[Trace], colour: str) -> None:
 def _frame(panel: Axes, groups: dict[str, list[Trace]], column: str, look: Look) -> None:
     """Draw the bound, and the boundaries of the pulses where they are the same for all."""
     everyone = [one for members in groups.values() for one in members]
-    bounds = {one.bound for one in everyone}
-    (bound,) = bounds if len(bounds) == 1 else (None,)
-    if column != "ntk_max" and bound is not None:
-        panel.axhline(bound, color=look.grey, linewidth=1.0, linestyle="--", label="2/η")
+    bounds = {(one.bound, one.lr, str(one.job.get("train.lr_schedule"))) for one in everyone}
+    bound, first = everyone[0].bound, everyone[0]
+    if bound is not None and len(bounds) == 1 and column.removesuffix("_static") == bound.column:
+        dashed: Any = {"color": look.grey, "linewidth": 1.0, "linestyle": "--"}
+        panel.plot(first.probes["step"], first.bounds, label=bound.formula, **dashed)
     pulses = {(one.schedule.pulse, one.schedule.settled_from) for one in everyone if one.schedule}
     if len(pulses) == 1:
         pulse, settled = next(iter(pulses))

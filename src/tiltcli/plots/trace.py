@@ -177,8 +177,13 @@ def _accuracies(panel: Axes, one: Trace, window: Window, look: Look) -> None:
 def _hessian(panel: Axes, one: Trace, window: Window, look: Look) -> None:
     _probed(panel, one, "hessian_max", window, look.colours[0], "λ$_{max}$ of F(·, t)")
     if one.bound is not None:
-        bound = f"2/η = {one.bound:g}" if one.bound == 2 / one.lr else f"bound {one.bound:g}"
-        panel.axhline(one.bound, color=look.colours[1], linewidth=1.0, linestyle="--", label=bound)
+        if one.bound.column != "hessian_max" and one.curvature is not None:
+            label = one.bound.column.removeprefix("hessian_max_").replace("_", " ")
+            _probed(panel, one, one.bound.column, window, look.colours[3], label)
+        rates = np.unique(one.bounds)
+        value = f" = {rates[0]:g}" if len(rates) == 1 else ""
+        dashed: Any = {"color": look.colours[1], "linewidth": 1.0, "linestyle": "--"}
+        panel.plot(one.probes["step"], one.bounds, label=one.bound.formula + value, **dashed)
     log_scale(panel)
     panel.set_ylabel("Hessian λ$_{max}$")
     _legend(panel, 2)

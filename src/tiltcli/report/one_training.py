@@ -112,9 +112,12 @@ def _probed(one: Trace, first: int, last: int, *, enlarged: bool) -> list[dict[s
     ]
     if series:
         if one.bound is not None:
-            name = "2/η" if one.job["train.momentum"] == 0 else "2(1+β)/η"
-            edge = floats([one.bound, one.bound])
-            line = {"name": name, "colour": 1, "x": floats([first, last]), "y": edge}
+            if one.bound.column != "hessian_max" and one.curvature is not None:
+                series.append(_series(one.bound.column, 3, probes, one.bound.column, points=True))
+            x, y = probes["step"].to_numpy(float), one.bounds[probes.index]
+            if len(np.unique(y)) == 1:
+                x, y = np.array([first, last], float), y[[0, -1]]
+            line = {"name": one.bound.formula, "colour": 1, "x": floats(x), "y": floats(y)}
             series.append({**line, "points": False, "dash": True})
         found.append(_panel("hessian", "Hessian λ_max", series, log=True))
     if not enlarged and "ntk_max" in probes and probes["ntk_max"].notna().any():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiltcli.analysis.traces import bound_of
+from tiltcli.curvature.stability import stability_bound
 from tiltcli.evaluation.cells import Cells, best, gather
 from tiltcli.evaluation.facets import named, telling
 from tiltcli.grid.settings import stepping
@@ -99,8 +99,11 @@ def _bounds(first: pd.DataFrame) -> list[float]:
     for values in first[names].itertuples(index=False, name=None):
         sound = tuple(None if pd.isna(value) else value for value in values)
         if sound not in known:
-            found = bound_of(dict(zip(names, sound, strict=True)))
-            known[sound] = np.nan if found is None else found
+            settings: dict[str, Any] = dict(zip(names, sound, strict=True))
+            found = stability_bound(settings)
+            fixed = not settings.get("train.lr_schedule")
+            fixed = fixed and found is not None and found.column == "hessian_max"
+            known[sound] = found.at(settings["train.lr"]) if found and fixed else np.nan
         bounds.append(known[sound])
     return bounds
 

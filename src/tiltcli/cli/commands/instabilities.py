@@ -39,9 +39,9 @@ def instabilities(
     Example: [bold]tiltcli instabilities spiral-fig4[/bold]
 
     An instability begins where the loss oscillates about its smooth course, with whatever period.
-    Needs a run with train.log_every = 1; λ_max at the onset is shown where it was probed, over its
-    bound 2/η. Steps of the table: onset, t since its pulse began, crossing (λ_max climbs through
-    2/η), end.
+    Needs a run with train.log_every = 1; λ_max at the onset is shown where it was probed, over the
+    optimiser's bound (2/η in plain gradient descent). Steps of the table: onset, t since its pulse
+    began, crossing (λ_max climbs through the bound), end.
     """
     if not 0 < swing < math.inf:
         raise UserError(f"--swing: got {swing}; allowed: a number > 0")
@@ -79,7 +79,7 @@ HEADER = {
     "gamma": "Γ",
     "crossing": "crossing",
     "hessian_max": "λ_max",
-    "hessian_share": "λ_max/(2/η)",
+    "hessian_share": "λ_max/bound",
     "end": "end",
     "longest_period": "longest",
     "cascade": "cascade",
@@ -140,7 +140,7 @@ def _notes(traces: list[Trace], rows: list[Row]) -> None:
         reason = (
             "was not probed: a [probe] table in the grid file has it measured, or tiltcli probe"
             if traces[0].bound is not None
-            else "has the bound 2/η only in plain gradient descent at a constant rate"
+            else "has a bound in theory only with full batches, or minibatches of plain descent"
         )
         say(f"note: the columns of λ_max are empty: it {reason}")
     for trace in traces:

@@ -161,9 +161,10 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
     while begin <= total:
         if context.stop():
             raise Interrupted
-        theta = None
+        theta = adam = None
         if wanted is not None and begin == wanted * per_epoch:
             theta, wanted = network.theta.astype(np.float64), next(snapshots, None)
+            adam = network.preconditioner
         # A block ends before the epoch of the next snapshot, so that its weights can be taken.
         end = min(begin + size, total + 1, total + 1 if wanted is None else wanted * per_epoch)
         part = _slice(schedules, begin, end)
@@ -188,7 +189,8 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
             updates=len(part.steps) - last if diverged is None else diverged,
         )
         if theta is not None and diverged != 0:
-            yield Snapshot(begin // per_epoch, begin, float(part.rates[0]), part.gammas[0], theta)
+            rate, gamma = float(part.rates[0]), part.gammas[0]
+            yield Snapshot(begin // per_epoch, begin, rate, gamma, theta, adam)
         if diverged is not None:
             outcome, ended = Outcome.DIVERGED, (begin + diverged) // per_epoch
             note = divergence_note(ended, result.diverged_loss)

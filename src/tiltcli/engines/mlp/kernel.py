@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tiltcli.engines.mlp.descent import descend, evaluate
 from tiltcli.engines.mlp.layout import Labels, Points, as_given, lanes_of, padded, room, zeros
 from tiltcli.engines.mlp.logits import BASES
-from tiltcli.engines.mlp.optimisers import Optimiser
+from tiltcli.engines.mlp.optimisers import ADAM, EPSILON, Optimiser
 from tiltcli.engines.mlp.tiled import TILE
 
 _PLAIN = Optimiser()
@@ -99,7 +99,7 @@ class FusedNetwork:
         self._layers, size = self._arrange([inputs, *[width] * depth, classes])
         self._theta = zeros((size,), self._dtype)
         flat, begin = np.asarray(theta, np.float64), 0
-        for part in self._parts():
+        for part in self._parts(self._theta):
             part[...] = flat[begin : begin + part.size].reshape(part.shape)
             begin += part.size
         self.parameters = begin
@@ -139,12 +139,12 @@ class FusedNetwork:
     def _turned(self, layer: int) -> bool:
         return (layer == 0) != self._narrow
 
-    def _parts(self) -> Iterator[npt.NDArray[Any]]:
-        """W1 (inputs, width), b1 (width,), and so on: where they lie."""
+    def _parts(self, whole: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+        """W1 (inputs, width), b1 (width,), and so on: where they lie in an array like theta."""
         for k, (inputs, outputs, at, stride, bias) in enumerate(self._layers.tolist()):
-            W = self._theta[at : at + (bias - at) // stride * stride].reshape(-1, stride)
+            W = whole[at : at + (bias - at) // stride * stride].reshape(-1, stride)
             yield W[:outputs, :inputs].T if self._turned(k) else W[:inputs, :outputs]
-            yield self._theta[bias : bias + outputs]
+            yield whole[bias : bias + outputs]
 
     def _space(self, points: tuple[Any, ...]) -> tuple[Any, ...]:
         kind, lanes = self._dtype, lanes_of(self._dtype)
@@ -169,7 +169,17 @@ class FusedNetwork:
     @property
     def theta(self) -> npt.NDArray[Any]:
         """Parameters as in `__init__`, shape (parameters,), in the network's dtype."""
-        return np.concatenate([part.ravel() for part in self._parts()])
+        return np.concatenate([part.ravel() for part in self._parts(self._theta)])
+
+    @property
+    def preconditioner(self) -> npt.NDArray[np.float64] | None:
+        """Adam's, see `tiltcli.engines.base.Snapshot`; None of others, and before a first step."""
+        kind, _, progress, _, squares = self._optimiser
+        if kind != ADAM or progress[1] == 1.0:
+            return None
+        flat = np.concatenate([part.ravel() for part in self._parts(squares)]).astype(np.float64)
+        scale = np.sqrt(flat / (1.0 - progress[1])) + EPSILON
+        return np.asarray((1.0 - progress[0]) * scale)
 
     def run(
         self,

@@ -288,7 +288,13 @@ class Training:
         parts = (p for some in tensors_of(self.network) for p in some.values())
         flat = torch.cat([p.detach().flatten().to("cpu", torch.float64) for p in parts])
         theta = flat.numpy()
-        return Snapshot(self.epoch, self.step, self._pace()[1], gamma, theta)
+        adam, states = None, [self.optimizer.state.get(p, {}) for p in self.trained]
+        if all("exp_avg_sq" in state for state in states):
+            group, done = self.optimizer.param_groups[0], float(states[0]["step"])
+            first, second = (1 - beta**done for beta in group["betas"])
+            squares = [state["exp_avg_sq"].flatten().to("cpu", torch.float64) for state in states]
+            adam = first * (np.sqrt(torch.cat(squares).numpy() / second) + group["eps"])
+        return Snapshot(self.epoch, self.step, self._pace()[1], gamma, theta, adam)
 
 
 def _ready(
