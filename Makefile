@@ -9,7 +9,8 @@ STAMPS := $(or $(VENV),build)
 TILTCLI := $(PY) -m tiltcli
 INSTALL := $(PY) -m pip --disable-pip-version-check install --quiet --constraint $(STAMPS)/constraints.txt
 
-.PHONY: reproduce reproduce-pictures reproduce-cifar10 quick test lint docs bench figures clean
+.PHONY: reproduce tuning reproduce-pictures reproduce-cifar10 quick test lint docs bench figures \
+  clean
 .DELETE_ON_ERROR:
 
 $(STAMPS)/installed: pyproject.toml constraints.txt
@@ -31,8 +32,11 @@ $(STAMPS)/installed-%: $(STAMPS)/installed
 	@touch $@
 
 # What the report is made of; sweeps that are done already are not run again.
-SPIRAL := spiral-phase spiral-confirm spiral-fig4 spiral-onsets spiral-curvature
-DIGITS := digits-mlp digits-confirm digits-myrtle5-phase digits-myrtle5-confirm
+SPIRAL := spiral-tuning-confirm spiral-phase spiral-confirm spiral-fig4 spiral-onsets \
+  spiral-curvature
+DIGITS := digits-tuning-confirm digits-mlp digits-confirm digits-myrtle5-phase \
+  digits-myrtle5-confirm
+TUNED := spiral-tuning digits-tuning
 
 reproduce: $(STAMPS)/installed
 	@$(PY) -m tiltcli.cli.dry_run $(patsubst %,sweeps/%.toml,$(SPIRAL) $(DIGITS))
@@ -53,6 +57,15 @@ reproduce-pictures: $(STAMPS)/installed
 	@$(TILTCLI) sweep sweeps/fashion-myrtle5-confirm.toml --set name=fashion-myrtle5-confirm
 	@$(TILTCLI) report $(PICTURES) -o results/pictures.html & page=$$!; \
 	  $(TILTCLI) report $(PICTURES) -o results/PICTURES.md && wait $$page
+
+# How the methods of the *-tuning-confirm sweeps were tuned: cells, halved, chosen; 20 minutes.
+tuning: $(STAMPS)/installed
+	@$(PY) -m tiltcli.cli.dry_run $(patsubst %,sweeps/%.toml,$(TUNED))
+	@keep='--keep 5'; for name in $(TUNED); do $(TILTCLI) sweep sweeps/$$name.toml && \
+	  $(TILTCLI) refine $$name $$keep -o results/$$name-2.toml && \
+	  $(TILTCLI) sweep results/$$name-2.toml --extend && \
+	  $(TILTCLI) confirm $$name --tune -o results/$$name-confirm.toml || exit; \
+	  keep='--keep 3'; done
 
 # The paper's own phase diagram, for a GPU or a cluster: days on a few cores. The pictures are
 # fetched unless they are in the cache.

@@ -22,8 +22,8 @@ from tiltcli.grid.settings import SETTINGS, TABLES
 REPORT = Path("results/published/REPORT.md")
 DATA_SETS = {
     "digits-myrtle5-confirm": "digits, Myrtle5",
-    "digits-confirm": "digits",
     "fashion-myrtle5-confirm": "Fashion-MNIST, Myrtle5",
+    "digits-": "digits",
     "spiral-": "spiral",
 }
 """What the columns of the results are called, by how the run's name begins."""
@@ -108,17 +108,19 @@ def _allowed(schema: Mapping[str, Any]) -> str:
 
 
 def results() -> str:
-    """The published report's verdicts as a matrix, claim × data set, and how they were made."""
+    """The published report's methods and verdicts as matrices, and how they were made."""
     report = REPORT.read_text(encoding="utf-8")
-    header, rows = _first_table(report)
+    header, rows = _first_table(report[report.index("\n| claim |") :])
     found: dict[tuple[str, str], dict[str, list[str]]] = {}
     for row in rows:
         one = dict(zip(header, row, strict=True))
         # What was measured, without its numbers: they are in the report.
-        claim = one["claim"], re.split(r" \(\d|[:;]", one["measured"])[0]
+        measured, _, width = re.split(r" \(\d|[:;]", one["measured"])[0].partition(" at width ")
+        claim = one["claim"], measured
         data = next(name for start, name in DATA_SETS.items() if one["run"].startswith(start))
         low, high = one["95% interval"].split(" … ")
         said = f"{one['verdict']} {one['difference or share']} ({low} … {high}), {one['n']}"
+        said = f"width {width}: {said}" if width else said
         found.setdefault(claim, {}).setdefault(data, []).append(f"{said}, {one['run']}")
     columns = list(dict.fromkeys(name for cells in found.values() for name in cells))
     lines = [
@@ -126,7 +128,23 @@ def results() -> str:
         for claim, cells in found.items()
     ]
     made = sorted(set(re.findall(r"^- [\w-]+: (tiltcli .*); [\d-]+$", report, re.MULTILINE)))
-    return f"{_table(('claim', 'measured', *columns), lines)}\n\nMade by {'; '.join(made)}."
+    claims = _table(("claim", "measured", *columns), lines)
+    return "\n\n".join([*_methods(report), claims, f"Made by {'; '.join(made)}."])
+
+
+def _methods(report: str) -> Iterable[str]:
+    """What the report opens with: methods × widths of each data set, and the answer in words."""
+    sections = re.findall(
+        r"^## Methods of ([\w-]+), each tuned\n\n(.*?)\n\n+\*\*(.*?)\*\*\n\n(.*?)\n\n(?:- (.*?)\n)?",
+        report,
+        re.MULTILINE | re.DOTALL,
+    )
+    for run, words, title, table, _ in sections:
+        data = next(name for start, name in DATA_SETS.items() if run.startswith(start))
+        yield f"**{data.capitalize()}: {title}, {run}**"
+        yield table
+        yield "\n".join(f"- {one}" for one in words.split("\n\n"))
+    yield next(note for *_, note in sections if note)
 
 
 def _first_table(text: str) -> tuple[list[str], list[list[str]]]:

@@ -132,7 +132,8 @@ def test_in_plain_words(judged):
     shown = standings(tuning, "test_accuracy")
     small, large = in_words(tuning, found, shown, "test_accuracy")
     assert small.startswith("At width 3: tilting (dynamical, optimizer adam) raises test accuracy")
-    assert "over static, optimizer adam" in small
+    assert "over the best tuned static loss (static, optimizer adam)" in small
+    assert "Of 1 control the classes in turn are shown to beat" in small
     assert large.startswith("At width 9: tilting is not shown to raise test accuracy")
     assert "n = 10" in large
 

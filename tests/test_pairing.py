@@ -251,12 +251,14 @@ def test_claims_go_by_every_setting_that_varies():
     """One amplitude for each width and two rates: no rate is averaged away."""
     jobs = table(*grid(range(6), (3,), **{"model.width": (3, 9), "train.lr": (0.1, 1.0)}))
     findings = accuracy_claims(kinds(jobs))
-    assert [f.measured.partition(" at ")[2][:6] for f in findings] == ["lr 0.1", "lr 1, "]
-    for finding, rate in zip(findings, (0.1, 1.0), strict=True):
-        wide = of(jobs, train__lr=rate).pivot_table(
-            index="train.seed", columns=["loss.kind", "model.width"], values="train_accuracy"
+    each = [(width, rate) for width in (3, 9) for rate in (0.1, 1.0)]
+    said = [f.measured.partition(" at ")[2] for f in findings]
+    assert said == [f"width {width}, lr {rate:g}" for width, rate in each]
+    for finding, (width, rate) in zip(findings, each, strict=True):
+        wide = of(jobs, train__lr=rate, model__width=width).pivot_table(
+            index="train.seed", columns="loss.kind", values="train_accuracy"
         )
-        change = (wide["dynamical"] - wide["static"]).mean(axis=1)
+        change = wide["dynamical"] - wide["static"]
         assert finding.estimate.mean == pytest.approx(change.mean())
         assert finding.estimate.n == 6
 

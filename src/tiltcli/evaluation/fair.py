@@ -8,7 +8,7 @@ one of tilting; and, where there are controls that know no class, tilting by cla
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,7 @@ import pandas as pd
 
 from tiltcli.evaluation.cells import scores
 from tiltcli.evaluation.decision import decided, replicates_for_power
+from tiltcli.evaluation.texts import p_value
 from tiltcli.evaluation.tuning import Candidate, Tuning
 from tiltcli.statistics import Estimate, holm, mean_interval, permutation_tests
 
@@ -225,7 +226,7 @@ def _differences(values: pd.DataFrame, a: int, b: int) -> npt.NDArray[np.float64
 def in_words(
     tuning: Tuning, found: Sequence[Contest], shown: Sequence[Standing], metric: str
 ) -> list[str]:
-    """Return a sentence for each row: whether tilting helps, and whether it is the tilting.
+    """Return a paragraph for each row: whether tilting helps, and whether it is the tilting.
 
     Args:
         tuning: methods, tuned.
@@ -235,45 +236,70 @@ def in_words(
 
     """
     said = metric.replace("_", " ")
-    sentences = []
+    paragraphs = []
     for row in dict.fromkeys(tuple(one.candidate.row.items()) for one in shown):
         own = [one for one in found if tuple(one.row.items()) == row]
+        asked = {
+            question: [one for one in own if one.question is question] for question in Question
+        }
+        against = asked[Question.BEST_STATIC]
+        if not against:
+            continue
+        where = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row) or "here"
+        real = {one.method for one in asked[Question.PARTNER] if one.decided > 0}
+        helps = [one for one in against if one.decided > 0 and one.method in real]
+        top = max(helps or against, key=lambda one: one.difference.mean)
+        interval = (
+            f"{top.difference.mean:+.4f} (n = {top.difference.n}, 95% interval "
+            f"{top.difference.low:+.4f} … {top.difference.high:+.4f}, corrected p "
+            f"{p_value(top.p_corrected)})"
+        )
+        rival = f"the best tuned static loss ({top.other})"
+        if helps:
+            verdict = f"tilting ({top.method}) raises {said} by {interval} over {rival}"
+        elif all(one.decided < 0 for one in against):
+            verdict = f"tilting lowers {said}: at best {interval} with {top.method} against {rival}"
+        else:
+            verdict = (
+                f"tilting is not shown to raise {said} over {rival}: at best {interval} "
+                f"with {top.method}"
+            )
         best = max(
             (one for one in shown if tuple(one.candidate.row.items()) == row),
             key=lambda one: _judged(tuning, one.candidate),
         )
-        against = [one for one in own if one.question is Question.BEST_STATIC]
-        if not against:
-            continue
-        where = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row) or "here"
-        helps = [
-            one
-            for one in against
-            if one.decided > 0
-            and any(
-                other.question is Question.PARTNER
-                and other.method == one.method
-                and other.decided > 0
-                for other in own
+        sentences = [f"At {where}: {verdict}."]
+        sentences += _same_optimiser(asked[Question.TUNED], real)
+        sentences += _controls(asked[Question.CLASS])
+        if metric.startswith("test"):
+            sentences.append(
+                f"Validation likes {best.candidate.name} best: {best.estimate.mean:.4f} on the "
+                "test set."
             )
-        ]
-        top = max(helps or against, key=lambda one: one.difference.mean)
-        interval = (
-            f"{top.difference.mean:+.4f} (n = {top.difference.n}, 95% interval "
-            f"{top.difference.low:+.4f} … {top.difference.high:+.4f})"
-        )
-        if helps:
-            verdict = f"tilting ({top.method}) raises {said} by {interval} over {top.other}"
-        elif all(one.decided < 0 for one in against):
-            verdict = f"tilting lowers {said}: at best {interval} against {top.other}"
-        else:
-            verdict = (
-                f"tilting is not shown to raise {said}: at best {interval} against {top.other}"
-            )
-        sentences.append(
-            f"At {where}: {verdict}. Validation likes {best.candidate.name} best "
-            f"({best.estimate.mean:.4f} on the test set)."
-            if metric.startswith("test")
-            else f"At {where}: {verdict}."
-        )
-    return sentences
+        paragraphs.append(" ".join(sentences))
+    return paragraphs
+
+
+def _same_optimiser(found: Sequence[Contest], real: Collection[str]) -> list[str]:
+    """Say which methods beat the static loss tuned with the same optimiser, if any is another."""
+    if not found:
+        return []
+    won = [one for one in found if one.decided > 0 and one.method in real]
+    if not won:
+        return ["No tilted method is shown to beat the static loss tuned with its optimiser."]
+    each = (f"{one.method} {one.difference.mean:+.4f} over {one.other}" for one in won)
+    return [f"Against the static loss tuned with the same optimiser it does: {'; '.join(each)}."]
+
+
+def _controls(found: Sequence[Contest]) -> list[str]:
+    """Say which controls tilting by class, in turn, is shown to beat."""
+    if not found:
+        return []
+    won, lost = (
+        [f"{one.other} ({one.difference.mean:+.4f})" for one in found if side * one.decided > 0]
+        for side in (1, -1)
+    )
+    count = f"{len(found)} control{'s' * (len(found) > 1)}"
+    text = f"Is it the class? Of {count} the classes in turn are shown to beat "
+    text += ", ".join(won) or "none"
+    return [f"{text}, and fall behind {', '.join(lost)}." if lost else f"{text}."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
     """Return the sweep of a grid file.
 
     Args:
-        path: the TOML file.
+        path: the TOML file; "-" for standard input, whose paths are relative to where one is.
         overrides: `key=value` texts as of `--set`.
 
     Raises:
@@ -85,6 +86,13 @@ def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
     """
     file = Path(path)
     try:
+        if str(path) == "-":
+            text = sys.stdin.buffer.read(MOST_BYTES).decode("utf-8")
+            if not text.strip():
+                raise UserError(Fault("is empty: no grid came", source="stdin"))
+            return parse_sweep(
+                text, name="stdin", folder=Path(), source="stdin", overrides=overrides
+            )
         if file.is_file() and file.stat().st_size > MOST_BYTES:
             raise UserError(
                 Fault(f"larger than {MOST_BYTES} bytes: not a grid file", source=str(file))

@@ -18,8 +18,9 @@ _SAID = {1: "yes", -1: "no, worse", 0: "not shown"}
 NOTE = (
     "Each method is represented, in each column, by the one of its cells that validation likes "
     "best, and judged on the replicates of this run. ▲: better than the best tuned static loss and "
-    "than the static loss at its own other settings; ▼: worse than the best tuned static loss. "
-    "Both need a 95% interval that leaves out zero and p < 0.05 after Holm's correction over the "
+    "than the static loss at its own other settings; △: likewise, but than the static loss tuned "
+    "with the same optimiser, not the best; ▼: worse than the best tuned static loss. "
+    "All need a 95% interval that leaves out zero and p < 0.05 after Holm's correction over the "
     "contests of one question."
 )
 
@@ -77,19 +78,22 @@ def _standing(one: Standing | None, found: Sequence[Contest]) -> str:
     estimate = one.estimate
     half = number(estimate.high - estimate.mean)
     lost = f", {one.lost} lost" if one.lost else ""
-    mark = {1: " ▲", -1: " ▼"}.get(_stands(one, found), "")
-    return f"{number(estimate.mean)} ± {half} ({estimate.n}{lost}){mark}"
+    return f"{number(estimate.mean)} ± {half} ({estimate.n}{lost}){_mark(one, found)}"
 
 
-def _stands(one: Standing, found: Sequence[Contest]) -> int:
-    """1 where a method beats tuned static and its partner, −1 where it loses against tuned."""
+def _mark(one: Standing, found: Sequence[Contest]) -> str:
+    """See `NOTE`."""
     own = {
         contest.question: contest.decided
         for contest in found
         if contest.method == one.candidate.name and contest.row == one.candidate.row
     }
     best = own.get(Question.BEST_STATIC, 0)
-    return best if best < 0 or own.get(Question.PARTNER, 0) > 0 else 0
+    if best < 0:
+        return " ▼"
+    if own.get(Question.PARTNER, 0) <= 0:
+        return ""
+    return " ▲" if best > 0 else " △" if own.get(Question.TUNED, 0) > 0 else ""
 
 
 def _contests(found: Sequence[Contest], metric: str) -> list[Table]:

@@ -81,6 +81,8 @@ JUDGES: tuple[Callable[[Run], list[Finding]], ...] = (_accuracy, curvature_findi
 def judge(runs: Sequence[Run]) -> list[Judged]:
     """Findings claim by claim as in the paper, then by run; the correction is over all of them."""
     found = [(run.name, finding) for one in JUDGES for run in runs for finding in one(run)]
+    claims = list(dict.fromkeys(finding.claim for _, finding in found))
+    found.sort(key=lambda one: claims.index(one[1].claim))
     corrected = holm([finding.p for _, finding in found])
     return [
         Judged(name, finding, float(p)) for (name, finding), p in zip(found, corrected, strict=True)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 @app.command()
 def sweep(
-    grid: Annotated[Path, typer.Argument(help="The grid file (TOML).", show_default=False)],
+    grid: Annotated[
+        Path, typer.Argument(help="The grid file (TOML); - for stdin.", show_default=False)
+    ],
     results: Results = RESULTS,
     overrides: Annotated[
         list[str] | None,

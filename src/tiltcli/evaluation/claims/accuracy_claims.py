@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -19,73 +19,44 @@ CLAIMS = (
 
 
 def accuracy_claims(comparison: Comparison) -> list[Finding]:
-    """Judge both headline claims, each over all the widths of its regime together.
+    """Judge both headline claims, each width by itself, and each value of whatever else varies.
 
-    One test per claim, so that nothing is picked afterwards: a replicate's differences are
-    averaged over the regime's widths, and the replicates are the sample. Where another setting
-    varies as well, each of its values is judged by itself.
+    A mean over widths would hide which of them it is that shows an effect.
 
     Args:
         comparison: of static (a) and dynamical (b), one cell for each of its groups.
 
     Returns:
-        a finding per claim whose regime occurs; the other claims are left out.
+        findings by claim, then by group; claims whose regime does not occur are left out.
 
     """
     findings = []
-    apart = [key for key in comparison.groups if key != "model.width"]
     for regime, metric, claim in CLAIMS:
         if metric not in comparison.metrics:
             continue
         rows = comparison.rows[comparison.rows["metric"] == metric].reset_index(drop=True)
-        rows = rows[rows["regime"] == regime]
-        split = rows.groupby(apart, dropna=False, sort=False) if apart else [((), rows)]
-        for values, own in split:
-            where = [
-                f"{k.rpartition('.')[2]} {plain(v)}" for k, v in zip(apart, values, strict=True)
-            ]
-            if len(own):
-                findings.append(_finding(comparison, own, metric, claim, where))
+        findings += [
+            _finding(comparison, number, row, metric, claim)
+            for number, row in rows[rows["regime"] == regime].iterrows()
+        ]
     return findings
 
 
 def _finding(
-    comparison: Comparison, rows: pd.DataFrame, metric: str, claim: str, where: Sequence[str]
+    comparison: Comparison, number: Any, row: pd.Series[Any], metric: str, claim: str
 ) -> Finding:
-    sample = per_replicate(comparison, list(rows.index), metric)
-    each = ", ".join(
-        f"{plain(width)}: {difference:+.4f}"
-        for width, difference in zip(rows["model.width"], rows["difference"], strict=True)
-    )
+    pairs = comparison.pairs[comparison.pairs["row"] == number]
+    difference = pairs[f"{metric}_b"] - pairs[f"{metric}_a"]
+    sample = difference.groupby(pairs["unit"]).mean().dropna()
+    where = ", ".join(f"{k.rpartition('.')[2]} {plain(row[k])}" for k in comparison.groups)
     measured = f"{metric.replace('_', ' ')}, dynamical − static"
-    measured += f" at {', '.join(where)}" if where else ""
-    measured += f", mean over the regime's widths ({each})"
-    if lost := int(rows["lost_a"].sum() + rows["lost_b"].sum()):
+    measured += f" at {where}" if where else ""
+    if lost := int(row["lost_a"] + row["lost_b"]):
         measured += f"; {lost} jobs diverged or failed"
-    by_draw = comparison.pairs.loc[comparison.pairs["row"].isin(rows.index), "by_draw"].any()
     return Finding(
         claim,
         measured,
         mean_interval(sample),
         permutation_test(sample),
-        "draws of the data" if by_draw else "seeds",
+        "draws of the data" if pairs["by_draw"].any() else "seeds",
     )
-
-
-def per_replicate(comparison: Comparison, rows: list[int], metric: str) -> pd.Series[float]:
-    """Difference of each replicate, averaged over rows; those that lack a row are left out.
-
-    Args:
-        comparison: with its pairs.
-        rows: numbers of its groups and cells.
-        metric: what differs.
-
-    Returns:
-        differences b − a, indexed by replicate.
-
-    """
-    pairs = comparison.pairs[comparison.pairs["row"].isin(rows)]
-    difference = (pairs[f"{metric}_b"] - pairs[f"{metric}_a"]).groupby(
-        [pairs["unit"], pairs["row"]]
-    )
-    return difference.mean().unstack().reindex(columns=rows).dropna().mean(axis=1)
