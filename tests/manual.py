@@ -144,7 +144,7 @@ def _methods(report: str) -> Iterable[str]:
         yield f"**{data.capitalize()}: {title}, {run}**"
         yield table
         yield "\n".join(f"- {one}" for one in words.split("\n\n"))
-    yield next(note for *_, note in sections if note)
+    yield from [note for *_, note in sections if note][:1]
 
 
 def _first_table(text: str) -> tuple[list[str], list[list[str]]]:

@@ -195,7 +195,7 @@ def test_new_grids_are_valid(tmp_path, template):
 def test_new_writes_what_is_shipped(tmp_path):
     listed = tilt("new", "--list", cwd=tmp_path).stdout.splitlines()
     names = [line.split()[0] for line in listed]
-    others = {"spiral", "table", "slurm"}
+    others = {"spiral", "fair", "table", "slurm"}
     assert {path.stem for path in Path("sweeps").glob("*.toml")} | others == {*names}
     for line in listed:
         assert line.partition("  ")[2].strip()[-1] in ".?!", line

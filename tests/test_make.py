@@ -74,7 +74,7 @@ def test_a_torch_that_is_there_stays(project, place, torch):
 def test_reproduce_begins_with_what_it_will_take(project):
     environment(project / ".venv", torch=True)
     ran = [line for line in make(project, "reproduce").splitlines() if line.startswith("RUN")]
-    assert ran[0].startswith("RUN -m tiltcli.cli.dry_run sweeps/spiral-phase.toml ")
+    assert ran[0].startswith("RUN -m tiltcli.cli.dry_run sweeps/spiral-tuning-confirm.toml ")
     swept = [line.split()[-1] for line in ran if line.startswith("RUN -m tiltcli sweep")]
     assert ran[0].split()[3:] == swept and len(swept) > 5
 

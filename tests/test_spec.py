@@ -122,6 +122,24 @@ def test_settings_without_effect_are_named():
     assert sweep(BASE, "loss.kind=static").unused == ("loss.amplitude", "loss.period")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "refused"),
+    [
+        (("train.optimizer=adam", "train.momentum=0.9"), 'train.momentum: got 0.9; .*"sgd"'),
+        (("train.nesterov=true",), "train.nesterov: got true; .*momentum > 0"),
+        (("train.optimizer=adam", "train.momentum=0"), None),
+        (('train.optimizer=["sgd", "adam"]', "train.momentum=[0, 0.9]"), None),
+        (("train.momentum=[0, 0.9]", "train.nesterov=true"), None),
+    ],
+)
+def test_settings_of_updates_that_no_job_makes_are_refused(overrides, refused):
+    if refused is None:
+        assert sweep(BASE, *overrides).jobs
+    else:
+        with pytest.raises(UserError, match=refused):
+            sweep(BASE, *overrides)
+
+
 def test_every_fault_at_once_with_line_and_nearest_name():
     found = faults(
         """nme = "x"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -21,8 +22,8 @@ REQUIRED = object()
 MOST_WHOLE = 2**53
 """Largest whole number; beyond it a float no longer holds every one."""
 
-MOST_REAL = 1e300
-"""Largest number, short of what a float can hold."""
+MOST_REAL = sys.float_info.max
+"""Largest number: what a float can hold."""
 
 MOST_SEED = 2**32 - 3  # NumPy's RandomState, and the two draws after it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tomllib
@@ -189,12 +190,24 @@ class _Reader:
         jobs, axes, expanded, used = self._expand(grids)
         probe = read_probe(self._probe_table(), self.fault)
         methods = self._methods(self.document.get("sweep", {}))
-        if self.faults:
-            raise UserError(*self.faults)
         given = {key for values, _, _ in grids for key in values}
         unused = tuple(sorted(given - used))
+        for key in unused:
+            self._check_unused(key, [one for values, _, _ in grids for one in values.get(key, ())])
+        if self.faults:
+            raise UserError(*self.faults)
         document = overridden(self.document, self.overrides)
         return Sweep(name, jobs, axes, expanded, document, unused, self.folder, probe, methods)
+
+    def _check_unused(self, key: str, values: Sequence[Any]) -> None:
+        """Refuse what would change the updates but applies to no job, such as momentum with adam.
+
+        Of other settings that no job has (amplitudes, where all are static) a note is enough.
+        """
+        one = SETTINGS[key]
+        if one.steps and any(value != one.default for value in values):
+            said = listing([json.dumps(value) for value in values], 3)
+            self.fault(key, f"got {said}; it applies where {one.applies}: to no job of this grid")
 
     def _probe_table(self) -> Any:
         """Return the [probe] table with the overrides in it."""
