@@ -135,7 +135,8 @@ def results() -> str:
 def _methods(report: str) -> Iterable[str]:
     """What the report opens with: methods × widths of each data set, and the answer in words."""
     sections = re.findall(
-        r"^## Methods of ([\w-]+), each tuned\n\n(.*?)\n\n+\*\*(.*?)\*\*\n\n(.*?)\n\n(?:- (.*?)\n)?",
+        r"^## Methods of ([\w-]+), each tuned\n\n(.*?)\n\n+"
+        r"\*\*(.*?)\*\*\n\n(.*?)\n\n(?:- (.*?)\n)?",
         report,
         re.MULTILINE | re.DOTALL,
     )
