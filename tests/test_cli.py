@@ -257,3 +257,16 @@ seeds = 2
             assert line.split()[0] == "fused"
             assert "does not train" not in line
     assert {"optimizer=sgd" in line for line in kinds} == {True, False}
+
+
+def test_a_grid_from_stdin(tmp_path):
+    from helpers import GRID
+
+    def sweep(text, *options):
+        call = [sys.executable, "-m", "tiltcli", "sweep", "-", *options]
+        return subprocess.run(call, input=text, cwd=tmp_path, capture_output=True, text=True)
+
+    done = sweep(GRID, "--dry-run")
+    assert (done.returncode, done.stdout.partition(":")[0]) == (0, "stdin")
+    empty = sweep("")
+    assert (empty.returncode, empty.stderr) == (2, "error: stdin: is empty: no grid came\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +29,9 @@ from tiltcli.grid.settings import (
     given_arguments,
     tilting,
 )
-from tiltcli.grid.syntax import not_toml
+from tiltcli.grid.syntax import not_toml, read_grid
 
 MOST_JOBS = 2_000_000
-MOST_BYTES = 1 << 20
 MOST_SEEDS = 1_000_000  # given by their number
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _TOP = ("name", *TABLES, "sweep", "also", "probe")
@@ -84,30 +82,8 @@ def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         UserError: with every fault found in the file and the overrides.
 
-    """
-    file = Path(path)
-    try:
-        if str(path) == "-":
-            text = sys.stdin.buffer.read(MOST_BYTES).decode("utf-8")
-            if not text.strip():
-                raise UserError(Fault("is empty: no grid came", source="stdin"))
-            return parse_sweep(
-                text, name="stdin", folder=Path(), source="stdin", overrides=overrides
-            )
-        if file.is_file() and file.stat().st_size > MOST_BYTES:
-            raise UserError(
-                Fault(f"larger than {MOST_BYTES} bytes: not a grid file", source=str(file))
-            )
-        text = file.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise UserError(Fault("no such file", source=str(file))) from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        fault = Fault(f"not UTF-8 text ({error.reason})", line=line, source=str(file))
-        raise UserError(fault) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(Fault(f"cannot be read: {reason}", source=str(file))) from None
+    """  # noqa: DOC502
+    text, file = read_grid(path)
     return parse_sweep(
         text, name=file.stem, folder=file.parent, source=str(file), overrides=overrides
     )

@@ -1,13 +1,50 @@
-"""What is wrong with a text that is not TOML, in a user's words."""
+"""The text of a grid file, and what is wrong with it that is not TOML, in a user's words."""
 
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 
-from tiltcli.errors import Fault
+from tiltcli.errors import Fault, UserError
 
+MOST_BYTES = 1 << 20
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
 _SHOWN = 60  # characters of a line that a message repeats
+
+
+def read_grid(path: Path | str) -> tuple[str, Path]:
+    """Return the text of a grid file, and the path that it goes by.
+
+    Args:
+        path: of the file; "-" for standard input, which goes by `stdin`.
+
+    Raises:
+        UserError: if it cannot be read, is too large, or is no text.
+
+    """
+    file = Path("stdin") if str(path) == "-" else Path(path)
+    try:
+        if str(path) == "-":
+            raw = sys.stdin.buffer.read(MOST_BYTES + 1)
+        else:
+            size = file.stat().st_size if file.is_file() else 0
+            raw = file.read_bytes() if size <= MOST_BYTES else bytes(MOST_BYTES + 1)
+        text = raw.decode("utf-8")
+    except FileNotFoundError:
+        raise UserError(Fault("no such file", source=str(file))) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        fault = Fault(f"not UTF-8 text ({error.reason})", line=line, source=str(file))
+        raise UserError(fault) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(Fault(f"cannot be read: {reason}", source=str(file))) from None
+    if len(raw) > MOST_BYTES:
+        raise UserError(Fault(f"larger than {MOST_BYTES} bytes: not a grid file", source=str(file)))
+    if str(path) == "-" and not text.strip():
+        raise UserError(Fault("is empty: no grid came", source="stdin"))
+    return text, file
 
 
 def not_toml(problem: str, text: str, source: str) -> Fault:
