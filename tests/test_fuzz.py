@@ -5,7 +5,8 @@ import pytest
 from fuzz.crew import fuzz_in_processes
 from fuzz.targets import make_template
 
-SIZES = {"grid": 1500, "npz": 300, "csv": 200, "parquet": 300, "cifar10": 100, "run": 12}
+SIZES = {"grid": 1500, "npz": 300, "csv": 200, "parquet": 300, "cifar10": 100, "idx": 200}
+SIZES["run"] = 12
 
 
 @pytest.fixture(scope="module")

@@ -80,8 +80,14 @@ def _frame():
 def csvs():
     """CSV files with text and with number labels."""
     frame = _frame()
-    texts = [frame.to_csv(index=False), frame.assign(label=frame["n"] % 2).to_csv(index=False)]
-    return [text.encode() for text in texts]
+    frames = [frame, frame.assign(label=frame["n"] % 2), _mixed(frame)]
+    return [one.to_csv(index=False).encode() for one in frames]
+
+
+def _mixed(frame):
+    """With a column of texts, and gaps in it and beside it."""
+    texts = np.array(["oak", "ash", None, "007"])[np.arange(len(frame)) % 4]
+    return frame.assign(wood=texts, age=np.where(np.arange(len(frame)) % 3, 1.5, np.nan))
 
 
 @cache
@@ -90,7 +96,8 @@ def parquets():
     made = []
     for options in ({}, {"compression": "zstd", "index": False}, {"compression": None}):
         buffer = io.BytesIO()
-        _frame().to_parquet(buffer, **options)
+        frame = _frame() if options else _mixed(_frame())
+        frame.to_parquet(buffer, **options)
         made.append(buffer.getvalue())
     return made
 

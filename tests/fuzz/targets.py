@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import cifar
+import mnist
 from fuzz import runs, seeds
 from fuzz.mutate import mutated
 from fuzz.runs import generator
@@ -105,6 +106,23 @@ def cifar10(number, folder, _):
     read_cifar10(path, cifar.published(path), RECORDS)
 
 
+def idx(number, folder, _):
+    """MNIST's format, damaged before it is packed or after."""
+    from tiltcli.data.idx import idx_dataset
+
+    rng = generator("idx", number)
+    contents = mnist.contents()
+    names = rng.sample(list(contents), rng.choice([1, 1, 2]))
+    if number % 2:
+        contents |= {name: mutated(contents[name], rng) for name in names}
+    place = mnist.write(folder / "p", contents, packed=number % 3 > 0)
+    for path in [*place.iterdir()] if number % 2 == 0 else []:
+        if path.name.removesuffix(".gz") in names:
+            path.write_bytes(mutated(path.read_bytes(), rng))
+    spec_files.idx_digest(place)
+    idx_dataset(place, seed=number)
+
+
 def run(number, folder, template):
     """Run directories: read, listed, compared, drawn, resumed."""
     from typer.testing import CliRunner
@@ -146,7 +164,7 @@ def run(number, folder, template):
         raise RuntimeError(" ".join(words)) from error
 
 
-TARGETS = {"grid": grid, "npz": npz, "csv": csv, "parquet": parquet, "cifar10": cifar10, "run": run}
+TARGETS = {one.__name__: one for one in (grid, npz, csv, parquet, cifar10, idx, run)}
 
 
 def make_template(folder: Path) -> Path:
