@@ -13,6 +13,10 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from shapes import check_shapes  # noqa: E402  (its folder has only now a place in the path)
+
+check_shapes()
+
 # Programs, not modules with examples in their docstrings.
 collect_ignore = ["bench", "crashing", "examples"]
 

@@ -7,10 +7,13 @@ section 2. No torch here: engines, torch modules and plots all ask this module.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Int64
 
 SHAPES = ("triangle", "sine", "square")
 ORDERS = ("cyclic", "random")
@@ -106,7 +109,7 @@ class Schedule:
             return None
         return -(-max(int(self.settle_at), 0) // self.pulse) * self.pulse
 
-    def emphasised(self, steps: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    def emphasised(self, steps: npt.ArrayLike) -> Int64[np.ndarray, "*steps"]:
         """Return the class whose pulse each step lies in, shape of `steps`; −1 at rest or settled.
 
         With groups "random" it is the group; with groups "all" it says whose turn it would be.
@@ -139,7 +142,7 @@ class Schedule:
         orders = np.argsort(_drawn(self.seed, _ORDER, counters), axis=1, kind="stable")
         return np.asarray(orders[which.reshape(place.shape), place], dtype=np.int64)
 
-    def gamma(self, steps: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def gamma(self, steps: npt.ArrayLike) -> Float64[np.ndarray, "*steps {self.classes}"]:
         """Class weights at `steps`.
 
         Args:
@@ -181,7 +184,9 @@ class Schedule:
         return np.broadcast_to(peak, t.shape)
 
 
-def groups_of(groups: str, labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+def groups_of(
+    groups: str, labels: Int64[np.ndarray, " samples"], seed: int
+) -> Int64[np.ndarray, " samples"]:
     """Group of each training sample, whose Γ weighs it.
 
     Args:
@@ -213,7 +218,7 @@ def gamma(
     timing: str = "pulse",
     half_life: int = 0,
     seed: int = 0,
-) -> npt.NDArray[np.float64]:
+) -> Float64[np.ndarray, "*steps {num_classes}"]:
     """Class weights Γ_i(t) of the dynamical loss at one step or many.
 
     Args:

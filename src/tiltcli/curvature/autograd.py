@@ -12,7 +12,7 @@ import copy
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ from tiltcli.data import Dataset
 from tiltcli.grid import Job
 from tiltcli.losses import sample_losses
 from tiltcli.networks.models import network_of, tensors_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Int64, Shaped
 
 Array = npt.NDArray[np.float64]
 
@@ -59,10 +62,10 @@ class AutogradCurvature:
         self,
         network: nn.Module,
         base: str,
-        X: npt.NDArray[np.floating],
-        y: npt.NDArray[np.int64],
-        group: npt.NDArray[np.int64],
-        points: npt.NDArray[np.int64],
+        X: Shaped[np.ndarray, "samples ..."],
+        y: Int64[np.ndarray, " samples"],
+        group: Int64[np.ndarray, " samples"],
+        points: Int64[np.ndarray, " points"],
         classes: int,
     ) -> None:
         self._network, self._copies = network.double().eval(), threading.local()
@@ -81,7 +84,9 @@ class AutogradCurvature:
         train, classes = data.train, data.classes
         return AutogradCurvature(network, base, train.X, train.y, train.group, points, classes)
 
-    def hessian(self, theta: Array, gamma: Array) -> dict[str, float]:
+    def hessian(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> dict[str, float]:
         """Return the columns of the Hessian of F but `hessian_max_static`.
 
         The trace is Hutchinson's estimate (1990), the mean of s·Hs over SIGNS seeded vectors s of
@@ -106,11 +111,15 @@ class AutogradCurvature:
             "hessian_trace_error": float(np.std(traces, ddof=1) / math.sqrt(SIGNS)),
         }
 
-    def hessian_max(self, theta: Array, gamma: Array) -> float:
+    def hessian_max(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> float:
         """Largest eigenvalue alone; arguments as of `hessian`."""
         return float(extreme_eigenvalues(self.hessian_product(theta, gamma), self._count, 1)[0])
 
-    def hessian_product(self, theta: Array, gamma: Array) -> Product:
+    def hessian_product(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> Product:
         """V ↦ H v; arguments as of `hessian`."""
         parameters, others = self._tensors(theta)
         weights = torch.from_numpy(gamma[self._group] / len(self._y))
@@ -131,7 +140,9 @@ class AutogradCurvature:
 
         return product
 
-    def gradient(self, theta: Array, gamma: Array) -> Array:
+    def gradient(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> Float64[np.ndarray, " trained"]:
         """Gradient of F by what is trained; arguments as of `hessian`."""
         parameters, others = self._tensors(theta)
         weights = torch.from_numpy(gamma[self._group] / len(self._y))
@@ -140,13 +151,13 @@ class AutogradCurvature:
             total += _flat(grad(self._loss(X, y, weights[place], others))(parameters))
         return total.numpy()
 
-    def on(self, rows: npt.NDArray[np.int64]) -> AutogradCurvature:
+    def on(self, rows: Int64[np.ndarray, " rows"]) -> AutogradCurvature:
         """Curvature of the mean loss on some of the training points alone."""
         some = copy.copy(self)
         some._X, some._y, some._group = self._X[rows], self._y[rows], self._group[rows]
         return some
 
-    def ntk(self, theta: Array) -> dict[str, float]:
+    def ntk(self, theta: Float64[np.ndarray, " parameters"]) -> dict[str, float]:
         """Largest eigenvalues of the traced and of the full tangent kernel."""
         parameters, others = self._tensors(theta)
         rows, classes = len(self._points), self._classes

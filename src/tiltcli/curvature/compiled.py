@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from tiltcli.curvature import hidden_layer
 from tiltcli.curvature.lanczos import Product, extreme_eigenvalues
 from tiltcli.data import Dataset
 from tiltcli.networks.initial import Weights
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Int64
 
 Array = npt.NDArray[np.float64]
 
@@ -27,13 +30,17 @@ class CompiledCurvature:
 
     """
 
-    def __init__(self, data: Dataset, width: int, base: str, points: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self, data: Dataset, width: int, base: str, points: Int64[np.ndarray, " points"]
+    ) -> None:
         self._width, self._classes, self._base = width, data.classes, base
         self._labels, self._groups = data.train.y, data.train.group
         self._X = _with_ones(data.train.X)
         self._kernel_X = _with_ones(data.train.X[points])
 
-    def hessian(self, theta: Array, gamma: Array) -> dict[str, float]:
+    def hessian(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> dict[str, float]:
         """Return the columns of the Hessian of F but `hessian_max_static`; the trace is exact.
 
         Args:
@@ -52,30 +59,36 @@ class CompiledCurvature:
             "hessian_trace_error": 0.0,
         }
 
-    def hessian_max(self, theta: Array, gamma: Array) -> float:
+    def hessian_max(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> float:
         """Largest eigenvalue alone; arguments as of `hessian`."""
         state = self._state(theta, gamma)
         return float(extreme_eigenvalues(_hessian(state, theta.size), theta.size, 1)[0])
 
-    def hessian_product(self, theta: Array, gamma: Array) -> Product:
+    def hessian_product(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> Product:
         """V ↦ H v; arguments as of `hessian`."""
         return _hessian(self._state(theta, gamma), theta.size)
 
-    def gradient(self, theta: Array, gamma: Array) -> Array:
+    def gradient(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> Float64[np.ndarray, " trained"]:
         """Gradient of F, shape of `theta`; arguments as of `hessian`."""
         X, H, W2, _, _, d = self._state(theta, gamma)
         found = np.empty(theta.size)
         hidden_layer.pull(d, found, X, H, W2)
         return found
 
-    def on(self, rows: npt.NDArray[np.int64]) -> CompiledCurvature:
+    def on(self, rows: Int64[np.ndarray, " rows"]) -> CompiledCurvature:
         """Curvature of the mean loss on some of the training points alone."""
         some = copy.copy(self)
         some._labels, some._groups = self._labels[rows], self._groups[rows]
         some._X = np.ascontiguousarray(self._X[:, rows])
         return some
 
-    def ntk(self, theta: Array) -> dict[str, float]:
+    def ntk(self, theta: Float64[np.ndarray, " parameters"]) -> dict[str, float]:
         """Largest eigenvalues of the traced and of the full tangent kernel."""
         X, classes = self._kernel_X, self._classes
         weights = Weights.unflatten(theta, X.shape[0] - 1, self._width, classes)
@@ -93,7 +106,7 @@ class CompiledCurvature:
             "ntk_max_full": float(extreme_eigenvalues(full, z.size, 1)[0]),
         }
 
-    def traced_product(self, theta: Array) -> Product:
+    def traced_product(self, theta: Float64[np.ndarray, " parameters"]) -> Product:
         """V ↦ K v with the traced tangent kernel K."""
         X = self._kernel_X
         weights = Weights.unflatten(theta, X.shape[0] - 1, self._width, self._classes)

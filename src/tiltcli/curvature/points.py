@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
 
 ALL_UP_TO = 1000
 """Training sets up to this size are taken whole."""
@@ -28,7 +32,9 @@ def kernel_count(samples: int, asked: int | None) -> int:
     return samples if samples <= ALL_UP_TO else SAMPLE
 
 
-def kernel_points(labels: npt.NDArray[np.int64], asked: int | None) -> npt.NDArray[np.int64]:
+def kernel_points(
+    labels: Int64[np.ndarray, " samples"], asked: int | None
+) -> Int64[np.ndarray, " points"]:
     """Indices of the points.
 
     Args:

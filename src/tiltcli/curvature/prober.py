@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ from tiltcli.engines.base import Snapshot
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.networks.initial import has_one_hidden_layer
 
-Array = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Int64
 
 MOST_BATCHES = 32
 """Batches, of a seeded order, that the batch sharpness is a mean of, at most."""
@@ -24,22 +25,30 @@ MOST_BATCHES = 32
 class Curvature(Protocol):
     """What can be asked of a network's weights; one object may be asked from several threads."""
 
-    def hessian(self, theta: Array, gamma: Array) -> dict[str, float]:
+    def hessian(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> dict[str, float]:
         """Hessian columns but `hessian_max_static`; NaN for what did not converge."""
 
-    def hessian_max(self, theta: Array, gamma: Array) -> float:
+    def hessian_max(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> float:
         """Largest eigenvalue of the Hessian alone."""
 
-    def hessian_product(self, theta: Array, gamma: Array) -> Product:
+    def hessian_product(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> Product:
         """V ↦ H v."""
 
-    def gradient(self, theta: Array, gamma: Array) -> Array:
+    def gradient(
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+    ) -> Float64[np.ndarray, " trained"]:
         """Gradient of F."""
 
-    def on(self, rows: npt.NDArray[np.int64]) -> Curvature:
+    def on(self, rows: Int64[np.ndarray, " rows"]) -> Curvature:
         """Curvature of the mean loss on some of the training points alone."""
 
-    def ntk(self, theta: Array) -> dict[str, float]:
+    def ntk(self, theta: Float64[np.ndarray, " parameters"]) -> dict[str, float]:
         """Tangent kernel columns but `ntk_points`; NaN for what did not converge."""
 
 
@@ -100,7 +109,7 @@ class Prober:
         root = 1 / np.sqrt(snapshot.preconditioner)
         hessian = self._curvature.hessian_product(snapshot.theta, snapshot.gamma)
 
-        def product(v: Array) -> Array:
+        def product(v: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
             inner = root * v
             return np.asarray(root * (hessian(inner) + self._decay * inner))
 
@@ -116,7 +125,7 @@ class Prober:
         return float(np.mean(quotients)) if quotients else np.nan
 
 
-def curvature_of(job: Job, data: Dataset, points: npt.NDArray[np.int64]) -> Curvature:
+def curvature_of(job: Job, data: Dataset, points: Int64[np.ndarray, " points"]) -> Curvature:
     """Return what measures a job's network.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from tiltcli.data import Dataset
 from tiltcli.errors import Outcome
 from tiltcli.grid import Job
 from tiltcli.schedule import Schedule
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Int64
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -33,14 +36,14 @@ class Block:
     Where there is no validation part, val_loss and val_accuracy are NaN.
     """
 
-    epoch: Whole
-    step: Whole
-    train_loss: Array
-    dynamical_loss: Array
-    train_accuracy: Array
-    val_loss: Array
-    val_accuracy: Array
-    lr: Array
+    epoch: Int64[np.ndarray, " rows"]
+    step: Int64[np.ndarray, " rows"]
+    train_loss: Float64[np.ndarray, " rows"]
+    dynamical_loss: Float64[np.ndarray, " rows"]
+    train_accuracy: Float64[np.ndarray, " rows"]
+    val_loss: Float64[np.ndarray, " rows"]
+    val_accuracy: Float64[np.ndarray, " rows"]
+    lr: Float64[np.ndarray, " rows"]
     updates: int
 
 
@@ -89,9 +92,9 @@ class Snapshot:
     epoch: int
     step: int
     lr: float
-    gamma: Array
-    theta: Array
-    preconditioner: Array | None = None
+    gamma: Float64[np.ndarray, " classes"]
+    theta: Float64[np.ndarray, " parameters"]
+    preconditioner: Float64[np.ndarray, " trained"] | None = None
 
 
 class Interrupted(Exception):
@@ -166,7 +169,9 @@ def schedule_of(job: Job, classes: int, total_steps: int) -> Schedule | None:
     )
 
 
-def class_weights(schedule: Schedule | None, steps: Whole, classes: int) -> Array:
+def class_weights(
+    schedule: Schedule | None, steps: Int64[np.ndarray, " steps"], classes: int
+) -> Float64[np.ndarray, "steps {classes}"]:
     """Γ at `steps`, shape (steps, classes); ones for the static loss."""
     if schedule is None:
         return np.ones((len(steps), classes))
@@ -174,15 +179,20 @@ def class_weights(schedule: Schedule | None, steps: Whole, classes: int) -> Arra
         return schedule.gamma(steps)
 
 
-def learning_rates(job: Job, steps: Whole, total_steps: int) -> Array:
+def learning_rates(
+    job: Job, steps: Int64[np.ndarray, " steps"], total_steps: int
+) -> Float64[np.ndarray, " steps"]:
     """Learning rate of the update that each step makes, piecewise linear in the training done."""
     pairs = job.get("train.lr_schedule") or ()
     return rates_at(float(job["train.lr"]), pairs, steps, total_steps)
 
 
 def rates_at(
-    rate: float, pairs: Sequence[Sequence[float]], steps: Whole, total_steps: int
-) -> Array:
+    rate: float,
+    pairs: Sequence[Sequence[float]],
+    steps: Int64[np.ndarray, " steps"],
+    total_steps: int,
+) -> Float64[np.ndarray, " steps"]:
     """Learning rate at `steps`: `rate`, by the factors of (fraction, factor) pairs if there are."""
     if not pairs:
         return np.full(len(steps), rate)

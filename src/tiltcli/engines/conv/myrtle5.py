@@ -7,7 +7,7 @@ as fast or faster.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch.nn import functional
 from tiltcli.engines.conv.layers import LAYERS, allocate, backward, forward, layers_of
 from tiltcli.engines.lanes import LANES, REGISTERS
 from tiltcli.networks.models import Myrtle5
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 LARGEST = 64 if REGISTERS.parts == 1 else 16
 """Channels up to which this way is taken, as measured with vectors of 64 and of 32 bytes."""
@@ -45,7 +48,9 @@ class BlockedMyrtle5:
         self._blocks = 0
         self._calls = 0
 
-    def __call__(self, X: Tensor) -> Tensor:
+    def __call__(
+        self, X: Float[Tensor, "samples channels rows columns"]
+    ) -> Float[Tensor, "samples classes"]:
         """Logits (samples, classes) of pictures (samples, channels, rows, columns)."""
         samples = X.permute(0, 2, 3, 1).contiguous()
         features = _Features.apply(self, samples, *self._parameters)  # type: ignore[no-untyped-call]
@@ -63,7 +68,9 @@ class BlockedMyrtle5:
                 for number, layer in enumerate(self._layers)
             )
 
-    def features(self, X: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, int]:
+    def features(
+        self, X: Float[Tensor, "samples rows columns channels"], parameters: Sequence[Tensor]
+    ) -> tuple[Float[Tensor, "samples features"], int]:
         """Features (samples, numbers) and the number of the call."""
         self._reserve(len(X))
         self._calls += 1
@@ -76,7 +83,7 @@ class BlockedMyrtle5:
         )
         return torch.from_numpy(out.transpose(0, 3, 1, 2).reshape(len(X), -1)), self._calls
 
-    def gradients(self, gradient: Tensor, call: int) -> list[Tensor]:
+    def gradients(self, gradient: Float[Tensor, "samples features"], call: int) -> list[Tensor]:
         """Gradients of the parameters, given that of the features of a call, the last one."""
         if call != self._calls:
             raise RuntimeError("what the network made then has been overwritten since")

@@ -6,19 +6,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from tiltcli.data import Dataset, Part
 from tiltcli.engines.base import (
-    Array,
     Block,
     Context,
     Ending,
     Interrupted,
     Snapshot,
-    Whole,
     class_weights,
     divergence_note,
     rates_at,
@@ -33,7 +31,9 @@ from tiltcli.grid import Job
 from tiltcli.networks.initial import depth_of, initial_parameters
 from tiltcli.schedule import Schedule
 
-Flags = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float64, Int64
+
 
 # A block lasts about this long: short enough to stop at once, long enough to cost nothing.
 BLOCK_SECONDS = 0.1
@@ -83,7 +83,13 @@ class _Schedules:
 class _Slice:
     """Consecutive steps of schedules; shared by jobs, so that no array can be written to."""
 
-    def __init__(self, steps: Whole, gammas: Array, rates: Array, record: Flags) -> None:
+    def __init__(
+        self,
+        steps: Int64[np.ndarray, " steps"],
+        gammas: Float64[np.ndarray, "steps classes"],
+        rates: Float64[np.ndarray, " steps"],
+        record: Bool[np.ndarray, " steps"],
+    ) -> None:
         self.steps, self.gammas, self.rates, self.record = steps, gammas, rates, record
         self.logged, self.logged_rates = steps[record], rates[record]
         for array in (steps, gammas, rates, record, self.logged, self.logged_rates):
@@ -110,7 +116,9 @@ def _slice(schedules: _Schedules, begin: int, end: int) -> _Slice:
     )
 
 
-def network_of(job: Job, data: Dataset, theta: Array | None = None) -> FusedNetwork:
+def network_of(
+    job: Job, data: Dataset, theta: Float64[np.ndarray, " parameters"] | None = None
+) -> FusedNetwork:
     """Return a job's network with its optimiser, at its first step.
 
     Args:

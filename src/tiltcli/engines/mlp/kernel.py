@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from tiltcli.engines.mlp.layout import Labels, Points, as_given, lanes_of, padde
 from tiltcli.engines.mlp.logits import BASES
 from tiltcli.engines.mlp.optimisers import ADAM, EPSILON, Optimiser
 from tiltcli.engines.mlp.tiled import TILE
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float64
 
 _PLAIN = Optimiser()
 
@@ -167,7 +170,7 @@ class FusedNetwork:
         )
 
     @property
-    def theta(self) -> npt.NDArray[Any]:
+    def theta(self) -> Float[np.ndarray, " parameters"]:
         """Parameters as in `__init__`, shape (parameters,), in the network's dtype."""
         return np.concatenate([part.ravel() for part in self._parts(self._theta)])
 
@@ -183,9 +186,9 @@ class FusedNetwork:
 
     def run(
         self,
-        gammas: npt.NDArray[np.float64],
-        lrs: npt.NDArray[np.float64],
-        record: npt.NDArray[np.bool_],
+        gammas: Float64[np.ndarray, "steps classes"],
+        lrs: Float64[np.ndarray, " steps"],
+        record: Bool[np.ndarray, " steps"],
         update_last: bool = True,
     ) -> Steps:
         """Make steps; the numbers do not depend on how steps are divided into calls.
@@ -226,7 +229,7 @@ class FusedNetwork:
         right, val_right = right.astype(np.int64), val_right.astype(np.int64)
         return Steps(loss, weighted, right, val_loss, val_right, at, float(diverged_loss))
 
-    def measure(self, points: Points, gamma: npt.NDArray[np.float64]) -> Measures:
+    def measure(self, points: Points, gamma: Float64[np.ndarray, " classes"]) -> Measures:
         """Measure on some points, weighted by Γ (C,)."""
         loss, weighted, right = evaluate(
             self._dims,
