@@ -60,7 +60,7 @@ class Ended:
     stderr: str
 
 
-def tilt(*words, cwd, extra_env=None):
+def tilt(*words, cwd, extra_env=None, text=""):
     """Run the tool's entry point in this process, with streams of its own.
 
     A process's start costs more than most commands. Where the process itself is looked at (signals,
@@ -72,6 +72,7 @@ def tilt(*words, cwd, extra_env=None):
     with (
         mock.patch.dict(os.environ, {**ENVIRONMENT, **(extra_env or {})}),
         mock.patch.object(sys, "argv", ["tiltcli", *map(str, words)]),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")),
         contextlib.chdir(cwd),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

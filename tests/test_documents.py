@@ -108,14 +108,17 @@ def run(page, folder, address=""):
             continue
         line = line.replace("tcp://host:8786", address).replace(EPOCHS, "160,161,162")
         line, _, target = line.partition(" > ")
-        words = shlex.split(line, comments=True)[1:]
-        if words[0] == "sweep":
-            words += SHORTER.get(words[1], SHORT).split()
-            words += ["--fresh"] * ("--cluster" in words)
-        words += BRANCH * (words[0] == "branch")
-        done = tilt(*words, cwd=folder)
-        assert done.returncode == 0, f"{page}: {line}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
+        piped = ""
+        for part in line.split(" | "):
+            words = shlex.split(part, comments=True)[1:]
+            if words[0] == "sweep":
+                words += SHORTER.get(words[1], SHORT).split()
+                words += ["--fresh"] * ("--cluster" in words)
+            words += BRANCH * (words[0] == "branch")
+            done = tilt(*words, cwd=folder, text=piped)
+            assert done.returncode == 0, f"{page}: {line}\n{done.stdout}\n{done.stderr}"
+            assert "Traceback" not in done.stderr
+            piped = done.stdout
         if target:
             (folder / target.partition("#")[0].strip()).write_text(done.stdout, encoding="utf-8")
 

@@ -269,7 +269,7 @@ def in_words(
             key=lambda one: _judged(tuning, one.candidate),
         )
         sentences = [f"At {where}: {verdict}."]
-        sentences += _same_optimiser(asked[Question.TUNED], real)
+        sentences += _same_optimiser(asked[Question.TUNED], real, helps=bool(helps))
         sentences += _controls(asked[Question.CLASS])
         if metric.startswith("test"):
             sentences.append(
@@ -280,11 +280,11 @@ def in_words(
     return paragraphs
 
 
-def _same_optimiser(found: Sequence[Contest], real: Collection[str]) -> list[str]:
+def _same_optimiser(found: Sequence[Contest], real: Collection[str], *, helps: bool) -> list[str]:
     """Say which methods beat the static loss tuned with the same optimiser, if any is another."""
-    if not found:
-        return []
     won = [one for one in found if one.decided > 0 and one.method in real]
+    if not found or (helps and not won):
+        return []
     if not won:
         return ["No tilted method is shown to beat the static loss tuned with its optimiser."]
     each = (f"{one.method} {one.difference.mean:+.4f} over {one.other}" for one in won)
