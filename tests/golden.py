@@ -16,6 +16,7 @@ from tiltcli.analysis.valleys import Valleys
 from tiltcli.evaluation.comparison import compare
 from tiltcli.evaluation.tuning import budgets, tune
 from tiltcli.grid import Job
+from tiltcli.plots.bifurcation import bifurcation
 from tiltcli.plots.budget import budget
 from tiltcli.plots.curvature import curvature
 from tiltcli.plots.curves import curves
@@ -26,6 +27,7 @@ from tiltcli.plots.style import Look
 from tiltcli.plots.trace import trace
 from tiltcli.plots.valley import valley
 from tiltcli.schedule import Schedule
+from tiltcli.store.branch_rows import Branch
 
 FOLDER = Path(__file__).parent / "data" / "golden"
 DPI = 86
@@ -191,11 +193,26 @@ FIGURES = {
         "golden",
         look,
     ),
+    "bifurcation": lambda look: bifurcation(branches(), None, "golden", look),
     "valley": lambda look: valley(training(0), valleys(), look),
     "budget": lambda look: budget(expectations(), "test_accuracy", "val_accuracy", "golden", look),
     "compare": lambda look: forest(comparison(), look),
 }
 """Kind → what draws it in a look."""
+
+
+def branches():
+    """The logistic map at r = 2.8 to 3.9, told as losses: it doubles its period, then is chaos."""
+    rows = []
+    for rate in np.linspace(2.8, 3.9, 120):
+        x, rows_of = 0.3, []
+        for step in range(400):
+            x = rate * x * (1 - x)
+            rows_of.append((rate, step, x))
+        slope = np.mean([np.log(abs(rate * (1 - 2 * v))) for *_, v in rows_of[200:]])
+        rows += [(r, s, v, 10 / r, slope) for r, s, v in (rows_of[0], *rows_of[-60:])]
+    table = pd.DataFrame(rows, columns=["lr", "step", "loss", "sharpness", "lyapunov"])
+    return {Branch("golden", 7, True, 400, 60): table}
 
 
 def picture(figure):

@@ -59,7 +59,9 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
         raise UserError(f"{title}: nothing was probed")
     single = len(groups) == 1 and len(next(iter(groups.values()))) == 1
     known = pd.concat([one.probes for members in groups.values() for one in members])
-    panels = [(column, said) for column, said in PANELS if known[column].notna().any()]
+    panels = [
+        (column, said) for column, said in PANELS if column in known and known[column].notna().any()
+    ]
     with style(look):
         figure = new_figure(look, 0.7 + (1.75 if look.narrow else 1.45) * len(panels))
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
