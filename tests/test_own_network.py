@@ -63,7 +63,7 @@ def job_of(text, *overrides, folder=EXAMPLES):
     [
         ["train.momentum=0.9"],
         ["model.factory='nets.py:mlp'", "train.batch_size='full'", "train.epochs=5"],
-        ["train.optimizer=adamw", "train.lr=0.003", "train.weight_decay=0.1"],
+        ["train.optimizer=adamw", "train.momentum=0", "train.lr=0.003", "train.weight_decay=0.1"],
     ],
 )
 def test_trains_as_a_plain_loop(overrides):
@@ -106,7 +106,9 @@ def test_trains_as_a_plain_loop(overrides):
             step += 1
 
 
-@pytest.mark.parametrize("overrides", [[], ["train.optimizer=adam", "train.lr=0.003"]])
+@pytest.mark.parametrize(
+    "overrides", [[], ["train.optimizer=adam", "train.momentum=0", "train.lr=0.003"]]
+)
 def test_resumed_is_uninterrupted(tmp_path, overrides):
     job = job_of(GRID, *overrides)
     whole = train(job, Context(device="cpu"))

@@ -26,7 +26,12 @@ def test_no_workers_is_this_process_and_the_same_numbers(tmp_path, monkeypatch, 
     grid = write_grid(tmp_path, PROBED)
     threads = torch.get_num_threads()
     seen = []
-    load = train_job.load_engine
+    load, start = train_job.load_engine, threading.Thread.start
+
+    def timers_alone(thread):
+        """No other thread than the one that writes what has waited for a second."""
+        assert isinstance(thread, threading.Timer)
+        start(thread)
 
     def watched(name):
         def train(job, data, context):
@@ -37,7 +42,7 @@ def test_no_workers_is_this_process_and_the_same_numbers(tmp_path, monkeypatch, 
 
     with monkeypatch.context() as patch:
         patch.setattr(train_job, "load_engine", watched)
-        patch.setattr(threading.Thread, "start", None)  # nor is there any other thread
+        patch.setattr(threading.Thread, "start", timers_alone)
         tiltcli.sweep(grid, results=tmp_path / "here", workers=0, engine=engine)
     assert [thread for thread, _ in seen] == [threading.current_thread()] * 9
     assert torch.get_num_threads() == threads

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def _width(table: Table) -> int:
 
 
 def _bare(value: Any) -> Any:
-    """Value as JSON has it: NumPy's and pandas' scalars as Python's, what is missing as None."""
+    """Value as JSON has it: NumPy's and pandas' scalars as Python's, None for what is no number."""
     import pandas as pd
 
     if isinstance(value, Mapping):
@@ -129,4 +130,5 @@ def _bare(value: Any) -> Any:
         return [_bare(one) for one in value]
     if value is None or pd.isna(value):
         return None
-    return value.item() if hasattr(value, "item") else value
+    plain = value.item() if hasattr(value, "item") else value
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

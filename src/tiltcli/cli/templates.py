@@ -13,6 +13,6 @@ def templates() -> dict[str, str]:
     return {
         entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
         for folder in (FOLDER, FOLDER / "shipped")
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name.removesuffix(".toml"))
         if entry.name.endswith(".toml")
     }
