@@ -130,6 +130,11 @@ def test_settings_without_effect_are_named():
         (("train.optimizer=adam", "train.momentum=0"), None),
         (('train.optimizer=["sgd", "adam"]', "train.momentum=[0, 0.9]"), None),
         (("train.momentum=[0, 0.9]", "train.nesterov=true"), None),
+        # Whether it applies is not known where the optimiser is none.
+        (
+            ("train.optimizer=adm", "train.momentum=0.9"),
+            r'^--set: train.optimizer: got "adm"[^\n]*$',
+        ),
     ],
 )
 def test_settings_of_updates_that_no_job_makes_are_refused(overrides, refused):

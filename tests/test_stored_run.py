@@ -10,9 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import tiltcli
+from helpers import GRID as SMALL
+from helpers import write_grid
+from tiltcli.errors import UserError
 from tiltcli.evaluation.selection import parse_selection, select
 from tiltcli.execution.reprobing import probe_run
-from tiltcli.grid import ProbeSettings, load_sweep
+from tiltcli.grid import ProbeSettings, load_run, load_sweep
 from tiltcli.report.writing import write_report
 
 STORED = Path("tests/data/stored_run")
@@ -110,3 +113,14 @@ def test_it_is_paired_probed_and_reported(resumed, tmp_path):
     for name in ("page.html", "page.md"):
         write_report(["stored"], tmp_path / name, resumed)
         assert "stored" in (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_a_grid_that_an_earlier_version_let_pass_is_still_read(tmp_path):
+    """Momentum beside Adam alone: refused of a grid that is new, and no fault of a stored run."""
+    grid = SMALL + 'optimizer = "adam"\n'
+    tiltcli.sweep(write_grid(tmp_path, grid, "spare"), results=tmp_path / "results")
+    stored = tmp_path / "results" / "spare" / "sweep.toml"
+    stored.write_text(stored.read_text() + "momentum = 0.9\n", encoding="utf-8")
+    assert load_run(stored.parent).unused == ("train.momentum",)
+    with pytest.raises(UserError, match="to no job of this grid"):
+        load_sweep(stored)

@@ -41,7 +41,7 @@ def load_run(folder: Path) -> Sweep:
         those of the latest grid.
 
     """
-    grids = [load_sweep(path) for path in kept_grids(folder)]
+    grids = [load_sweep(path, stored=True) for path in kept_grids(folder)]
     latest = grids[-1]
     if len(grids) == 1:
         return latest

@@ -72,12 +72,13 @@ class Sweep:
         return self.expanded - len(self.jobs)
 
 
-def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(path: Path | str, overrides: Sequence[str] = (), *, stored: bool = False) -> Sweep:
     """Return the sweep of a grid file.
 
     Args:
         path: the TOML file; "-" for standard input, whose paths are relative to where one is.
         overrides: `key=value` texts as of `--set`.
+        stored: whether it is a run's own, whose spare settings an earlier version let pass.
 
     Raises:
         UserError: with every fault found in the file and the overrides.
@@ -85,7 +86,12 @@ def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
     """  # noqa: DOC502
     text, file = read_grid(path)
     return parse_sweep(
-        text, name=file.stem, folder=file.parent, source=str(file), overrides=overrides
+        text,
+        name=file.stem,
+        folder=file.parent,
+        source=str(file),
+        overrides=overrides,
+        stored=stored,
     )
 
 
@@ -96,6 +102,7 @@ def parse_sweep(
     folder: Path,
     source: str = "",
     overrides: Sequence[str] = (),
+    stored: bool = False,
 ) -> Sweep:
     """Expand the text of a grid file; see `load_sweep`."""
     try:
@@ -104,7 +111,7 @@ def parse_sweep(
         raise UserError(not_toml(str(error), text, source)) from None
     except RecursionError:
         raise UserError(Fault("not valid TOML: nested too deeply", source=source)) from None
-    return _Reader(document, key_lines(text), source, folder).sweep(name, overrides)
+    return _Reader(document, key_lines(text), source, folder).sweep(name, overrides, stored)
 
 
 class _Reader:
@@ -137,7 +144,7 @@ class _Reader:
         if known not in self.faults:
             self.faults.append(known)
 
-    def sweep(self, name: str, overrides: Sequence[str]) -> Sweep:
+    def sweep(self, name: str, overrides: Sequence[str], stored: bool) -> Sweep:
         """Check everything and expand."""
         self._read_overrides(overrides)
         name = self._name(name)
@@ -168,7 +175,7 @@ class _Reader:
         methods = self._methods(self.document.get("sweep", {}))
         given = {key for values, _, _ in grids for key in values}
         unused = tuple(sorted(given - used))
-        for key in unused:
+        for key in unused if not stored else ():
             self._check_unused(key, [one for values, _, _ in grids for one in values.get(key, ())])
         if self.faults:
             raise UserError(*self.faults)
@@ -181,7 +188,9 @@ class _Reader:
         Of other settings that no job has (amplitudes, where all are static) a note is enough.
         """
         one = SETTINGS[key]
-        if one.steps and any(value != one.default for value in values):
+        # Where what it hangs on is wrong itself, nobody knows whether it applies.
+        known = not any(str(fault.key).endswith(one.applies.keys) for fault in self.faults)
+        if known and one.steps and any(value != one.default for value in values):
             said = listing([json.dumps(value) for value in values], 3)
             self.fault(key, f"got {said}; it applies where {one.applies}: to no job of this grid")
 
