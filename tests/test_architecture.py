@@ -107,7 +107,6 @@ def test_heavy_libraries_stay_in_their_rooms():
         "torch": {"losses", "networks", "engines", "curvature", "execution"},
         "numba": {"engines", "curvature"},
         "matplotlib": {"plots"},
-        "plotly": {"report"},
         "typer": {"cli"},
         "rich": {"cli"},
     }

@@ -69,6 +69,7 @@ def page(folder):
 def browser(page):
     with chromium() as one:
         one.get(page.resolve().as_uri())
+        WebDriverWait(one, 60).until(lambda _: one.execute_script("return !!window.Plotly"))
         yield one
 
 
@@ -95,13 +96,37 @@ def test_same_runs_same_bytes(folder, page):
 
 def test_nothing_is_fetched_and_nothing_escapes(page):
     text = page.read_text(encoding="utf-8")
-    own = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)  # without our two scripts
-    assert text.count("<script>") == 2
+    own = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)  # without our script
+    assert text.count("<script>") == 1
     assert "default-src 'none'" in own
     assert not re.search(r"""(src|href)=["']?(https?:)?//(?!arxiv\.org)""", own)
     assert "<img" not in own
     assert "hacked=1</script>" not in own
     assert "&lt;img src=x onerror=window.hacked=1&gt;&amp;amp;" in own
+
+
+def test_the_page_is_small(page):
+    """Its figures can be sent by mail: the library is two thirds of it."""
+    assert page.stat().st_size < 1_000_000
+
+
+def test_zoom_is_an_axis_of_its_own(browser):
+    """What is dragged over is what is shown; a double click shows everything again."""
+    box = browser.find_element(By.CSS_SELECTOR, "#run-0 [data-part=explorer] .plot")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
+    settle(browser)
+    shown = "return arguments[0].layout.xaxis.range"
+    low, high = browser.execute_script(shown, box)
+    area = box.find_element(By.CSS_SELECTOR, ".nsewdrag")
+    drag = ActionChains(browser).move_to_element(area).click_and_hold()
+    drag.move_by_offset(area.size["width"] // 4, 0).pause(0.1).release().perform()
+    settle(browser)
+    left, right = browser.execute_script(shown, box)
+    assert (left - low) / (high - low) == pytest.approx(0.5, abs=0.05)
+    assert (right - low) / (high - low) == pytest.approx(0.75, abs=0.05)
+    ActionChains(browser).double_click(area).perform()
+    settle(browser)
+    assert browser.execute_script(shown, box) == pytest.approx([low, high])
 
 
 def test_json_cannot_end_its_element():
@@ -274,6 +299,7 @@ def test_prints_with_every_figure(browser):
 def test_phone(page, dark):
     with chromium(390, 844, phone=True, dark=dark) as phone:
         phone.get(page.resolve().as_uri())
+        WebDriverWait(phone, 60).until(lambda _: phone.execute_script("return !!window.Plotly"))
         see_everything(phone)
         assert phone.execute_script("return document.documentElement.scrollWidth") == 390
         wide = phone.execute_script(

@@ -115,6 +115,17 @@ def test_what_was_not_tested_is_said_as_it_is(folder):
     assert len(notes([*judged, dataclasses.replace(judged[0], finding=finding)], runs)) == 1
 
 
+def test_a_report_of_one_sweep_says_what_would_judge_it(folder):
+    assert tilt("report", "phase", "-o", "alone.md", cwd=folder).returncode == 0
+    verdicts = (folder / "alone.md").read_text().partition("## Verdicts")[2]
+    assert "`tiltcli confirm phase -o phase-confirm.toml`" in verdicts
+    written = tilt("confirm", "phase", "-o", "phase-confirm.toml", cwd=folder)
+    assert written.returncode == 0  # what is said is what works
+    run = load_run("phase", folder / "results")
+    bare = dataclasses.replace(run, static=run.static[:0])
+    assert "no run here has both" in notes([], [bare])[0]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -63,7 +63,7 @@ def _verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
             "",
         ]
     said = notes(judged, runs)
-    return [*lines, *(line for note in said for line in (note, ""))][:-1]
+    return [*lines, *(line for note in said for line in (_safe(note), ""))][:-1]
 
 
 def _verdict_row(one: Judged) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -20,6 +21,11 @@ MARKS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✕", Verdict.INCONCLUSIVE: "?"
 def text(value: object) -> str:
     """Text as HTML, with the sign that numbers are printed with."""
     return escape(str(value))
+
+
+def sentence(written: str) -> str:
+    """Prose as HTML; what stands between backquotes is to be typed."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", text(written))
 
 
 def signed(written: str) -> str:
@@ -49,7 +55,7 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) ->
 def verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> str:
     """Return a card per finding, and what must be said with them."""
     cards = "".join(_card(one) for one in judged)
-    said = "".join(f'<p class="note">{text(note)}</p>' for note in notes(judged, runs))
+    said = "".join(f'<p class="note">{sentence(note)}</p>' for note in notes(judged, runs))
     return (f'<ul class="verdicts">{cards}</ul>' if cards else "") + said
 
 

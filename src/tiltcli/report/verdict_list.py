@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,11 +22,6 @@ RULE = (
     "over the rows of this table; p alone is that before the correction. Intervals of shares are "
     "Wilson's, which takes the cases as independent although several are of one training; they "
     "have no p, and go by the interval."
-)
-
-NOTHING = (
-    "No run here has one dynamical cell per width beside static, or several probed trainings: "
-    "nothing is judged."
 )
 
 _CURVATURE = (
@@ -89,6 +85,28 @@ def judge(runs: Sequence[Run]) -> list[Judged]:
     ]
 
 
+def _unjudged(runs: Sequence[Run]) -> str:
+    """Say why nothing is judged, and what would be."""
+    several = [run.name for run in runs if run.has_both and not run.judged]
+    if several:
+        name = shlex.quote(several[0])
+        fresh = shlex.quote(f"{several[0]}-confirm")
+        return (
+            "Nothing is judged yet: the best of several cells is flattered by the choice as long "
+            "as it is seen on the seeds that it was chosen on. What would be judged: the cells "
+            f"that validation chose, on fresh seeds. `tiltcli confirm {name} -o {fresh}.toml` "
+            f"writes them as a grid (--tune: with the static loss tuned as well); `tiltcli sweep "
+            f"{fresh}.toml` and `tiltcli report {name} {fresh}` train and judge it."
+        )
+    if any(run.has_both for run in runs):
+        return "Nothing is judged: nothing here can be paired; each run's own section says why."
+    return (
+        "Nothing is judged: no run here has both static and dynamical jobs. What would be: one "
+        'dynamical cell beside the static loss (loss.kind = ["static", "dynamical"]), over five '
+        "seeds or more."
+    )
+
+
 def notes(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
     """Return what must be said with the findings, above all of what there is none.
 
@@ -97,7 +115,7 @@ def notes(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
         runs: the runs of the report, those without findings as well.
 
     """
-    said = [RULE if judged else NOTHING]
+    said = [RULE if judged else _unjudged(runs)]
     accuracy = {claim for _, _, claim in CLAIMS}
     if not any(run.probed for run in runs):
         said.append(UNPROBED)

@@ -103,3 +103,5 @@ function theme() {
 
 theme();
 for (const section of $$("section.run")) start(section);
+load().catch((error) => $("main").prepend(el("p", { class: "warning" },
+  `This browser cannot draw the figures (${error.message}): the tables of numbers beside them are complete.`)));

@@ -63,7 +63,7 @@ class Plot {
   }
 
   draw(width = this.box.clientWidth) {
-    if (!width) return;
+    if (!width || !window.Plotly) return;
     this.width = width;
     this.reserve(width);
     const colours = palette();
@@ -102,6 +102,14 @@ const watcher = new IntersectionObserver((entries) => {
     else if (plot.seen && plot.stale) { plot.stale = false; plot.draw(); }
   }
 }, { rootMargin: "400px" });
+
+/** Unpack the library, run it, draw what is in sight; only a script of the digest in the page's policy runs. */
+async function load() {
+  const packed = Uint8Array.from(atob($("#plotly").textContent), (c) => c.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  document.body.append(el("script", {}, await new Response(stream).text()));
+  for (const plot of plots) if (plot.seen) plot.draw();
+}
 
 /** Draw again what is in sight now, the rest when it comes into sight. */
 function redraw() {
