@@ -101,6 +101,17 @@ def test_report_notices_cells_that_were_not_chosen(folder):
     assert "not those that validation chooses in phase" in (folder / "other.md").read_text()
 
 
+def test_report_asks_the_run_that_a_confirmation_came_from(folder):
+    """Runs of other lengths or networks on the same data had nothing to choose for it."""
+    shorter = ("--set", "name=shorter", "--set", "train.epochs=100", "--set", "train.seeds=2")
+    assert tilt("sweep", "phase.toml", *shorter, cwd=folder).returncode == 0
+    words = ("report", "shorter", "phase", "phase-confirm", "-o", "three.md")
+    assert tilt(*words, cwd=folder).returncode == 0
+    text = (folder / "three.md").read_text()
+    assert "Its cells are those that validation chose in phase, on seeds it never used." in text
+    assert "not those that validation" not in text
+
+
 def test_what_was_not_tested_is_said_as_it_is(folder):
     """Claims about curvature are untested only where nothing was probed."""
     runs = [load_run(name, folder / "results") for name in ("phase", "phase-confirm")]

@@ -24,24 +24,31 @@ def where_chosen(run: Run, runs: Sequence[Run]) -> tuple[bool | None, str]:
     data = [name for name in columns if name.startswith("data.") and name != "data.seed"]
     data = [name for name in data if name not in PATHS]
     settings = [name for name in columns if name not in (*REPLICATES, *PATHS)]
+    cells = cells_of(run.dynamical, settings)
+    refuted = ""
     for other in runs:
         if other is run or other.cells < 2:
             continue
-        if cells_of(other.tables.jobs, data) != cells_of(run.tables.jobs, data):
+        jobs = other.tables.jobs
+        if cells_of(jobs, data) != cells_of(run.tables.jobs, data):
             continue
+        fixed = [key for key in settings if jobs[key].nunique() < 2]
+        if not cells_of(run.dynamical, fixed) <= cells_of(other.dynamical, fixed):
+            continue  # of other networks, other lengths …: nothing there was chosen for it
         try:
-            chosen = chosen_cells(other.tables.jobs, settings)
+            chosen = chosen_cells(jobs, settings)
         except UserError:
             continue  # it has nothing to choose by
-        cells = cells_of(run.dynamical, settings)
-        again = set(run.tables.jobs["train.seed"]) & set(other.tables.jobs["train.seed"])
+        again = set(run.tables.jobs["train.seed"]) & set(jobs["train.seed"])
         seeds = f"{len(again)} seeds are shared with it" if again else "on seeds it never used"
         if cells <= chosen:
             return True, f"Its cells are those that validation chose in {other.name}, {seeds}."
-        return False, (
+        refuted = refuted or (
             f"Its cells are not those that validation chooses in {other.name} ({seeds}): "
             f"`tiltcli confirm {other.name}` writes a grid of those."
         )
+    if refuted:
+        return False, refuted
     return None, "Where its cells were chosen is not part of this report."
 
 
