@@ -111,7 +111,8 @@ def test_a_factory_gets_what_its_signature_takes(folder):
         call_it("def make(classes, dropout, rate): return 1", known, {"droput": 0.1})
     said = [str(fault) for fault in caught.value.faults]
     assert said == [
-        "model.args.droput: make takes no droput; did you mean dropout?",
+        "model.args.droput: make takes no droput; it takes: classes, dropout, rate; "
+        "did you mean dropout?",
         "model.classes: missing: make in nets.py needs classes",
         "model.args.dropout: missing: make in nets.py needs dropout",
         "model.args.rate: missing: make in nets.py needs rate",

@@ -195,3 +195,15 @@ def test_the_batch_size_is_a_whole_number_or_null(runs):
     assert not column.map(lambda value: isinstance(value, str)).any(), column.unique()
     assert set(column.dropna()) == {16}
     assert column.isna().any()
+
+
+def test_the_full_batch_is_called_full(runs, tmp_path):
+    run, place = runs["batches"], ("--results", runs["batches"].results)
+    answer = ends_well(ask("compare", *checks.sides(run), *place))
+    shown = [line.split()[:2] for line in answer.out.splitlines()]
+    assert {words[1] for words in shown if words[:1] in (["4"], ["8"])} >= {"16", "full"}, answer
+    target = tmp_path / "confirm.toml"
+    ends_well(ask("confirm", "batches", "--tune", "--by", "train.batch_size", "-o", target, *place))
+    comments = [line for line in target.read_text().splitlines() if line.startswith("#")]
+    assert any("batch_size full" in line for line in comments), comments
+    assert not any("nan" in line for line in comments), comments

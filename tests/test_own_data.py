@@ -73,7 +73,12 @@ FAULTY = {
     ),
     "an unknown name": (
         "return {'X': [[1], [2]], 'y': [0, 1], 'X_tst': [[1]]}",
-        [("load returned X_tst, which is unknown; did you mean X_test?",)],
+        [
+            (
+                "load returned X_tst, which is unknown; known: X, y, X_val, y_val, X_test, "
+                "y_test; did you mean X_test?",
+            )
+        ],
     ),
     "two faults": (
         "return {'X': [[1.0], [float('nan')]], 'y': [0, 1, 1], 'X_val': [[1]]}",
@@ -113,9 +118,10 @@ def test_wrong_arguments_are_named_before_anything_is_written(tmp_path):
     write_grid(tmp_path, GRID.replace("noise = [", "nois = ["))
     refused = tilt("sweep", "grid.toml", "--dry-run", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "data.args.nois: load takes no nois; did you mean noise?" in refused.stderr
+    said = "load takes no nois; it takes: seed, noise, samples; did you mean noise?"
+    assert f"data.args.nois: {said}" in refused.stderr
     for given, words in (
-        ('factory = "mydata.py:lod"', "mydata.py: has no function lod; did you mean load?"),
+        ('factory = "mydata.py:lod"', "mydata.py: has no function lod; it has:"),
         (
             'factory = "nowhere.py:load"',
             'data.factory: got "nowhere.py:load": nowhere.py: No such file',

@@ -25,8 +25,9 @@ def learning(tables: Tables, width: int) -> list[str]:
 
     """
     from tiltcli.evaluation.cells import choosing_metric, gather
-    from tiltcli.evaluation.facets import cell_name, groups, mean_text, short, value_text
+    from tiltcli.evaluation.facets import cell_name, groups, mean_text
     from tiltcli.evaluation.learning_curves import learning_curves
+    from tiltcli.evaluation.naming import short, value_text
 
     jobs = tables.jobs
     if jobs["outcome"].eq(Outcome.FAILED).all():

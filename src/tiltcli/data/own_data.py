@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tiltcli.data.array_files import PARTS, array_parts
 from tiltcli.data.arrays import Dataset, Part
 from tiltcli.data.labels import numbered
-from tiltcli.errors import Fault, UserError, each, listing, nearest
+from tiltcli.errors import Fault, UserError, each, listing, with_suggestion
 from tiltcli.grid.factories import call, load
 from tiltcli.grid.settings import given_arguments
 
@@ -48,9 +48,8 @@ def own_dataset(settings: Mapping[str, Any], factory: str) -> Dataset:
         raise UserError(place(said + ", ".join(_NAMES[2:])))
     strange = [name for name in found if name not in _NAMES]
     if strange:
-        close = nearest(str(strange[0]), _NAMES)
-        hint = f"did you mean {close}?" if close else f"known: {listing(_NAMES)}"
-        raise UserError(place(f"returned {listing(strange)}, which is unknown; {hint}"))
+        problem = f"returned {listing(strange)}, which is unknown"
+        raise UserError(place(with_suggestion(problem, str(strange[0]), _NAMES, says="known")))
     try:
         names = [name for name, value in found.items() if value is not None]
         arrays = dict(zip(names, each(_array, [(n, found[n]) for n in names]), strict=True))

@@ -17,6 +17,7 @@ from tiltcli.evaluation.decision import (
     replicates_for_power,
     replicates_needed,
 )
+from tiltcli.evaluation.naming import tail
 from tiltcli.evaluation.pairing import Choice, Pairing, Side, paired, sides
 from tiltcli.evaluation.tuning import METHODS, check_named, rows_apart
 from tiltcli.grid.settings import SETTINGS
@@ -378,4 +379,4 @@ def _key(index: object) -> str:
 
 
 def _said(keys: Sequence[str]) -> str:
-    return ", ".join(key.rpartition(".")[2] for key in keys)
+    return ", ".join(map(tail, keys))

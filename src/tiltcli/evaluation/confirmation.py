@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 from tiltcli.errors import UserError, listing
 from tiltcli.evaluation.cells import choosing_metric, varying
 from tiltcli.evaluation.grid_writer import fresh, grid_text
+from tiltcli.evaluation.naming import named, tail
 from tiltcli.evaluation.tuning import METHODS, Candidate, Tuning, at_edges, tune
 from tiltcli.grid import SETTINGS, Job, Sweep, load_run
 from tiltcli.store.read import find_run, read_jobs
@@ -143,7 +144,7 @@ def confirmation_grid(
         )
         edges = at_edges(tuning, one) if tuned else []
         if edges:
-            said = listing([key.rpartition(".")[2] for key in edges])
+            said = listing([tail(key) for key in edges])
             comments.append(
                 f"    at the edge of what was tried: {said}; a wider grid may be fairer"
             )
@@ -190,7 +191,7 @@ def _chosen(source: Source, job: Job, cell: int) -> str:
     row: Any = tuning.cells.rows.loc[cell]
     apart = (*tuning.methods, *tuning.by)
     keys = [k for k in (*tuning.cells.outside, *tuning.cells.inside) if k not in apart]
-    tuned = ", ".join(_said(job, key) for key in keys if job.get(key) is not None)
+    tuned = named({key: job[key] for key in keys if job.get(key) is not None}, symbols=False)
     lost = f", {row['lost']} lost" if row["lost"] else ""
     mean, n = row[f"{tuning.metric}:mean"], row[f"{tuning.metric}:n"]
     return f"{tuned or 'its only cell'}: {mean:.4f} over {n:.0f} replicates{lost}"
@@ -205,19 +206,9 @@ def _static(job: Job) -> Job:
     return Job("", kept, job.files)
 
 
-def _said(job: Job, key: str) -> str:
-    value = job[key]
-    return (
-        f"{key.rpartition('.')[2]} {value:g}"
-        if isinstance(value, float)
-        else (f"{key.rpartition('.')[2]} {value}")
-    )
-
-
 def title(one: Candidate) -> str:
     """Row and name of a method."""
-    row: Mapping[str, Any] = one.row
-    where = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row.items())
+    where = named(one.row, symbols=False)
     return f"{where}, {one.name}" if where else one.name
 
 

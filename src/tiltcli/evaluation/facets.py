@@ -10,37 +10,12 @@ import pandas as pd
 
 from tiltcli.errors import UserError, listing
 from tiltcli.evaluation.cells import ALWAYS, Cells, best
-from tiltcli.evaluation.texts import plain, spread
-from tiltcli.grid.settings import SETTINGS
+from tiltcli.evaluation.naming import named, value_text
+from tiltcli.evaluation.texts import spread
 from tiltcli.statistics import Estimate
 
 MOST_PANELS = 24
 """Panels of a figure beyond which nobody finds anything in it."""
-
-_SHORT = {"loss.amplitude": "A", "loss.period": "T"}
-
-
-def short(key: str) -> str:
-    """Name of a setting where there is little room: `width`, `A`, `lr`."""
-    return _SHORT.get(key, key.rpartition(".")[2])
-
-
-def value_text(key: str, value: Any) -> str:
-    """Text of a setting's value; a dash where the setting does not apply."""
-    if pd.isna(value):
-        return "full" if key == "train.batch_size" else "–"
-    if key in SETTINGS and SETTINGS[key].whole:
-        return str(int(value))
-    return str(value)[:8] if key.endswith("digest") else plain(value)
-
-
-def named(settings: Mapping[str, Any]) -> str:
-    """Name of a facet: `width 10, lr 0.1`."""
-    parts = (
-        value_text(key, value) if key == "loss.kind" else f"{short(key)} {value_text(key, value)}"
-        for key, value in settings.items()
-    )
-    return ", ".join(parts)
 
 
 def cell_name(cells: Cells, number: int) -> str:

@@ -12,7 +12,8 @@ import pandas as pd
 
 from tiltcli.errors import Fault, UserError, with_suggestion
 from tiltcli.evaluation.cells import ALWAYS, REPLICATES, Cells, best, gather
-from tiltcli.evaluation.facets import check_panels, named, telling
+from tiltcli.evaluation.facets import check_panels, telling
+from tiltcli.evaluation.naming import named
 from tiltcli.statistics import Estimate
 
 PERIOD, AMPLITUDE = "loss.period", "loss.amplitude"

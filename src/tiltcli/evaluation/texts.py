@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tiltcli.evaluation.comparison import UNDECIDED, Comparison
+from tiltcli.evaluation.naming import short, tail, value_text
 from tiltcli.grid.settings import SETTINGS
 from tiltcli.statistics import Estimate
 
@@ -56,8 +57,7 @@ def to_markdown(comparison: Comparison) -> str:
 def metric_tables(comparison: Comparison, *, compact: bool = False) -> list[Table]:
     """A table per metric; compact ones have short names, and three digits."""
     keys, tuned = comparison.keys, comparison.apart is not None
-    short = {"loss.amplitude": "A", "loss.period": "T"} if compact else {}
-    names = tuple(short.get(key, key.rpartition(".")[2] if ":" not in key else key) for key in keys)
+    names = tuple(short(key, symbols=compact) for key in keys)
     lost = ("lost",) if comparison.rows[["lost_a", "lost_b"]].to_numpy().any() else ()
     means = ("a", "b") if compact else ("mean a", "mean b")
     numbers = ("b − a", "95% interval", "p", "alone" if compact else "p alone", "verdict")
@@ -84,8 +84,8 @@ def _chosen(comparison: Comparison) -> Table:
             side, _, setting = key.rpartition(":")
             usual = SETTINGS[setting].default if setting in SETTINGS else None
             if side and key not in comparison.keys and not pd.isna(row[key]) and row[key] != usual:
-                of_side[side].append(f"{setting.rpartition('.')[2]} {plain(row[key])}")
-        where = ", ".join(plain(row[key]) for key in comparison.keys) or "all"
+                of_side[side].append(f"{tail(setting)} {value_text(key, row[key])}")
+        where = ", ".join(value_text(key, row[key]) for key in comparison.keys) or "all"
         texts.append((where, *map(", ".join, of_side.values())))
     return Table("chosen", ("row", "a", "b"), tuple(texts), ("row", "a", "b"))
 
@@ -111,7 +111,7 @@ def _texts(row: pd.Series[Any], keys: list[str], compact: bool, lost: bool) -> t
     digits = 3 if compact else 4
     power = row["seeds_for_power"]
     return (
-        *(plain(row[key]) for key in keys),
+        *(value_text(key, row[key]) for key in keys),
         regime,
         *(() if compact else (f"{row['parameters'] / row['train_samples']:.2g}",)),
         str(row["n"]),
@@ -133,13 +133,6 @@ def verdict(row: pd.Series[Any]) -> str:
     if row["verdict"] == UNDECIDED and row["n"] < row["seeds_needed"]:
         return f"n ≥ {row['seeds_needed']}"
     return str(row["verdict"])
-
-
-def plain(value: Any) -> str:
-    """Text of a setting."""
-    if pd.isna(value):
-        return "–"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def number(value: float, *, sign: bool = False, digits: int = 4) -> str:

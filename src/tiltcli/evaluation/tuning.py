@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.errors import Fault, UserError, listing, nearest, with_suggestion
+from tiltcli.errors import Fault, UserError, listing, with_suggestion
 from tiltcli.evaluation.cells import REPLICATES, Cells, best, gather, ranked, scores, varying
 from tiltcli.grid.settings import SETTINGS
 from tiltcli.statistics import mean_interval
@@ -201,9 +201,8 @@ def _unfit(jobs: pd.DataFrame, option: str, key: str, *, varies: bool) -> Fault 
             f"{key} only repeats the experiment; vary here: {listing(several)}", source=option
         )
     if key not in settings:
-        close = nearest(key, settings)
-        hint = f"did you mean {close}?" if close else f"vary here: {listing(several)}"
-        return Fault(f"no setting {key}; {hint}", source=option)
+        said = with_suggestion(f"no setting {key}", key, several, says="vary here")
+        return Fault(said, source=option)
     if varies and key not in several:
         return Fault(
             f"{key} does not vary in these jobs; vary here: {listing(several)}", source=option

@@ -17,7 +17,7 @@ import pandas as pd
 
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import total_steps
-from tiltcli.errors import Fault, Outcome, UserError, listing
+from tiltcli.errors import RESULT_COLUMNS, Fault, Outcome, UserError, listing
 from tiltcli.evaluation.selection import parse_selection, select
 from tiltcli.execution.checks import check_probe
 from tiltcli.execution.local import ended_jobs, run_tasks
@@ -29,15 +29,10 @@ from tiltcli.store import Finished, RunWriter
 from tiltcli.store.probe_rows import missing_epochs
 from tiltcli.store.read import find_run, last_probed_epochs, read_jobs, read_probes
 
+# What a training that is done again must have again: all that it measured, but its time.
 _SAME = (
     "outcome",
-    "epochs",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "test_loss",
-    "test_accuracy",
+    *(one.name for one in RESULT_COLUMNS if one.type != "string" and one.name != "seconds"),
 )
 
 

@@ -19,7 +19,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from tiltcli.errors import Fault, UserError, nearest
+from tiltcli.errors import Fault, UserError, with_suggestion
 from tiltcli.grid.paths import digest_of, located
 
 _MOST_FILES = 1000
@@ -126,8 +126,9 @@ def load(factory: str, expected: str | None = None) -> Callable[..., Any]:
                 raise user_error(error, factory) from error
             make = getattr(module, function, None)
             if not callable(make):
-                close = nearest(function, [n for n in vars(module) if not n.startswith("_")])
-                said = f"has no function {function}" + (f"; did you mean {close}?" if close else "")
+                there = [n for n, one in vars(module).items() if callable(one) and n[0] != "_"]
+                problem = f"has no function {function}"
+                said = with_suggestion(problem, function, there, says="it has")
                 raise UserError(Fault(said, source=str(path)))
             _loaded[factory, found] = make
         return _loaded[factory, found]
@@ -167,9 +168,8 @@ def call(
     faults = []
     for name in args:
         if name not in taken and not open_ended:
-            close = nearest(name, taken)
-            hint = f"did you mean {close}?" if close else f"it takes {', '.join(taken)}"
-            faults.append(Fault(f"{function} takes no {name}; {hint}", key=f"{key}.{name}"))
+            said = with_suggestion(f"{function} takes no {name}", name, taken, says="it takes")
+            faults.append(Fault(said, key=f"{key}.{name}"))
     for name, parameter in taken.items():
         positional = parameter.kind is parameter.POSITIONAL_ONLY
         star = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)

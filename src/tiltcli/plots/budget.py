@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiltcli.evaluation.texts import plain
+from tiltcli.evaluation.naming import named
 from tiltcli.evaluation.tuning import Budget
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style
 
@@ -55,7 +55,7 @@ def budget(
                 panel.fill_between(
                     one.tried, one.low, one.high, color=look_of["color"], alpha=0.15, linewidth=0
                 )
-            panel.set_title(", ".join(f"{key.rpartition('.')[2]} {plain(v)}" for key, v in row))
+            panel.set_title(named(dict(row)))
             panel.set_xscale("log", base=2)
             panel.xaxis.set_major_formatter("{x:g}")
             panel.margins(x=0.02)

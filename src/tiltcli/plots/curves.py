@@ -10,8 +10,9 @@ import pandas as pd
 
 from tiltcli.errors import METRIC_COLUMNS, UserError, with_suggestion
 from tiltcli.evaluation.cells import Cells, choosing_metric, gather
-from tiltcli.evaluation.facets import Group, cell_name, check_panels, group_keys, groups, named
+from tiltcli.evaluation.facets import Group, cell_name, check_panels, group_keys, groups
 from tiltcli.evaluation.learning_curves import Curve, learning_curves
+from tiltcli.evaluation.naming import named
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style, within, wrapped
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tiltcli.evaluation.cells import OVER, UNDER, UNKNOWN
 from tiltcli.evaluation.comparison import UNDECIDED, Comparison
-from tiltcli.evaluation.texts import plain
+from tiltcli.evaluation.naming import named
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_ROWS = 40
-_SHORT = {"model.width": "width", "loss.amplitude": "A", "loss.period": "T"}
 
 
 def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
@@ -73,14 +72,10 @@ def _rows(comparison: Comparison, metric: str) -> pd.DataFrame:
 def _labels(comparison: Comparison, rows: pd.DataFrame) -> list[str]:
     found = []
     for _, row in rows.iterrows():
-        groups = [_said(key, row[key]) for key in comparison.groups]
-        cells = [_said(key, row[key]) for key in comparison.cells if pd.notna(row[key])]
-        found.append(", ".join(groups) + (f" ({', '.join(cells)})" if cells else ""))
+        cells = named({key: row[key] for key in comparison.cells if pd.notna(row[key])})
+        groups = named({key: row[key] for key in comparison.groups})
+        found.append(groups + (f" ({cells})" if cells else ""))
     return found
-
-
-def _said(key: str, value: object) -> str:
-    return f"{_SHORT.get(key, key.rpartition('.')[2] if ':' not in key else key)} {plain(value)}"
 
 
 def _colour(regime: str, look: Look) -> str:

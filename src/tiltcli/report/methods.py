@@ -7,7 +7,8 @@ from typing import Any
 
 from tiltcli.errors import UserError
 from tiltcli.evaluation.fair import Contest, Question, Standing, contests, in_words, standings
-from tiltcli.evaluation.texts import Table, interval, number, p_value, plain
+from tiltcli.evaluation.naming import named, tail, value_text
+from tiltcli.evaluation.texts import Table, interval, number, p_value
 from tiltcli.evaluation.tuning import Tuning, tune
 from tiltcli.grid import load_run
 from tiltcli.report.loaded_runs import Run
@@ -69,7 +70,7 @@ def _matrix(
 
 
 def _where(row: tuple[tuple[str, Any], ...]) -> str:
-    return ", ".join(f"{key.rpartition('.')[2]} {plain(value)}" for key, value in row) or "all"
+    return named(dict(row)) or "all"
 
 
 def _standing(one: Standing | None, found: Sequence[Contest]) -> str:
@@ -103,11 +104,11 @@ def _contests(found: Sequence[Contest], metric: str) -> list[Table]:
         own = [one for one in found if one.question is question]
         if not own:
             continue
-        where = tuple(key.rpartition(".")[2] for key in own[0].row)
+        where = tuple(map(tail, own[0].row))
         numbers = ("difference", "95% interval", "n", "lost", "p", "p (Holm)", "shown", "n for 80%")
         lines = tuple(
             (
-                *(plain(value) for value in one.row.values()),
+                *(value_text(key, value) for key, value in one.row.items()),
                 one.method,
                 one.other,
                 number(one.difference.mean, sign=True),

@@ -11,7 +11,8 @@ import pandas as pd
 
 from tiltcli.curvature.stability import stability_bound
 from tiltcli.evaluation.cells import Cells, best, gather
-from tiltcli.evaluation.facets import named, telling
+from tiltcli.evaluation.facets import telling
+from tiltcli.evaluation.naming import named
 from tiltcli.grid.settings import stepping
 
 SCHEDULE = ("rest", "shape", "order", "groups", "timing", "half_life")

@@ -17,8 +17,6 @@ from tiltcli.errors import UserError
 if TYPE_CHECKING:
     from tiltcli.evaluation.comparison import Comparison
 
-_SHORT = {"loss.amplitude": "A", "loss.period": "T"}
-
 
 @app.command()
 def compare(
@@ -149,7 +147,7 @@ def _show_learning(comparison: Comparison, runs: tuple[str, str], results: Path)
     import pandas as pd
 
     from tiltcli.cli.sparks import key, mean_curve, spark
-    from tiltcli.evaluation.texts import plain
+    from tiltcli.evaluation.naming import named
     from tiltcli.store.read import find_run, read
 
     folders = dict.fromkeys(find_run(run.partition("@")[0], results) for run in runs)
@@ -164,13 +162,7 @@ def _show_learning(comparison: Comparison, runs: tuple[str, str], results: Path)
     pairs = pairs[pairs["row"].isin(rows.index)]
     wanted = {*pairs["job_a"], *pairs["job_b"]}
     metrics = pd.concat([one.metrics[one.metrics["job"].isin(wanted)] for one in tables])
-    labels = [
-        ", ".join(
-            f"{_SHORT.get(name, name.rpartition('.')[2])} {plain(row[name])}"
-            for name in comparison.keys
-        )
-        for _, row in rows.iterrows()
-    ]
+    labels = [named({key: row[key] for key in comparison.keys}) for _, row in rows.iterrows()]
     indent = max(map(len, labels)) + 2
     length = max(8, min(40, (_console_width() - indent - 6) // 2))
     curves = [

@@ -9,7 +9,7 @@ import pandas as pd
 from tiltcli.evaluation.cells import OVER, UNDER
 from tiltcli.evaluation.claims.verdicts import Finding
 from tiltcli.evaluation.comparison import Comparison
-from tiltcli.evaluation.texts import plain
+from tiltcli.evaluation.naming import named
 from tiltcli.statistics import mean_interval, permutation_test
 
 CLAIMS = (
@@ -48,7 +48,7 @@ def _finding(
     pairs = comparison.pairs[comparison.pairs["row"] == number]
     difference = pairs[f"{metric}_b"] - pairs[f"{metric}_a"]
     sample = difference.groupby(pairs["unit"]).mean().dropna()
-    where = ", ".join(f"{k.rpartition('.')[2]} {plain(row[k])}" for k in comparison.groups)
+    where = named({key: row[key] for key in comparison.groups})
     measured = f"{metric.replace('_', ' ')}, dynamical − static"
     measured += f" at {where}" if where else ""
     if lost := int(row["lost_a"] + row["lost_b"]):
