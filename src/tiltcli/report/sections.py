@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from tiltcli.evaluation.claims import Finding, Verdict
@@ -53,10 +54,13 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) ->
 
 
 def verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> str:
-    """Return a card per finding, and what must be said with them."""
-    cards = "".join(_card(one) for one in judged)
+    """Return the findings claim by claim, a card each, and what must be said with them."""
+    found = "".join(
+        f'<h3>{text(claim)}</h3><ul class="verdicts">{"".join(map(_card, group))}</ul>'
+        for claim, group in groupby(judged, key=lambda one: one.finding.claim)
+    )
     said = "".join(f'<p class="note">{sentence(note)}</p>' for note in notes(judged, runs))
-    return (f'<ul class="verdicts">{cards}</ul>' if cards else "") + said
+    return found + said
 
 
 def _card(one: Judged) -> str:
@@ -69,12 +73,11 @@ def _card(one: Judged) -> str:
     return (
         f'<li class="verdict {kind}"><span class="badge">'
         f"{MARKS[one.verdict]} {text(one.verdict)}</span>"
-        f"<h3>{text(finding.claim)}</h3>"
+        f"<p>{text(one.run)}: {signed(finding.measured)}</p>"
         f'<p class="number">{signed(number(estimate.mean, sign=sign))}</p>'
         f"<p>95% interval {signed(interval(estimate.low, estimate.high, sign=sign))}; "
         f"n = {estimate.n} {text(finding.sample)}{tested}</p>"
-        f"{_bar(finding)}"
-        f'<p class="muted">{text(one.run)}: {signed(finding.measured)}</p></li>'
+        f"{_bar(finding)}</li>"
     ).replace("p = &lt;", "p &lt;")
 
 
