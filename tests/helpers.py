@@ -20,6 +20,7 @@ import pytest
 from tiltcli.cli import main
 from tiltcli.engines.mlp.kernel import FusedNetwork
 from tiltcli.engines.mlp.layout import Points
+from tiltcli.errors import QUANTITY_COLUMNS
 from tiltcli.schedule import Schedule
 
 GRID = """
@@ -37,6 +38,13 @@ epochs = 200
 seeds = 3
 log_every = 50
 """
+
+UNASKED = [
+    column.name
+    for quantity in QUANTITY_COLUMNS.keys() - {"hessian", "ntk"}
+    for column in QUANTITY_COLUMNS[quantity]
+]
+"""Columns of the probes that are null where nothing is said of quantities."""
 
 ENVIRONMENT = {"COLUMNS": "100", "NO_COLOR": "1"}
 

@@ -8,7 +8,7 @@ import pytest
 
 import tiltcli
 from helpers import GRID as GRID_TEXT
-from helpers import save_case, tilt, write_grid
+from helpers import UNASKED, save_case, tilt, write_grid
 from tiltcli.errors import PROBE_COLUMNS, UserError
 
 REFERENCE = "tests/data/curvature_a.npz"
@@ -80,7 +80,7 @@ def test_probing_changes_no_training(tmp_path, engine):
     epochs = with_probes.probes.groupby("job")["epoch"].apply(list)
     assert len(epochs) == 8
     assert all(some == [0, 15, 30, 45, 60, 75, 90] for some in epochs)
-    others = ["hessian_max_preconditioned", "batch_sharpness"]
+    others = ["hessian_max_preconditioned", "batch_sharpness", *UNASKED]
     numbers = with_probes.probes.drop(columns=["job", *others])
     assert np.isfinite(numbers).all().all()
     assert with_probes.probes[others].isna().all().all()
@@ -100,7 +100,7 @@ def test_pictures_are_probed_too(tmp_path):
     probes = with_probes.probes
     assert probes["epoch"].tolist() == [0, 2]
     assert probes["step"].tolist() == [0, 2 * 5]
-    absent = ["hessian_max_preconditioned", "stability_bound"]  # minibatches with momentum
+    absent = ["hessian_max_preconditioned", "stability_bound", *UNASKED]  # minibatches, momentum
     assert probes[absent].isna().all().all()
     assert probes.drop(columns=absent).notna().all().all()
     assert (probes["hessian_max"] >= probes["hessian_second"]).all()

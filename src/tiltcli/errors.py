@@ -175,13 +175,30 @@ NTK_COLUMNS: tuple[Column, ...] = (
     Column("ntk_points", "int64", "1", "number of training points the tangent kernel is taken on"),
 )
 
+LYAPUNOV_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "lyapunov",
+        "float64",
+        "1/step",
+        "largest Lyapunov exponent of the training map over all updates made so far: mean of "
+        "ln(|v'|/|v|), v' = (1 − η(H + decay)) v from a seeded start, with momentum of parameters "
+        "and velocity together; null at step 0",
+    ),
+)
+
+QUANTITY_COLUMNS = {
+    "hessian": HESSIAN_COLUMNS,
+    "ntk": NTK_COLUMNS,
+    "lyapunov": LYAPUNOV_COLUMNS,
+}
+"""What `[probe] quantities` may name, and the columns that each fills."""
+
 PROBE_COLUMNS: tuple[Column, ...] = (
     Column("job", "string", "", "id of the job, as in the jobs table"),
     Column("epoch", "int64", "epoch", "epoch; 0 is the state before any update"),
     Column("step", "int64", "step", "optimiser updates made so far"),
     Column("lr", "float64", "1", "learning rate η of the update that comes next"),
-    *HESSIAN_COLUMNS,
-    *NTK_COLUMNS,
+    *(column for columns in QUANTITY_COLUMNS.values() for column in columns),
 )
 """Null stands for what was not asked for, and for an eigenvalue that did not converge."""
 

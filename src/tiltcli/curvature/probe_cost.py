@@ -9,15 +9,19 @@ from functools import partial
 
 import numpy as np
 
+from tiltcli.curvature.lyapunov import Follower
 from tiltcli.curvature.points import kernel_points
 from tiltcli.curvature.prober import Prober, curvature_of
 from tiltcli.data import Dataset, Part
-from tiltcli.engines import Context, Interrupted, Snapshot, load_engine
+from tiltcli.engines import Context, Interrupted, Snapshot, Trail, load_engine
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.networks.initial import has_one_hidden_layer
 
 TRIAL_SECONDS = 0.15
 """Length of the training whose last weights are probed."""
+
+UPDATES = 50
+"""Updates whose derivatives are measured together."""
 
 PICTURES = 128
 """Pictures that a product is measured on."""
@@ -63,6 +67,10 @@ def probe_seconds(job: Job, data: Dataset, settings: ProbeSettings, engine: str)
         pass
     seconds = 0.0
     for quantity in settings.quantities:
+        if quantity == "lyapunov":
+            share = len(data.train) / len(small.train) / max(len(due), 1)
+            seconds += _update_seconds(job, small, list(found.values())[-1]) * due[-1] * share
+            continue
         asked = settings.ntk_points if quantity == "ntk" else None
         whole = (
             len(data.train) if quantity == "hessian" else len(kernel_points(data.train.y, asked))
@@ -73,6 +81,14 @@ def probe_seconds(job: Job, data: Dataset, settings: ProbeSettings, engine: str)
         taken = len(kernel_points(part.train.y, None)) if quantity == "ntk" else len(part.train)
         seconds += float(np.mean(each)) * whole / taken
     return seconds
+
+
+def _update_seconds(job: Job, data: Dataset, at: Snapshot) -> float:
+    trail = Trail(
+        at.theta[None].repeat(UPDATES, 0), at.gamma[None].repeat(UPDATES, 0), np.ones(UPDATES)
+    )
+    follow = Follower(job, data).follow
+    return _second(lambda: follow(trail)) / UPDATES
 
 
 def _by_products(job: Job, data: Dataset, settings: ProbeSettings) -> float:

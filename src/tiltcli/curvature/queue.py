@@ -9,9 +9,10 @@ from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecu
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from tiltcli.curvature.lyapunov import Follower
 from tiltcli.curvature.prober import Prober
 from tiltcli.data import Dataset
-from tiltcli.engines.base import Interrupted, Snapshot
+from tiltcli.engines.base import Interrupted, Snapshot, Trail
 from tiltcli.grid import Job, ProbeSettings
 
 WAITING_BYTES, WAITING_LEAST = 64 << 20, 4
@@ -23,6 +24,7 @@ class ProbeQueue:
 
     Attributes:
         due: epochs, rising, whose snapshots are wanted.
+        follow: takes the updates in between; None where they are not wanted.
 
     """
 
@@ -31,10 +33,12 @@ class ProbeQueue:
         due: Sequence[int],
         probe: Callable[[Snapshot], dict[str, Any]],
         executor: Executor,
+        follow: Callable[[Trail], float] | None = None,
     ) -> None:
-        self.due = due
+        self.due, self.follow = due, follow
         self._probe, self._executor = probe, executor
         self._waiting: deque[Future[dict[str, Any]]] = deque()
+        self._exponent: Future[float] | None = None
         self._rows: list[dict[str, Any]] = []
         self._told = 0
 
@@ -43,7 +47,24 @@ class ProbeQueue:
         most = max(WAITING_LEAST, WAITING_BYTES // snapshot.theta.nbytes)
         while len(self._waiting) >= most:
             self._rows.append(self._waiting.popleft().result())
-        self._waiting.append(self._executor.submit(self._probe, snapshot))
+        self._waiting.append(self._executor.submit(self._row, snapshot, self._exponent))
+
+    def add_updates(self, trail: Trail) -> None:
+        """Take updates; they are followed one after the other, whatever the threads."""
+        before = self._exponent
+        self._exponent = self._executor.submit(self._on, before, trail)
+        if before is not None:
+            before.result()  # so that no more than two wait in memory
+
+    def _on(self, before: Future[float] | None, trail: Trail) -> float:
+        assert self.follow is not None
+        if before is not None:
+            before.result()  # it was begun earlier: an executor takes what it is given in order
+        return self.follow(trail)
+
+    def _row(self, snapshot: Snapshot, exponent: Future[float] | None) -> dict[str, Any]:
+        row = self._probe(snapshot)
+        return row if exponent is None else row | {"lyapunov": exponent.result()}
 
     def made(self) -> int:
         """Probes that have ended since this was last asked."""
@@ -113,7 +134,8 @@ def probing(
     own = nullcontext(executor) if executor else ThreadPoolExecutor(threads, "probe")
     with own as pool:
         due = settings.due(int(job["train.epochs"]))
-        queue = ProbeQueue(due, Prober(job, data, settings), pool)
+        follow = Follower(job, data).follow if "lyapunov" in settings.quantities else None
+        queue = ProbeQueue(due, Prober(job, data, settings), pool, follow)
         try:
             yield queue
         finally:

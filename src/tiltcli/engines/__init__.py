@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tiltcli.engines.base import Block, Context, Ending, Engine, Interrupted, Snapshot
+from tiltcli.engines.base import Block, Context, Ending, Engine, Interrupted, Snapshot, Trail
 from tiltcli.errors import UserError, with_suggestion
 from tiltcli.grid import Job
 
@@ -49,6 +49,7 @@ __all__ = [
     "Engine",
     "Interrupted",
     "Snapshot",
+    "Trail",
     "choose_engine",
     "load_engine",
 ]

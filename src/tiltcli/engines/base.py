@@ -16,7 +16,7 @@ from tiltcli.grid import Job
 from tiltcli.schedule import Schedule
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64, Int64
+    from jaxtyping import Float, Float64, Int64
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -97,6 +97,22 @@ class Snapshot:
     preconditioner: Float64[np.ndarray, " trained"] | None = None
 
 
+@dataclass(frozen=True)
+class Trail:
+    """Updates made one after the other, whose derivatives can be multiplied.
+
+    Attributes:
+        thetas: parameters before each, as in `Snapshot`, in the training's dtype.
+        gammas: class weights Γ of each, float64.
+        rates: learning rate of each, float64.
+
+    """
+
+    thetas: Float[np.ndarray, "updates parameters"]
+    gammas: Float64[np.ndarray, "updates classes"]
+    rates: Float64[np.ndarray, " updates"]
+
+
 class Interrupted(Exception):
     """Raised out of a training that was asked to stop."""
 
@@ -115,6 +131,7 @@ class Context:
         device: "cpu", "cuda", or "auto" for CUDA where there is one; the fused kernel has only one.
         checkpoint: file to save a long training to and to resume it from; None for none.
         checkpoint_seconds: time between two saves.
+        trail: whether every update is to be yielded too; the fused kernel alone can.
 
     """
 
@@ -123,6 +140,7 @@ class Context:
     device: str = "auto"
     checkpoint: Path | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    trail: bool = False
 
 
 class Engine(Protocol):
@@ -130,7 +148,7 @@ class Engine(Protocol):
 
     def __call__(
         self, job: Job, data: Dataset, context: Context
-    ) -> Iterator[Block | Snapshot | Ending]:
+    ) -> Iterator[Block | Snapshot | Trail | Ending]:
         """Train a job, yielding its metrics and snapshots as they come and at last its ending."""
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from tiltcli.curvature.memory import memory_faults
 from tiltcli.data import Dataset, dataset_of, downloads_of
 from tiltcli.engines import choose_engine
+from tiltcli.engines.coverage import without_derivative
 from tiltcli.errors import Fault, UserError
 from tiltcli.execution.run_options import RunOptions
 from tiltcli.grid import Job, ProbeSettings, Sweep
@@ -77,6 +78,7 @@ def check_jobs(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, st
     for job in sweep.jobs:
         try:
             engines[job.id] = choose_engine(engine, job)
+            check_derivative(sweep.probe, job, engines[job.id])
             # A user's network may not like a last batch of a single sample.
             key = (*texts(job, alike), str(is_own(job) and job["train.batch_size"]))
             if key in seen:
@@ -98,6 +100,31 @@ def check_jobs(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, st
     if faults:
         raise UserError(*faults.values())
     return engines
+
+
+def check_derivative(
+    settings: ProbeSettings | None,
+    job: Job,
+    engine: str,
+    option: Callable[[str], str] = "probe.{}".format,
+) -> None:
+    """Refuse a Lyapunov exponent of a training whose map has no compiled derivative.
+
+    Args:
+        settings: what to probe.
+        job: the job.
+        engine: what trains it.
+        option: how the user knows a key of [probe].
+
+    Raises:
+        UserError: saying what is in the way.
+
+    """
+    if settings is None or "lyapunov" not in settings.quantities:
+        return
+    if reason := without_derivative(job, engine):
+        said = f'"lyapunov" multiplies the derivatives of the updates, not known of {reason}'
+        raise UserError(Fault(said, key=option("quantities")))
 
 
 def check_probe(

@@ -19,7 +19,7 @@ from tiltcli.data import dataset_of
 from tiltcli.engines.base import total_steps
 from tiltcli.errors import RESULT_COLUMNS, Fault, Outcome, UserError, listing
 from tiltcli.evaluation.selection import parse_selection, select
-from tiltcli.execution.checks import check_probe
+from tiltcli.execution.checks import check_derivative, check_probe
 from tiltcli.execution.local import ended_jobs, run_tasks
 from tiltcli.execution.progress import Progress, step_cost
 from tiltcli.execution.run_options import at_once, worker_faults
@@ -161,7 +161,7 @@ def probe_run(
         for name in stored
         if name not in by_id
     }
-    _check_points([by_id[name] for name in stored if name in by_id], settings)
+    _check_probes({one: str(row["engine"]) for one, row in stored.items()}, by_id, settings)
     probed = added = 0
     with RunWriter(folder, sweep, command) as writer:
         last = last_probed_epochs(rows)
@@ -199,11 +199,14 @@ def _option(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def _check_points(jobs: Sequence[Job], settings: ProbeSettings) -> None:
+def _check_probes(
+    engines: Mapping[str, str], by_id: Mapping[str, Job], settings: ProbeSettings
+) -> None:
     faults: dict[str, Fault] = {}
-    for job in jobs:
+    for job, engine in ((by_id[name], engine) for name, engine in engines.items() if name in by_id):
         try:
             check_probe(settings, job, dataset_of(job), _option)
+            check_derivative(settings, job, engine, _option)
         except UserError as error:
             faults.update({str(fault): fault for fault in error.faults})
     if faults:

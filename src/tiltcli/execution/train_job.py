@@ -12,7 +12,7 @@ from typing import Any
 
 from tiltcli.curvature.queue import probing
 from tiltcli.data import dataset_of
-from tiltcli.engines import Context, Ending, Interrupted, Snapshot, load_engine
+from tiltcli.engines import Context, Ending, Interrupted, Snapshot, Trail, load_engine
 from tiltcli.engines.base import CHECKPOINT_SECONDS
 from tiltcli.errors import Outcome
 from tiltcli.execution.progress import Advance
@@ -84,13 +84,17 @@ def train_job(
         ending: Ending | None = None
         with probing(job, data, task.probe, executor, task.threads) as queue:
             keeping = (task.device, task.checkpoint, task.checkpoint_seconds)
-            context = Context(stopped, queue.due if queue else (), *keeping)
+            trail = queue is not None and queue.follow is not None
+            context = Context(stopped, queue.due if queue else (), *keeping, trail)
             for item in load_engine(task.engine)(job, data, context):
                 if isinstance(item, Ending):
                     ending = item
                 elif isinstance(item, Snapshot):
                     assert queue is not None
                     queue.add(item)
+                elif isinstance(item, Trail):
+                    assert queue is not None
+                    queue.add_updates(item)
                 else:
                     spool.add(item)
                     report(Advance(item.updates, queue.made() if queue else 0))

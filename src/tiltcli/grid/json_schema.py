@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from tiltcli.grid.axes import LONGEST
 from tiltcli.grid.conditions import ALWAYS, When
-from tiltcli.grid.probe_settings import QUANTITIES
+from tiltcli.grid.probe_settings import DEFAULT, QUANTITIES
 from tiltcli.grid.setting_types import MOST_WHOLE, REQUIRED, Setting
 from tiltcli.grid.settings import SETTINGS, TABLES
 from tiltcli.grid.sweep import MOST_SEEDS, NAME
@@ -200,16 +200,16 @@ def _sweep(*, block: bool = False) -> Schema:
 def _probe() -> Schema:
     one = {"enum": list(QUANTITIES)}
     count = {"type": "integer", "minimum": 1, "maximum": MOST_WHOLE}
-    known = [*QUANTITIES]
     return _object(
         {
             "every": count
             | {"description": "Epochs between probes; odd numbers see both branches of a 2-cycle."},
             "quantities": {
                 "anyOf": [one, {"type": "array", "items": one, "minItems": 1}],
-                "default": known,
+                "default": [*DEFAULT],
                 "description": "hessian: λ_max of F(·, t) and of the static loss; "
-                "ntk: λ_max of the tangent kernel.",
+                "ntk: λ_max of the tangent kernel; "
+                "lyapunov: largest exponent of the training map.",
             },
             "ntk_points": count
             | {

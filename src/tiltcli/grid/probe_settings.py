@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiltcli.errors import Fault, UserError, listing, with_suggestion
+from tiltcli.errors import QUANTITY_COLUMNS, Fault, UserError, listing, with_suggestion
 from tiltcli.grid.setting_types import MOST_WHOLE
 from tiltcli.grid.settings import SETTINGS
 
-QUANTITIES = ("hessian", "ntk")
+QUANTITIES = tuple(QUANTITY_COLUMNS)
+DEFAULT = QUANTITIES[:2]
+"""What is measured where nothing is said."""
+
 KEYS = ("every", "quantities", "ntk_points")
 
 _COUNT = SETTINGS["train.log_every"]  # a whole number ≥ 1
@@ -32,7 +35,7 @@ class ProbeSettings:
 
     """
 
-    quantities: tuple[str, ...] = QUANTITIES
+    quantities: tuple[str, ...] = DEFAULT
     every: int | None = None
     ntk_points: int | None = None
     epochs: tuple[int, ...] = ()
@@ -77,7 +80,7 @@ def read_probe(
     if "every" not in table:
         wrong(name("every"), f"missing; allowed: {_allowed('epochs')}")
     points = _count(table.get("ntk_points"), name("ntk_points"), "training points", wrong)
-    quantities = read_quantities(table.get("quantities", list(QUANTITIES)), name, wrong)
+    quantities = read_quantities(table.get("quantities", list(DEFAULT)), name, wrong)
     if points is not None and "ntk" not in quantities and not faults:
         wrong(name("ntk_points"), f'has no effect without "ntk" in {name("quantities")}')
     return None if faults else ProbeSettings(quantities, every, points)
@@ -152,7 +155,7 @@ def asked_probe(
             wrong("--every", "missing, as the run's grid has no [probe]; or give --epochs A,B,C")
     if epochs is not None and (not epochs or min(epochs) < 0):
         wrong("--epochs", f"got {listing(epochs)}; allowed: whole numbers ≥ 0, as 0,500,1000")
-    chosen = base.quantities if base else QUANTITIES
+    chosen = base.quantities if base else DEFAULT
     if quantities is not None:
         chosen = read_quantities(list(quantities), option, wrong)
     if ntk_points is None and base is not None and "ntk" in chosen:

@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from tiltcli.errors import HESSIAN_COLUMNS, NTK_COLUMNS
+from tiltcli.errors import QUANTITY_COLUMNS
 from tiltcli.grid import ProbeSettings
 from tiltcli.store.columns import PROBES
 from tiltcli.store.parts import parse
 
 KEYS = ["job", "epoch"]
-_GROUPS = [[column.name for column in some] for some in (HESSIAN_COLUMNS, NTK_COLUMNS)]
-_REST = [field.name for field in PROBES if not any(field.name in group for group in _GROUPS)]
+_GROUPS = {key: [column.name for column in some] for key, some in QUANTITY_COLUMNS.items()}
+_REST = [field.name for field in PROBES if not any(field.name in g for g in _GROUPS.values())]
 
 
 def probes_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -30,8 +30,8 @@ def probes_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 def merged_probes(tables: Sequence[pa.Table]) -> pa.Table:
     """Return tables, earliest first, joined to one row per job and epoch.
 
-    Where several have the same job and epoch, the latest that has any of the Hessian's columns
-    gives all of them, and likewise for the tangent kernel's.
+    Where several have the same job and epoch, the latest that has any of a quantity's columns
+    gives all of them.
     """
     whole = pa.concat_tables(tables) if tables else PROBES.empty_table()
     keys = whole.select(KEYS).to_pandas()
@@ -39,7 +39,7 @@ def merged_probes(tables: Sequence[pa.Table]) -> pa.Table:
         return whole
     frame = whole.to_pandas()
     joined = frame[_REST].drop_duplicates(KEYS, keep="last")
-    for group in _GROUPS:
+    for group in _GROUPS.values():
         known = frame[[*KEYS, *group]].dropna(how="all", subset=group)
         joined = joined.merge(known.drop_duplicates(KEYS, keep="last"), on=KEYS, how="left")
     return pa.Table.from_pandas(joined, schema=PROBES, preserve_index=False)
@@ -73,10 +73,10 @@ def missing_epochs(
         job → epochs, rising; only jobs that miss any.
 
     """
-    groups = {"hessian": _GROUPS[0], "ntk": _GROUPS[1]}
     held = probes
     for quantity in settings.quantities:
-        held = held[held[groups[quantity]].notna().any(axis=1)]
+        none = (held["epoch"] == 0) & (quantity == "lyapunov")  # of no updates there is none
+        held = held[held[_GROUPS[quantity]].notna().any(axis=1) | none]
     if "ntk" in settings.quantities and settings.ntk_points is not None:
         held = held[held["ntk_points"] == settings.ntk_points]
     have = held.groupby("job")["epoch"].agg(set).to_dict()

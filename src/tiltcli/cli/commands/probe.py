@@ -10,6 +10,7 @@ import typer
 from tiltcli.cli.app import INTERRUPTED, app, say
 from tiltcli.cli.options import RESULTS, OneJob, Quiet, Results, Run, Where, Workers
 from tiltcli.errors import UserError
+from tiltcli.grid import QUANTITIES
 
 
 @app.command()
@@ -23,7 +24,11 @@ def probe(
     ] = None,
     quantities: Annotated[
         str | None,
-        typer.Option("--quantities", metavar="hessian,ntk", help="What to measure; default: both."),
+        typer.Option(
+            "--quantities",
+            metavar="hessian,…",
+            help=f"What to measure, of {', '.join(QUANTITIES)}; default: hessian,ntk.",
+        ),
     ] = None,
     ntk_points: Annotated[
         int | None,

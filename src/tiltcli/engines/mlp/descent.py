@@ -74,6 +74,7 @@ def _compiled(sources: str) -> tuple[Any, Any]:
         record: Any,
         update_last: Any,
         out: Any,
+        trail: Any,
     ) -> tuple[int, int, float]:
         kept, last = 0, gammas.shape[0] - 1
         sums, val_sums = work[-1], val_work[-1]
@@ -108,6 +109,8 @@ def _compiled(sources: str) -> tuple[Any, Any]:
                 loss = sums[0] / points[5]
                 if not (loss <= EXPLODED):
                     return kept, i, loss
+            if trail.shape[0]:
+                trail[i] = network[0]
             set_rate(optimiser[0], optimiser[1], optimiser[2], rates[i])
             _step(dims, points, network, work, optimiser)
         return kept, -1, np.nan

@@ -17,6 +17,7 @@ from tiltcli.engines.base import (
     Ending,
     Interrupted,
     Snapshot,
+    Trail,
     class_weights,
     divergence_note,
     rates_at,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 # A block lasts about this long: short enough to stop at once, long enough to cost nothing.
 BLOCK_SECONDS = 0.1
 FIRST_BLOCK, LARGEST_BLOCK = 1 << 11, 1 << 15
+TRAIL_BYTES = 1 << 22
+"""Parameters of a trail yielded at once: few wait in memory, and in the cache."""
 FIRST_PRODUCTS = 1 << 31
 """Multiplications in the first block at most: about BLOCK_SECONDS of them."""
 
@@ -150,7 +153,7 @@ def network_of(
     )
 
 
-def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapshot | Ending]:
+def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapshot | Trail | Ending]:
     """Yield what a training has to tell; see `tiltcli.engines.base.Engine`.
 
     Raises:
@@ -173,12 +176,15 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
         if wanted is not None and begin == wanted * per_epoch:
             theta, wanted = network.theta.astype(np.float64), next(snapshots, None)
             adam = network.preconditioner
+        keep = context.trail and wanted is not None
+        most = max(1, TRAIL_BYTES // (8 * network.parameters)) if keep else size
         # A block ends before the epoch of the next snapshot, so that its weights can be taken.
-        end = min(begin + size, total + 1, total + 1 if wanted is None else wanted * per_epoch)
+        ends = total + 1, total + 1 if wanted is None else wanted * per_epoch
+        end = min(begin + min(size, most), *ends)
         part = _slice(schedules, begin, end)
         last = end > total
         started = time.perf_counter()
-        result = network.run(part.gammas, part.rates, part.record, update_last=not last)
+        result = network.run(part.gammas, part.rates, part.record, not last, keep)
         taken = time.perf_counter() - started
         diverged = result.diverged_at
         if diverged is not None:
@@ -199,6 +205,9 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
         if theta is not None and diverged != 0:
             rate, gamma = float(part.rates[0]), part.gammas[0]
             yield Snapshot(begin // per_epoch, begin, rate, gamma, theta, adam)
+        if keep:
+            made = len(result.trail)
+            yield Trail(result.trail, part.gammas[:made], part.rates[:made])
         if diverged is not None:
             outcome, ended = Outcome.DIVERGED, (begin + diverged) // per_epoch
             note = divergence_note(ended, result.diverged_loss)

@@ -32,6 +32,7 @@ class Steps(NamedTuple):
         val_correct: validation points classified right, int64; 0 without any.
         diverged_at: step at which the loss was not finite or had exploded; None if none was.
         diverged_loss: that loss, of the training set or of the step's batch; NaN if none was.
+        trail: parameters before each update, (updates, parameters); no rows unless asked for.
 
     """
 
@@ -42,6 +43,7 @@ class Steps(NamedTuple):
     val_correct: Labels
     diverged_at: int | None
     diverged_loss: float
+    trail: npt.NDArray[Any]
 
 
 class Measures(NamedTuple):
@@ -190,6 +192,7 @@ class FusedNetwork:
         lrs: Float64[np.ndarray, " steps"],
         record: Bool[np.ndarray, " steps"],
         update_last: bool = True,
+        keep: bool = False,
     ) -> Steps:
         """Make steps; the numbers do not depend on how steps are divided into calls.
 
@@ -199,6 +202,7 @@ class FusedNetwork:
             record: steps to keep measures of, shape (n,). With full batches a diverging step
                 always is kept; with others only the first step of an epoch may be recorded.
             update_last: whether the last step is followed by its update, or only measured.
+            keep: whether to keep the trail.
 
         Returns:
             the measures; each is taken before the step's update.
@@ -206,6 +210,7 @@ class FusedNetwork:
         """
         out = np.zeros((int(np.count_nonzero(record)) + 1, 5))
         out[:, 3] = np.nan
+        trail = np.empty((len(lrs) if keep else 0, self._theta.size), self._dtype)
         kept, diverged, diverged_loss = descend(
             self._dims,
             self._base,
@@ -222,12 +227,17 @@ class FusedNetwork:
             as_given(record, np.bool_),
             update_last,
             out,
+            trail,
         )
         self._made += len(lrs)
         loss, weighted, right, val_loss, val_right = out[:kept].T
         at = None if diverged < 0 else int(diverged)
         right, val_right = right.astype(np.int64), val_right.astype(np.int64)
-        return Steps(loss, weighted, right, val_loss, val_right, at, float(diverged_loss))
+        if keep:
+            places = np.concatenate([p.ravel() for p in self._parts(np.arange(self._theta.size))])
+            made = len(lrs) - (not update_last) if at is None else at
+            trail = trail[:made, places]
+        return Steps(loss, weighted, right, val_loss, val_right, at, float(diverged_loss), trail)
 
     def measure(self, points: Points, gamma: Float64[np.ndarray, " classes"]) -> Measures:
         """Measure on some points, weighted by Γ (C,)."""
