@@ -47,7 +47,7 @@ def test_an_edited_module_and_one_of_another_folder_are_read_anew(folder, tmp_pa
     (other / "nets.py").write_text(MAIN.replace("from pack import part\n", ""))
     (other / "layers.py").write_text("n = 7\n")
     assert load(locate("nets.py:make", other))(3) == 21
-    with pytest.raises(UserError, match="not the file that the jobs were made with"):
+    with pytest.raises(UserError, match="has changed since the grid was read"):
         load(made, "make:0123456789abcdef")
 
 

@@ -51,6 +51,10 @@ class UserError(Exception):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
+class RunError(UserError):
+    """The files or the machine are at fault, not a job: the run ends; what is finished is kept."""
+
+
 def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Return the work's results on all items; what is wrong with any of them is said at once.
 

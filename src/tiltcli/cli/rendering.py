@@ -62,9 +62,9 @@ def write_grid(text: str, output: Path | None, options: str = "") -> None:
     if output is None:
         sys.stdout.write(text)
         return
-    from tiltcli.store.parts import write_whole
+    from tiltcli.store.outputs import write_output
 
-    write_whole(output, lambda to: to.write_text(text, encoding="utf-8"))
+    write_output(output, lambda to: to.write_text(text, encoding="utf-8"))
     say(f"written: {output}; tiltcli sweep {output}{' ' if options else ''}{options} runs it")
 
 

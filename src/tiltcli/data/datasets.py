@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from tiltcli.data.scaling import prepared
 from tiltcli.data.spiral import spiral_dataset
 from tiltcli.data.splitting import limited, split
 from tiltcli.data.user_files import file_dataset
+from tiltcli.grid.paths import DATA_DIGESTS, digest_of, unchanged
 from tiltcli.grid.settings import FACTORIES, PATHS
 
 
 def load_dataset(settings: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Dataset:
     """Return the data that a job's settings name, made or read, as its network takes it.
 
-    Propagates `UserError` if the file cannot be read or holds what cannot be trained on.
+    Propagates `UserError` if the file cannot be read, holds what cannot be trained on, or is not
+    the one that the settings have the digest of.
 
     Args:
         settings: the job's settings: `data.*`, and `model.kind` ("mlp" if absent) and
@@ -35,24 +38,14 @@ def load_dataset(settings: Mapping[str, Any], files: Mapping[str, str] | None = 
     kind = str(settings["data.kind"])
     named = {key: settings[key] for key in PATHS if settings.get(key)} | dict(files or {})
     paths = {key: Path(path) for key, path in named.items() if key not in FACTORIES}
-    place = paths.get("data.path")
-    seed = int(settings.get("data.seed", 0))
-    if kind == "spiral":
-        data = spiral_dataset(settings)
-    elif kind == "digits":
-        data = _digits(seed)
-    elif kind == "cifar10":
-        data = cifar10_dataset(place, seed)
-    elif kind == "fashion_mnist":
-        data = fashion_mnist_dataset(place, seed)
-    elif kind == "idx":
-        data = idx_dataset(paths["data.path"], seed)
-    elif kind == "python":
-        data = own_dataset(settings, named["data.factory"])
-    else:
-        data = file_dataset(settings, paths)
-    name = kind if place is None else str(place)
+    name = str(paths.get("data.path", kind))
+    with ExitStack() as stack:
+        for key, path in paths.items():
+            reader = DATA_DIGESTS[kind] if key == "data.path" else digest_of
+            stack.enter_context(unchanged(path, settings.get(PATHS[key]), reader))
+        data = _made(settings, kind, paths, named)
     if (limit := settings.get("data.limit")) is not None:
+        seed = int(settings.get("data.seed", 0))
         data = replace(data, train=limited(data.train, limit, seed, data.classes, name))
     return prepared(
         data,
@@ -61,6 +54,25 @@ def load_dataset(settings: Mapping[str, Any], files: Mapping[str, str] | None = 
         dtype=str(settings.get("train.dtype", "float64")),
         name=name,
     )
+
+
+def _made(
+    settings: Mapping[str, Any], kind: str, paths: Mapping[str, Path], named: Mapping[str, str]
+) -> Dataset:
+    place, seed = paths.get("data.path"), int(settings.get("data.seed", 0))
+    if kind == "spiral":
+        return spiral_dataset(settings)
+    if kind == "digits":
+        return _digits(seed)
+    if kind == "cifar10":
+        return cifar10_dataset(place, seed)
+    if kind == "fashion_mnist":
+        return fashion_mnist_dataset(place, seed)
+    if kind == "idx":
+        return idx_dataset(paths["data.path"], seed)
+    if kind == "python":
+        return own_dataset(settings, named["data.factory"])
+    return file_dataset(settings, paths)
 
 
 def _digits(seed: int) -> Dataset:

@@ -34,9 +34,10 @@ def own_dataset(settings: Mapping[str, Any], factory: str) -> Dataset:
             what it returns.
 
     """
-    make = load(factory, settings.get("data.factory_digest"))
+    digest = settings.get("data.factory_digest")
+    make = load(factory, digest)
     known = {"seed": settings["data.seed"]}
-    found = call(factory, make, known, given_arguments(settings, "data.args"), "data.args")
+    found = call(factory, make, known, given_arguments(settings, "data.args"), "data.args", digest)
     path, _, function = factory.rpartition(":")
     line = getattr(getattr(inspect.unwrap(make), "__code__", None), "co_firstlineno", None)
 

@@ -10,15 +10,15 @@ from functools import partial
 from itertools import chain
 
 from tiltcli.engines import load_engine
+from tiltcli.errors import RunError
 from tiltcli.execution.batching import Batches
 from tiltcli.execution.executors import Immediate, run_in_process, run_processes, run_threads
 from tiltcli.execution.progress import Advance, Progress
 from tiltcli.execution.run_options import at_once
 from tiltcli.execution.train_job import Task, failed, train_batch, train_job
 from tiltcli.store import Finished
-from tiltcli.store.parts import Unwritable
 
-Ended = Generator[Finished | Unwritable | None, None, None]
+Ended = Generator[Finished | RunError | None, None, None]
 
 
 def run_tasks(
@@ -28,7 +28,7 @@ def run_tasks(
     workers: int | None,
     progress: Progress,
     stopped: Callable[[], bool],
-) -> Generator[Finished | Unwritable | None, None, None]:
+) -> Generator[Finished | RunError | None, None, None]:
     """Run one engine's tasks.
 
     Args:
@@ -86,7 +86,7 @@ def _by_threads(
     report: Callable[[Task, Advance], None],
 ) -> Ended:
     load_engine(engine)  # compile once, before the threads race to it
-    work: Callable[..., Finished | Unwritable | None] = train_job
+    work: Callable[..., Finished | RunError | None] = train_job
     with ExitStack() as stack:
         if probed:
             pool = ThreadPoolExecutor(workers, thread_name_prefix="probe")
@@ -122,7 +122,7 @@ def _by_processes(
 
 
 def ended_jobs(
-    results: Generator[Finished | Unwritable | None, None, None], stop: threading.Event
+    results: Generator[Finished | RunError | None, None, None], stop: threading.Event
 ) -> Generator[Finished, None, None]:
     """Jobs that ended; at the end of it, however it comes, no worker is left.
 
@@ -134,13 +134,13 @@ def ended_jobs(
         each job that ended.
 
     Raises:
-        Unwritable: if a worker had no room to write to.
+        RunError: if a worker had no room to write to, or met a file that has changed.
 
     """  # noqa: DOC502 - raised as it came
     with closing(results):
         try:
             for result in results:
-                if isinstance(result, Unwritable):
+                if isinstance(result, RunError):
                     raise result
                 if result is not None:
                     yield result

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import total_steps
-from tiltcli.errors import Outcome
+from tiltcli.errors import Outcome, RunError
 from tiltcli.execution.checks import Checker, check_run
 from tiltcli.execution.local import ended_jobs, run_tasks
 from tiltcli.execution.progress import Progress, step_cost
@@ -23,7 +23,6 @@ from tiltcli.execution.train_job import Task
 from tiltcli.grid import Job, ProbeSettings, Sweep
 from tiltcli.store import Finished, RunWriter
 from tiltcli.store.checkpoint_files import checkpoint_path, checkpointed, remove_checkpoints
-from tiltcli.store.parts import Unwritable
 from tiltcli.store.probe_rows import missing_epochs
 from tiltcli.store.read import last_probed_epochs, read_jobs, read_probes
 
@@ -172,7 +171,7 @@ def _execute(
         mine = [job for job in todo if plan.engines[job.id] == engine]
         tasks = _tasks(plan, mine, engine, writer)
         workers, stopped = plan.options.workers, stop.is_set
-        results: Generator[Finished | Unwritable | None, None, None]
+        results: Generator[Finished | RunError | None, None, None]
         if trainer is not None:
             results = trainer(tasks, writer, progress, stopped)
         else:

@@ -14,11 +14,10 @@ from tiltcli.curvature.queue import probing
 from tiltcli.data import dataset_of
 from tiltcli.engines import Context, Ending, Interrupted, Snapshot, Trail, load_engine
 from tiltcli.engines.base import CHECKPOINT_SECONDS
-from tiltcli.errors import Outcome
+from tiltcli.errors import Outcome, RunError
 from tiltcli.execution.progress import Advance
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.store import Finished, MetricsSpool
-from tiltcli.store.parts import Unwritable
 from tiltcli.store.spool import setting_columns
 
 
@@ -63,7 +62,7 @@ def train_job(
     stopped: Callable[[], bool] = _never,
     report: Callable[[Advance], None] = _unheard,
     executor: Executor | None = None,
-) -> Finished | Unwritable | None:
+) -> Finished | RunError | None:
     """Train one job, whatever happens: an exception becomes a failed job.
 
     Args:
@@ -73,8 +72,8 @@ def train_job(
         executor: makes the probes; None: threads of the job's own.
 
     Returns:
-        the finished job, None if it was interrupted, or why its metrics cannot be stored: then
-        the disk is at fault and not the job.
+        the finished job, None if it was interrupted, or why no job can be trained or stored:
+        then the disk or a changed file is at fault and not the job.
 
     """
     job, started = task.job, time.perf_counter()
@@ -128,7 +127,7 @@ def train_job(
     except Interrupted:
         spool.discard()
         return None
-    except Unwritable as error:
+    except RunError as error:
         spool.discard()
         return error
     except Exception as error:
@@ -140,7 +139,7 @@ def train_batch(
     tasks: Sequence[Task],
     stopped: Callable[[], bool] = _never,
     report: Callable[[tuple[int, Advance]], None] = lambda _: None,
-) -> list[Finished | Unwritable | None]:
+) -> list[Finished | RunError | None]:
     """Train jobs one after the other; see `train_job`.
 
     Args:
@@ -152,7 +151,7 @@ def train_batch(
         what `train_job` returns for each that was begun.
 
     """
-    results: list[Finished | Unwritable | None] = []
+    results: list[Finished | RunError | None] = []
     for place, task in enumerate(tasks):
         if stopped():
             break

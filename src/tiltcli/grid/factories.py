@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltcli.errors import Fault, UserError, with_suggestion
-from tiltcli.grid.paths import digest_of, located
+from tiltcli.grid.paths import check_same, digest_of, located
 
 _MOST_FILES = 1000
 INSTALLED = {"site-packages", "dist-packages"}
@@ -116,14 +116,13 @@ def load(factory: str, expected: str | None = None) -> Callable[..., Any]:
             found = digest(factory)
         except OSError as error:
             raise UserError(Fault(str(error.strerror or error), source=str(path))) from None
-        if expected not in (None, found):
-            said = f"not the file that the jobs were made with: {found}, not {expected}"
-            raise UserError(Fault(said, source=str(path)))
+        check_same(path, expected or found, found)
         if (factory, found) not in _loaded:
             try:
                 module = _imported(path, found)
             except Exception as error:
                 raise user_error(error, factory) from error
+            check_same(path, found, digest(factory))  # swapped while it was imported
             make = getattr(module, function, None)
             if not callable(make):
                 there = [n for n, one in vars(module).items() if callable(one) and n[0] != "_"]
@@ -140,6 +139,7 @@ def call(
     known: Mapping[str, Any],
     args: Mapping[str, Any],
     key: str,
+    expected: str | None = None,
 ) -> Any:
     """Call a factory with what its signature takes.
 
@@ -149,6 +149,7 @@ def call(
         known: offered to it; None for what the grid file does not set.
         args: the user's own arguments; all are passed.
         key: table of the grid file that `args` come from, for messages.
+        expected: digest that its files must still have if it imports further ones; None for any.
 
     Returns:
         what it returns.
@@ -178,12 +179,16 @@ def call(
             faults.append(Fault(f"missing: {function} in {path.name} needs {name}", key=place))
     if faults:
         raise UserError(*faults)
+    imported = len(sys.modules)
     try:
         return make(**given)
     except UserError:
         raise
     except Exception as error:
         raise user_error(error, factory) from error
+    finally:
+        if expected is not None and len(sys.modules) != imported:
+            check_same(path, expected, digest(factory))
 
 
 def user_error(error: BaseException, factory: str) -> UserError:

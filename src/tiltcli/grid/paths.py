@@ -6,8 +6,11 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tiltcli.errors import RunError
 
 CIFAR10_FOLDER = "cifar-10-batches-bin"
 CIFAR10_BATCHES = (*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin")
@@ -39,6 +42,46 @@ def digest_of(path: Path) -> str:
 def _check_plain(path: Path) -> None:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a plain file", str(path))
+
+
+@contextmanager
+def unchanged(
+    path: Path, expected: str | None, reader: Callable[[Path], str | None]
+) -> Iterator[None]:
+    """Refuse what the body has read of a file if it is not what the jobs were made with.
+
+    The file is digested after it was read: what is swapped in before, or meanwhile, is found out.
+
+    Args:
+        path: the file.
+        expected: digest of when the grid was read; None for any.
+        reader: takes its digest.
+
+    Raises:
+        RunError: naming both digests; also where the body failed, on other content.
+
+    """  # noqa: DOC502 - by what it calls
+    try:
+        yield
+    finally:
+        if expected is not None:
+            with suppress(OSError):  # the body says so itself
+                check_same(path, expected, reader(path))
+
+
+def check_same(path: Path, expected: str | None, found: str | None) -> None:
+    """Refuse a file that has another digest than when the grid was read.
+
+    Raises:
+        RunError: naming both.
+
+    """
+    if found != expected:
+        raise RunError(
+            f"{path}: has changed since the grid was read: its digest is {found} now, and was "
+            f"{expected}. What is finished is kept; run again with the file that it was, or give "
+            "the run of the new one a name of its own (--set name=…)"
+        )
 
 
 def cifar10_place(path: Path) -> Path:

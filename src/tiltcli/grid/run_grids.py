@@ -52,6 +52,7 @@ def load_run(folder: Path) -> Sweep:
         axes=_varying(tuple(jobs.values()), [key for grid in grids for key in grid.axes]),
         expanded=sum(grid.expanded for grid in grids),
         unused=tuple(sorted({key for grid in grids for key in grid.unused})),
+        files={path: digest for grid in grids for path, digest in grid.files.items()},
     )
 
 

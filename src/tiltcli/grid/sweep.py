@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class Sweep:
         folder: folder that paths in the document are relative to.
         probe: what to probe along every training; None for nothing.
         methods: settings that tell methods apart where the run is judged; empty: as usual.
+        files: the files it names as this machine finds them, and their digests.
 
     """
 
@@ -65,6 +66,7 @@ class Sweep:
     folder: Path
     probe: ProbeSettings | None = None
     methods: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def duplicates(self) -> int:
@@ -180,7 +182,14 @@ class _Reader:
         if self.faults:
             raise UserError(*self.faults)
         document = overridden(self.document, self.overrides)
-        return Sweep(name, jobs, axes, expanded, document, unused, self.folder, probe, methods)
+        files = {
+            self.places[key, path]: digest
+            for (key, path, _), digest in self.digests.items()
+            if digest is not None
+        }
+        return Sweep(
+            name, jobs, axes, expanded, document, unused, self.folder, probe, methods, files
+        )
 
     def _check_unused(self, key: str, values: Sequence[Any]) -> None:
         """Refuse what would change the updates but applies to no job, such as momentum with adam.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tiltcli.data.archives import load_arrays
 from tiltcli.errors import Fault, UserError
 from tiltcli.grid.jobs import Job
+from tiltcli.grid.paths import digest_of, unchanged
 
 Array = npt.NDArray[np.float64]
 
@@ -191,7 +192,8 @@ def _outside(values: Array) -> npt.NDArray[np.intp]:
 
 
 def _read(path: Path, wanted: dict[str, tuple[int, ...]], job: Job) -> dict[str, Array]:
-    arrays = load_arrays(path)
+    with unchanged(path, job.get("model.init_digest"), digest_of):
+        arrays = load_arrays(path)
     network = f"{job['model.kind']} of width {job['model.width']} on this data"
     faults = []
     further = f"W{len(wanted) // 2 + 1}"

@@ -83,7 +83,7 @@ def make_network(
     args = given_arguments(job.settings, "model.args")
     with _drawing, torch.random.fork_rng():
         torch.manual_seed(int(job["train.seed"]))
-        network = call(factory, make, known, args, "model.args")
+        network = call(factory, make, known, args, "model.args", job["model.factory_digest"])
         if not isinstance(network, nn.Module):
             said = f"returned {type(network).__name__}; needed: a torch.nn.Module"
             raise _fault(factory, make, said)

@@ -207,13 +207,14 @@ def check_path(path: Path) -> None:
     """Check before the drawing that the figure can be written.
 
     Raises:
-        UserError: for a suffix that is no picture's, or a folder that is not there.
+        UserError: for a suffix that is no picture's, or a place where no file can be written.
 
     """
+    from tiltcli.store.outputs import check_output
+
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{path}: a figure's name ends in one of {listing(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}")
+    check_output(path)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -221,7 +222,7 @@ def save(figure: Figure, path: Path) -> None:
 
     Propagates `UserError` if it cannot be written.
     """
-    from tiltcli.store.parts import write_whole
+    from tiltcli.store.outputs import write_output
 
     check_path(path)
     kind = path.suffix.lower()[1:]
@@ -232,4 +233,4 @@ def save(figure: Figure, path: Path) -> None:
         "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     }[kind]
     with style():
-        write_whole(path, lambda to: figure.savefig(to, format=kind, metadata=metadata))
+        write_output(path, lambda to: figure.savefig(to, format=kind, metadata=metadata))

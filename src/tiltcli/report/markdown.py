@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tiltcli.errors import UserError
+from tiltcli.errors import RunError, UserError
 from tiltcli.evaluation.texts import interval, markdown, number, p_value, to_markdown
 from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.report.curvature_verdicts import probed_traces
@@ -86,6 +86,8 @@ def _section(run: Run, runs: Sequence[Run], figures: Path, base: Path) -> list[s
         else:
             lines = _trace_section(run, figures, base)
         return [*lines, *_curvature_section(run, figures, base)]
+    except RunError:
+        raise  # of a figure that could not be written
     except UserError as error:
         return [_safe(str(error))]
 
@@ -97,11 +99,13 @@ def _phase_section(run: Run, figures: Path, base: Path) -> list[str]:
     metric = "val_accuracy" if "val_accuracy" in run.metrics else "train_accuracy"
     path = figures / f"{run.name}-phase.png"
     try:
-        save(phase(run.tables.jobs, metric, run.name), path)
-        lines = [_image(f"Phase diagram of {run.name}", path, base), ""]
+        figure = phase(run.tables.jobs, metric, run.name)
     except UserError as error:  # more panels than can be told apart: the tables say it all
         said = _safe(f"{error}, of `tiltcli plot phase {run.name}`")
         lines = [f"No phase diagram here: {said}.", ""]
+    else:
+        save(figure, path)
+        lines = [_image(f"Phase diagram of {run.name}", path, base), ""]
     lines.append(f"The cell with the best mean {metric} of each width, on the same seeds:")
     return [*lines, "", to_markdown(run.comparison(best=metric))]
 

@@ -9,7 +9,7 @@ from tiltcli.errors import UserError, each, listing
 from tiltcli.report.loaded_runs import load_run
 from tiltcli.report.markdown import to_text
 from tiltcli.report.page import to_page
-from tiltcli.store.parts import write_whole
+from tiltcli.store.outputs import check_output, output_folder, write_output
 
 PAGE, MARKDOWN = (".html", ".htm"), (".md",)
 
@@ -30,11 +30,12 @@ def write_report(runs: Sequence[str | Path], output: Path, results: Path) -> Non
     if suffix not in (*PAGE, *MARKDOWN):
         allowed = listing([*PAGE, *MARKDOWN])
         raise UserError(f"{output}: a report's name ends in one of {allowed}")
+    if output.parent.is_dir():
+        check_output(output)
     found = each(lambda run: load_run(run, results), dict.fromkeys(map(str, runs)))
-    folder = output.parent if suffix in PAGE else output.parent / "figures"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    text = to_page(found) if suffix in PAGE else to_text(found, folder, output.parent)
-    write_whole(output, lambda to: to.write_text(text, encoding="utf-8", newline="\n"))
+    if suffix in PAGE:
+        output_folder(output.parent.resolve())  # a link on the way there is the user's own
+        text = to_page(found)
+    else:
+        text = to_text(found, output_folder(output.parent / "figures"), output.parent)
+    write_output(output, lambda to: to.write_text(text, encoding="utf-8", newline="\n"))

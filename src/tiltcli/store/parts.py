@@ -27,7 +27,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tiltcli.errors import UserError
+from tiltcli.errors import RunError
 
 _NAME = re.compile(r"(?:([A-Za-z][A-Za-z0-9_-]*)\.)?(\d{6,})(?:-\d{6,})?\.parquet")
 
@@ -35,7 +35,7 @@ Signature = tuple[int, int, int]
 """What tells whether a file is still the one that was looked at."""
 
 
-class Unwritable(UserError):
+class Unwritable(RunError):
     """A run's folder takes no more: the sweep ends; what is finished is kept."""
 
 
@@ -83,7 +83,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Propagates `Unwritable` if the disk is full or the folder cannot be written to.
     """  # noqa: DOC501 - raised as `unwritable(…)`
     # The dot keeps unfinished files out of everybody's *.parquet.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Nobody can have put a link at a random name; and it fits where a long name does.
+    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
     try:
         write(temporary)
         adopt(temporary, path)

@@ -50,10 +50,14 @@ def _moved(key: str, path: str, origin: Path, folder: Path) -> str:
     if factory and INSTALLED & {*Path(factory).parts}:
         return path  # a module's name
     target = Path(factory) if factory else located(path, origin).resolve()
+    return _relative(target, folder)
+
+
+def _relative(path: Path, folder: Path) -> str:
     try:
-        return Path(os.path.relpath(target, folder.resolve())).as_posix()
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
     except ValueError:  # another drive
-        return str(target)
+        return str(path)
 
 
 def check_same_grid(folder: Path, sweep: Sweep, extend: bool = False) -> None:
@@ -74,6 +78,7 @@ def check_same_grid(folder: Path, sweep: Sweep, extend: bool = False) -> None:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is in the way: not a folder")
         return
+    _check_same_files(folder, sweep)
     apart = [_apart(kept, folder, sweep) for kept in kept_grids(folder)]
     if not all(apart):
         return
@@ -92,6 +97,26 @@ def check_same_grid(folder: Path, sweep: Sweep, extend: bool = False) -> None:
             f"{len(there - here)} of them out; a run only grows: add values to its axes, or give "
             f"this grid its own name (--set name={sweep.name}-2)"
         )
+
+
+def files_of(sweep: Sweep, folder: Path) -> dict[str, str]:
+    """Digests of the files that a grid names, by their paths relative to the run's folder."""
+    return {_relative(Path(path), folder): digest for path, digest in sweep.files.items()}
+
+
+def _check_same_files(folder: Path, sweep: Sweep) -> None:
+    """Refuse files that have changed since an earlier call: one run is of one state of them."""
+    now = files_of(sweep, folder)
+    faults = [
+        f"{path}: has changed since this run was begun: its digest is {now[path]} now, and was "
+        f"{digest}. Run again with the file that it was, give the run of the new one a name of "
+        f"its own (--set name={sweep.name}-2), or --fresh to remove the old run"
+        for one in invocations(folder)
+        for path, digest in dict(one.get("files") or {}).items()
+        if now.get(path, digest) != digest
+    ]
+    if faults:
+        raise UserError(*dict.fromkeys(faults))
 
 
 def _apart(kept: Path, folder: Path, sweep: Sweep) -> list[str]:

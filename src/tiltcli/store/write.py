@@ -114,6 +114,8 @@ class RunWriter:
             name = writer_name(name or "alone")
         self._parts = PartWriter(self.folder, name, self._lock.turn, self._apart)
         invocation = {**facts, "command": list(self._command)}
+        if files := provenance.files_of(self._sweep, self.folder):
+            invocation["files"] = files
         if self._shard:
             invocation["shard"] = str(self._shard)
         # Not the shard's alone: it may have been started before.

@@ -79,6 +79,7 @@ def plot(
     """Draw a run."""
     from tiltcli.cli.narrowing import narrowed
     from tiltcli.plots.style import SIZES, Look, check_path, save
+    from tiltcli.store.outputs import output_folder
     from tiltcli.store.read import find_run, read
 
     if kind not in KINDS:
@@ -89,8 +90,7 @@ def plot(
     name, _, selection = runs[0].partition("@")
     folder = find_run(name, results)
     if output is None:
-        output = folder / "figures" / f"{kind}.png"
-        output.parent.mkdir(exist_ok=True)
+        output = output_folder(folder / "figures") / f"{kind}.png"
     check_path(output)
     tables = narrowed(read(folder), [selection, *(where or [])], job)
     window = _window(zoom)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiltcli.engines import load_engine
-from tiltcli.errors import Outcome
+from tiltcli.errors import Outcome, RunError
 from tiltcli.execution.dask.connection import TOPIC
 from tiltcli.execution.dask.wire import table_bytes, unpack_jobs, unpack_probe, versions
 from tiltcli.execution.progress import Advance
@@ -30,7 +30,6 @@ from tiltcli.grid.paths import digest_of
 from tiltcli.store import Finished, writer_name
 from tiltcli.store.checkpoint_files import checkpoint_path
 from tiltcli.store.columns import METRICS
-from tiltcli.store.parts import Unwritable
 from tiltcli.store.probe_rows import probes_table
 from tiltcli.store.spool import metrics_table
 
@@ -109,7 +108,7 @@ def train_batch(request: str) -> dict[str, Any]:
         bytes.
 
     Raises:
-        Unwritable: if a folder takes no more.
+        RunError: if a folder takes no more, or a file has changed.
 
     """
     asked = json.loads(request)
@@ -146,8 +145,8 @@ def train_batch(request: str) -> dict[str, Any]:
                 checkpoint_seconds=keeping or 0.0,
             )
             one = train_job(task, stopped, functools.partial(report, number), executor)
-            if isinstance(one, Unwritable):
-                raise Unwritable(f"on {socket.gethostname()}: {one}")
+            if isinstance(one, RunError):
+                raise RunError(f"on {socket.gethostname()}: {one}")
             if one is not None and one.row["outcome"] == Outcome.FAILED:
                 where = f"on {socket.gethostname()}, process {os.getpid()}"
                 one = replace(one, row={**one.row, "error": f"{where}:\n{one.row['error']}"})

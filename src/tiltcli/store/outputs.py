@@ -1,0 +1,67 @@
+"""Files that a user names for a command to write: figures, reports, grids."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from tiltcli.errors import RunError
+from tiltcli.store.parts import write_whole
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_output(path: Path) -> None:
+    """Check, before the work, that a file can be written: what is there is one, or nothing.
+
+    Raises:
+        RunError: for anything else, a link even if it leads to a file; or if there is no folder
+            for it.
+
+    """
+    try:
+        kind = stat.S_IFMT(path.lstat().st_mode)
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise RunError(f"{path}: there is no folder {path.parent}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{path}: cannot be written: {reason}") from None
+    else:
+        if kind != stat.S_IFREG:
+            what = _KINDS.get(kind, "no plain file")
+            raise RunError(f"{path}: is {what}; allowed: a file that is replaced, or a new one")
+
+
+def output_folder(path: Path) -> Path:
+    """Return a folder for files to write, made if need be.
+
+    Raises:
+        RunError: if it is a link, which would lead them elsewhere, or cannot be made.
+
+    """
+    if path.is_symlink():
+        raise RunError(f"{path}: is a link; allowed: a folder, or nothing")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{path}: cannot be written: {reason}") from None
+    return path
+
+
+def write_output(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole, in place of a plain file or of nothing.
+
+    Propagates `UserError` from `check_output`, and if the disk is full or the folder read-only.
+    """
+    check_output(path)
+    write_whole(path, write)
