@@ -28,6 +28,8 @@ def load_commands() -> None:
         sweep,
     )
 
+    # Whichever of their modules was imported first.
+    app.registered_commands.sort(key=lambda command: getattr(command.callback, "__name__", ""))
     for command in app.registered_commands:
         command.help = _flowing(command.help or inspect.getdoc(command.callback) or "")
 

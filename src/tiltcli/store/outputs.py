@@ -31,7 +31,7 @@ def check_output(path: Path) -> None:
         kind = stat.S_IFMT(path.lstat().st_mode)
     except FileNotFoundError:
         if not path.parent.is_dir():
-            raise RunError(f"{path}: there is no folder {path.parent}") from None
+            raise RunError(f"{path}: cannot be written: there is no folder {path.parent}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{path}: cannot be written: {reason}") from None
