@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tiltcli.errors import Fault, UserError, listing, nearest, with_suggestion
-from tiltcli.grid import factories
 from tiltcli.grid.axes import axis_values, is_axis
 from tiltcli.grid.expand import Grid, Resolved, Watched
 from tiltcli.grid.jobs import Job
 from tiltcli.grid.line_numbers import key_lines
+from tiltcli.grid.named_files import NamedFiles
 from tiltcli.grid.overrides import overridden, parse_override
-from tiltcli.grid.paths import DATA_DIGESTS, digest_of, located
 from tiltcli.grid.probe_settings import KEYS, ProbeSettings, read_probe
 from tiltcli.grid.setting_types import REQUIRED
 from tiltcli.grid.settings import (
@@ -128,8 +127,7 @@ class _Reader:
         self.folder = folder
         self.faults: list[Fault] = []
         self.overrides: dict[str, Any] = {}
-        self.digests: dict[tuple[str, str, Any], str | None] = {}
-        self.places: dict[tuple[str, str], str] = {}
+        self.files = NamedFiles(folder)
 
     def fault(self, key: str, message: str, block: str = "") -> None:
         """Note a fault at a key: in its block, or where the base tables set it."""
@@ -182,14 +180,8 @@ class _Reader:
         if self.faults:
             raise UserError(*self.faults)
         document = overridden(self.document, self.overrides)
-        files = {
-            self.places[key, path]: digest
-            for (key, path, _), digest in self.digests.items()
-            if digest is not None
-        }
-        return Sweep(
-            name, jobs, axes, expanded, document, unused, self.folder, probe, methods, files
-        )
+        facts = (name, jobs, axes, expanded, document, unused, self.folder, probe, methods)
+        return Sweep(*facts, self.files.digests)
 
     def _check_unused(self, key: str, values: Sequence[Any]) -> None:
         """Refuse what would change the updates but applies to no job, such as momentum with adam.
@@ -408,38 +400,23 @@ class _Reader:
                 settings.update({f"{table}.{name}": value for name, value in own.items()})
         for path, digest in PATHS.items():
             if settings.get(path):
-                kind = settings["data.kind"] if path == "data.path" else "file"
-                reader = DATA_DIGESTS.get(kind, digest_of)
-                settings[digest] = self._digest(path, settings[path], block, reader)
-        files = {k: self.places.get((k, settings[k]), "") for k in PATHS if settings.get(k)}
+                settings[digest] = self._digest(path, settings[path], settings["data.kind"], block)
+        files = {k: self.files.places.get((k, settings[k]), "") for k in PATHS if settings.get(k)}
         return Resolved(dict(settings), files, deciding | set(PATHS) | {"data.kind"})
 
-    def _digest(
-        self, key: str, path: str, block: str, reader: Callable[[Path], str | None]
-    ) -> str | None:
-        if (key, path, reader) not in self.digests:
-            try:
-                if key in FACTORIES:
-                    place = factories.locate(path, self.folder)
-                    found: str | None = factories.digest(place)
-                else:
-                    found = reader(located(path, self.folder))
-                    place = str(located(path, self.folder))
-                self.places[key, path] = place
-                self.digests[key, path, reader] = found
-            except UserError as error:
-                self.faults += [f for f in error.faults if f not in self.faults]
-                return ""
-            except ValueError as error:
-                self.fault(key, f'got "{path}"; {error}', block)
-                return ""
-            except OSError as error:
-                # Of a folder it may be a file in it that is at fault.
-                inside = Path(error.filename or "").name
-                what = f"{inside}: " if inside and inside != Path(path).name else ""
-                self.fault(key, f'got "{path}": {what}{error.strerror or error}', block)
-                return ""
-        return self.digests[key, path, reader]
+    def _digest(self, key: str, path: str, kind: str, block: str) -> str | None:
+        try:
+            return self.files.digest(key, path, kind)
+        except UserError as error:
+            self.faults += [f for f in error.faults if f not in self.faults]
+        except ValueError as error:
+            self.fault(key, f'got "{path}"; {error}', block)
+        except OSError as error:
+            # Of a folder it may be a file in it that is at fault.
+            inside = Path(error.filename or "").name
+            what = f"{inside}: " if inside and inside != Path(path).name else ""
+            self.fault(key, f'got "{path}": {what}{error.strerror or error}', block)
+        return ""
 
 
 def _setting_key(key: str) -> str:
