@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 SHAPES = ("triangle", "sine", "square")
 ORDERS = ("cyclic", "random")
-GROUPS = ("class", "random", "all")
+BLIND = "all"
+"""The groups of the control that is blind to class."""
+
+GROUPS = ("class", "random", BLIND)
 TIMINGS = ("pulse", "noise")
 
 
@@ -165,7 +168,7 @@ class Schedule:
             # With one class at g and C−1 at 1 the sum Σ_k g_k is g + C − 1.
             scale = self.classes / (raw + (self.classes - 1))
             chosen = (raw * scale)[..., None]
-        if self.groups == "all":
+        if self.groups == BLIND:
             return np.repeat(chosen, int(self.classes), axis=-1)
         weights = np.repeat(scale[..., None], int(self.classes), axis=-1)
         return np.where(label[..., None] == np.arange(int(self.classes)), chosen, weights)

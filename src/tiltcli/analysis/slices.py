@@ -56,6 +56,13 @@ class Slice:
             return Valley(np.nan, np.nan, np.nan)
         return shape_of(self.alphas, self.losses)
 
+    @cached_property
+    def static_valley(self) -> Valley:
+        """Floor and width of the static loss along the line; NaN without a direction."""
+        if np.isnan(self.shares).any():
+            return Valley(np.nan, np.nan, np.nan)
+        return shape_of(self.alphas, self.shares.sum(axis=1))
+
 
 class Slicer:
     """Cuts through the loss of one job.

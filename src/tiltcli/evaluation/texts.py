@@ -149,6 +149,12 @@ def interval(low: float, high: float, *, digits: int = 4, sign: bool = True) -> 
     return f"{number(low, sign=sign, digits=digits)} … {number(high, sign=sign, digits=digits)}"
 
 
+def ranged(estimate: Estimate) -> str:
+    """Text of a mean with its 95% interval: 0.969 (0.95 … 0.988)."""
+    mean, low, high = (f"{value:.3g}" for value in (estimate.mean, estimate.low, estimate.high))
+    return f"{mean} ({low} … {high})" if estimate.n > 1 else mean
+
+
 def spread(estimate: Estimate, lost: int = 0) -> str:
     """Return the text of a mean with its 95% interval: 0.435 ±.027 (5), or (5, 2 lost).
 

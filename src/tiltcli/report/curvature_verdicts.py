@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 
 from tiltcli.analysis.traces import Trace, jobs_of, trace_of
 from tiltcli.errors import Outcome, UserError
 from tiltcli.evaluation.cells import REPLICATES
 from tiltcli.evaluation.claims import Finding
-from tiltcli.evaluation.claims.curvature_claims import instability_claims, lambda_claims
+from tiltcli.evaluation.claims.curvature_claims import lambda_claims
+from tiltcli.evaluation.claims.onset_claims import instability_claims
 from tiltcli.evaluation.claims.valley_claims import valley_claims
+from tiltcli.grid.settings import tilting
 from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.report.loaded_runs import Run
+from tiltcli.schedule import BLIND
 
-MOST_JOBS = 64
+MOST_JOBS = 96
 """Probed jobs of a run up to which they are judged: each is looked at step by step."""
+
+BASES = {"cross_entropy": "cross-entropy", "mse": "mse"}
 
 
 def probed_traces(run: Run) -> list[Trace]:
@@ -38,29 +44,50 @@ def probed_traces(run: Run) -> list[Trace]:
 def curvature_findings(run: Run) -> list[Finding]:
     """Return the findings of a run over several seeds; none without probes, or of one training.
 
-    Valleys need trainings to be made again: they are judged where single steps were kept, which
-    is where a run is meant to be looked at closely.
+    Each network, loss and optimiser by itself. Valleys need trainings to be made again: they are
+    judged where single steps were kept, which is where a run is meant to be looked at closely.
     """
-    traces = probed_traces(run)
-    dynamical = [one for one in traces if one.schedule]
-    if len(dynamical) < 2 or not _one_setting(dynamical):
-        return []
-    found = instability_claims(dynamical) + lambda_claims(traces)
-    close = [one for one in dynamical if one.why_not_single_steps() is None]
-    if close and all(has_one_hidden_layer(one.job) for one in close):
-        jobs = run.tables.jobs
-        engines = dict(zip(jobs["job"].astype(str), jobs["engine"].astype(str), strict=True))
-        try:
-            found += valley_claims(close, engines)
-        except UserError:
-            return found  # its data has moved, so it cannot be trained again
+    found: list[Finding] = []
+    surroundings = groups(probed_traces(run))
+    for traces in surroundings:
+        tilted = [one for one in traces if one.schedule and one.job["loss.groups"] != BLIND]
+        if len(tilted) < 2 or len({_settings(one, REPLICATES) for one in tilted}) > 1:
+            continue
+        base = _where(traces[0], surroundings)
+        found += instability_claims(tilted, base)
+        controls = {
+            "static": [one for one in traces if one.schedule is None],
+            "class-blind": [one for one in traces if one.schedule and one not in tilted],
+        }
+        found += lambda_claims(tilted, controls, base)
+        close = [one for one in tilted if one.why_not_single_steps() is None]
+        if close and all(has_one_hidden_layer(one.job) for one in close):
+            jobs = run.tables.jobs
+            engines = dict(zip(jobs["job"].astype(str), jobs["engine"].astype(str), strict=True))
+            with contextlib.suppress(UserError):  # its data has moved: it cannot be trained again
+                found += valley_claims(close, engines, base)
     return found
 
 
-def _one_setting(traces: Sequence[Trace]) -> bool:
-    apart = {*REPLICATES}
-    settings = {
-        tuple(sorted((k, str(v)) for k, v in one.job.settings.items() if k not in apart))
-        for one in traces
-    }
-    return len(settings) == 1
+def _where(one: Trace, surroundings: Sequence[Sequence[Trace]]) -> str:
+    """What sets a training apart from the others of its run: its loss, or else its settings."""
+    settings = [some[0].job.settings for some in surroundings]
+    apart = [key for key in settings[0] if len({str(each.get(key)) for each in settings}) > 1]
+    if "loss.base" in apart:
+        return f" in {BASES[str(one.job['loss.base'])]}"
+    apart = [key for key in apart if key not in {*REPLICATES, "loss.kind", *tilting()}]
+    said = ", ".join(f"{key.rpartition('.')[2]} {one.job.get(key)}" for key in apart)
+    return f" at {said}" if said else ""
+
+
+def groups(traces: Sequence[Trace]) -> list[list[Trace]]:
+    """Trainings that differ only in their seeds and in how the loss is tilted, together."""
+    apart = {*REPLICATES, "loss.kind", *tilting()}
+    found: dict[tuple[tuple[str, str], ...], list[Trace]] = {}
+    for one in traces:
+        found.setdefault(_settings(one, apart), []).append(one)
+    return list(found.values())
+
+
+def _settings(one: Trace, apart: Collection[str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((k, str(v)) for k, v in one.job.settings.items() if k not in apart))

@@ -11,6 +11,7 @@ import pandas as pd
 from tiltcli.errors import UserError
 from tiltcli.evaluation.cells import gather
 from tiltcli.evaluation.comparison import METRICS, Comparison, compare
+from tiltcli.schedule import BLIND
 from tiltcli.store.read import Tables, find_run, read, read_jobs, read_probes
 
 CURVES = ("train_accuracy", "val_accuracy", "train_loss")
@@ -46,9 +47,15 @@ class Run:
 
     @cached_property
     def cells(self) -> int:
-        """Most tilted cells of any one group: of those that differ by the tilt alone."""
+        """Most tilted cells of any one group, of those that differ by the tilt alone.
+
+        A control that is blind to class does not count: it stands beside a cell of its own.
+        """
         rows = gather(self.tables.jobs).rows
-        return int((~rows["static"]).groupby(rows["group"]).sum().max())
+        tilted = ~rows["static"]
+        if "loss.groups" in rows:
+            tilted &= rows["loss.groups"].ne(BLIND)
+        return int(tilted.groupby(rows["group"]).sum().max())
 
     @property
     def judged(self) -> bool:

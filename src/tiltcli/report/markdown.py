@@ -10,7 +10,7 @@ from pathlib import Path
 from tiltcli.errors import RunError, UserError
 from tiltcli.evaluation.texts import interval, markdown, number, p_value, to_markdown
 from tiltcli.networks.initial import has_one_hidden_layer
-from tiltcli.report.curvature_verdicts import probed_traces
+from tiltcli.report.curvature_verdicts import groups, probed_traces
 from tiltcli.report.loaded_runs import Run
 from tiltcli.report.methods import methods_of
 from tiltcli.report.origin import about, invocations, where_chosen
@@ -150,9 +150,11 @@ def _curvature_section(run: Run, figures: Path, base: Path) -> list[str]:
     from tiltcli.plots.style import save
     from tiltcli.plots.valley import valley
 
-    path = figures / f"{run.name}-curvature.png"
-    save(curvature(traces, run.name), path)
-    lines = ["", _image(f"Curvature of {run.name}", path, base)]
+    lines = []
+    for i, alike in enumerate(groups(traces), start=1):
+        path = figures / f"{run.name}-curvature{f'-{i}' if i > 1 else ''}.png"
+        save(curvature(alike, run.name), path)
+        lines += ["", _image(f"Curvature of {run.name}", path, base)]
     for one in traces:
         if one.schedule and one.why_not_single_steps() is None and has_one_hidden_layer(one.job):
             engines = run.tables.jobs.set_index("job")["engine"]

@@ -10,6 +10,7 @@ from tiltcli.evaluation.cells import OVER, UNDER
 from tiltcli.evaluation.claims.verdicts import Finding
 from tiltcli.evaluation.comparison import Comparison
 from tiltcli.evaluation.naming import named
+from tiltcli.schedule import BLIND
 from tiltcli.statistics import mean_interval, permutation_test
 
 CLAIMS = (
@@ -21,7 +22,8 @@ CLAIMS = (
 def accuracy_claims(comparison: Comparison) -> list[Finding]:
     """Judge both headline claims, each width by itself, and each value of whatever else varies.
 
-    A mean over widths would hide which of them it is that shows an effect.
+    A mean over widths would hide which of them it is that shows an effect. A cell that is blind to
+    class is a control, of which nothing is claimed.
 
     Args:
         comparison: of static (a) and dynamical (b), one cell for each of its groups.
@@ -38,6 +40,7 @@ def accuracy_claims(comparison: Comparison) -> list[Finding]:
         findings += [
             _finding(comparison, number, row, metric, claim)
             for number, row in rows[rows["regime"] == regime].iterrows()
+            if row.get("loss.groups") != BLIND
         ]
     return findings
 

@@ -1,176 +1,158 @@
-"""The paper's claims about curvature, put to the test on trainings that were probed."""
+"""The paper's claims about λ_max along a training, held against static and class-blind training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.analysis.pulses import Instability, crossings
 from tiltcli.analysis.traces import Trace
+from tiltcli.evaluation.cells import REPLICATES
 from tiltcli.evaluation.claims.verdicts import Finding
-from tiltcli.statistics import mean_interval, permutation_test, proportion_interval
+from tiltcli.evaluation.texts import ranged
+from tiltcli.schedule import Schedule
+from tiltcli.statistics import Estimate, mean_interval, permutation_test
 
 Array = npt.NDArray[np.float64]
+Pairs = Sequence[tuple[float, float]]
 
-TOLERANCE = 50
-"""Steps between an onset and a crossing that count as the same: 1% of the paper's T = 5000."""
+BIN = np.log(2) / 2
+"""Width of a bin of ln L: training losses within a factor of √2 count as equal."""
 
-BEGIN = "Instabilities begin where λ_max of the current loss crosses 2/η"
-DOUBLING = "Instabilities show as period doubling in F(t)"
 DOWN = "The oscillation drives λ_max of F down over the cycles"
-SETTLED = "The settled network's λ_max is below that of static training"
+MATCHED = "At the same training loss the static loss is less curved where the oscillation led"
+SETTLED = "The settled network's λ_max is below that of training without the tilt"
 
 
-def instability_claims(traces: Sequence[Trace]) -> list[Finding]:
-    """Judge where instabilities begin, and whether they show as period doubling.
+def lambda_claims(
+    tilted: Sequence[Trace], controls: Mapping[str, Sequence[Trace]], base: str = ""
+) -> list[Finding]:
+    """Judge λ_max along tilted trainings, pair by pair with controls of the same seeds.
 
-    Counted are all onsets, and all crossings that have no onset within a tenth of a period: an
-    instability that fails to come counts against the claim as one in the wrong place does. The
-    share that begins within 50 steps of a crossing is held against one half.
-
-    Args:
-        traces: dynamical trainings; those without single steps, or without λ_max and a bound for
-            it, are left out.
-
-    Returns:
-        two findings; none from fewer than two trainings.
-
-    """
-    kept = [one for one in traces if one.schedule and one.curvature]
-    kept = [one for one in kept if one.why_not_single_steps() is None]
-    if len(kept) < 2:
-        return []
-    distances: list[float] = []
-    found: list[Instability] = []
-    for one in kept:
-        own = one.instabilities()
-        found += own
-        distances += onset_distances(one, own)
-    if not found:
-        return []
-    away = np.array(distances)
-    hits = int((np.abs(away) <= TOLERANCE).sum())
-    begin = proportion_interval(hits, len(away))
-    known = away[np.isfinite(away)]
-    alone = int(np.isinf(away).sum())
-    spread = (
-        f"onset − crossing from {known.min():+.0f} to {known.max():+.0f} steps, median "
-        f"{np.median(known):+.0f}"
-        if len(known)
-        else "no onset has a crossing"
-    )
-    twice = sum(2 in one.cascade.periods for one in found)
-    more = sum((one.cascade.longest or 0) > 2 for one in found)
-    irregular = sum(one.cascade.irregular for one in found)
-    doubling = proportion_interval(twice, len(found))
-    half = 0.5
-    return [
-        Finding(
-            BEGIN,
-            f"share of onsets within {TOLERANCE} steps of the crossing: {hits} of {len(away)} in "
-            f"{len(kept)} trainings; {spread}; {alone} without a partner",
-            begin,
-            np.nan,
-            "onsets",
-            half,
-        ),
-        Finding(
-            DOUBLING,
-            f"share of instabilities in which F repeats after 2 steps; it goes on to period 4, 8 "
-            f"or 16 in {more} of {len(found)}, and becomes irregular in {irregular}",
-            doubling,
-            np.nan,
-            "instabilities",
-            half,
-        ),
-    ]
-
-
-def onset_distances(one: Trace, found: Sequence[Instability]) -> list[float]:
-    """Return onset − nearest crossing, steps, of each instability; infinite without a partner.
-
-    A crossing without an onset within a tenth of a period adds an infinity of its own, unless the
-    training ends so soon after it.
-    """
-    assert one.curvature is not None
-    assert one.schedule is not None
-    reach = one.schedule.period / 10
-    crossed = crossings(one.curvature)
-    onsets = [each.onset for each in found]
-    last = int(one.metrics["step"].max())
-    distances = []
-    for onset in onsets:
-        nearest = min(crossed, key=lambda step: abs(step - onset), default=None)
-        near = nearest is not None and abs(nearest - onset) <= reach
-        distances.append(float(onset - nearest) if near and nearest is not None else np.inf)
-    for crossing in crossed:
-        inside = crossing + reach <= last
-        if inside and not any(abs(crossing - onset) <= reach for onset in onsets):
-            distances.append(np.inf)
-    return distances
-
-
-def lambda_claims(traces: Sequence[Trace]) -> list[Finding]:
-    """Judge λ_max over the cycles, and of the settled network against static training.
-
-    Over the cycles: per training the least-squares slope of ln λ_max of F(·, t), averaged over the
-    probes of each pulse, against the pulse's number. Settled: per seed ln λ_max of the static
-    loss, averaged over the probes after the oscillation has ended, static − dynamical.
+    - Over the cycles: the fall of ln λ_max of F(·, t), averaged over the probes of each pulse of
+      the tilted training, per pulse (least squares), tilted − control.
+    - At matched loss: ln λ_max of the static loss, control − tilted, see `matched`.
+    - Settled: ln λ_max of the static loss, averaged over the probes after the oscillation has
+      ended, control − tilted.
 
     Args:
-        traces: trainings of one setting of the loss, over seeds, and static ones; those without
-            probes are left out.
+        tilted: trainings of one setting of the loss, over seeds; those without probes are left out.
+        controls: by name, trainings that differ from those in the loss's tilt alone; may be empty.
+        base: what to say of the loss, such as " in mse".
 
     Returns:
-        a finding per claim that can be judged: over the cycles in whole trainings, which settle,
-        of at least three pulses; settled with static trainings of the same seeds.
+        of each claim a finding for each control, or one that says that there is none; none from
+        fewer than two whole trainings, which settle; over the cycles, of at least three pulses.
 
     """
-    probed = [one for one in traces if len(one.probes) and "hessian_max" in one.probes]
-    dynamical = [one for one in probed if one.schedule]
+    own = {
+        _replicate(one): one for one in _probed(tilted) if _schedule(one).settled_from is not None
+    }
+    partners = {
+        name: [(own[key], one) for one in _probed(some) if (key := _replicate(one)) in own]
+        for name, some in controls.items()
+    }
+    if len(own) < 2:
+        return []
     findings = []
-    whole = [one for one in dynamical if one.schedule and one.schedule.settled_from is not None]
-    by_pulse = [values for one in whole if len(values := pulse_means(one)) >= 3]
-    if len(by_pulse) >= 2:
-        pulses = min(map(len, by_pulse))
-        table = np.array([values[:pulses] for values in by_pulse])
-        falls = [-float(np.polyfit(np.arange(pulses), row, 1)[0]) for row in table]
-        means = np.exp(table.mean(axis=0))
-        peak = int(np.argmax(means))
-        estimate = mean_interval(falls)
-        findings.append(
-            Finding(
-                DOWN,
-                f"fall of ln λ_max of F per pulse, slope over {pulses} pulses; geometric means: "
-                f"first pulse {means[0]:.2f}, highest {means[peak]:.2f} (pulse {peak + 1}), last "
-                f"{means[-1]:.2f}",
-                estimate,
-                permutation_test(falls),
-            )
-        )
-    pairs = settled_pairs(dynamical, [one for one in probed if not one.schedule])
-    if len(pairs) >= 2:
-        logs = np.array(pairs)
-        estimate = mean_interval(logs[:, 0] - logs[:, 1])
-        static, tilted = np.exp(logs.mean(axis=0))
-        findings.append(
-            Finding(
-                SETTLED,
-                "ln λ_max of the static loss, static − dynamical, mean over the settled steps; "
-                f"geometric means {static:.2f} and {tilted:.2f}",
-                estimate,
-                permutation_test(logs[:, 0] - logs[:, 1]),
-            )
-        )
-    return findings
+    means = [pulse_means(one, _schedule(one)) for one in own.values()]
+    pulses = min(map(len, means))
+    if pulses >= 3:
+        falls = {name: _falls(pairs, pulses) for name, pairs in partners.items()}
+        course = _course(np.array([values[:pulses] for values in means]))
+        what = "fall of ln λ_max of F per pulse, slope, dynamical − {}"
+        findings += _judged(DOWN, what, falls, lambda x: f"{x:.3f}", base, course)
+    both = {name: [matched(b, a) for a, b in some] for name, some in partners.items()}
+    bins = [one[2] for some in both.values() for one in some]
+    said = f"; {np.mean(bins):.0f} bins of loss shared by a pair, on average" if bins else ""
+    what = "ln λ_max of the static loss at matched training loss, {} − dynamical"
+    alike = {name: [one[:2] for one in some] for name, some in both.items()}
+    findings += _judged(MATCHED, what, alike, _geometric, base, said)
+    what = "ln λ_max of the static loss, mean over the settled steps, {} − dynamical"
+    late = {
+        name: [(_settled_log(b, _schedule(a)), _settled_log(a, _schedule(a))) for a, b in some]
+        for name, some in partners.items()
+    }
+    return findings + _judged(SETTLED, what, late, _geometric, base)
 
 
-def pulse_means(one: Trace) -> Array:
-    """Mean of ln λ_max of F(·, t) over the probes of each full pulse, in order."""
-    assert one.schedule is not None
-    pulse, settled = one.schedule.pulse, one.schedule.settled_from
+def _judged(
+    claim: str,
+    what: str,
+    pairs: Mapping[str, Pairs],
+    shown: Callable[[float], str],
+    base: str,
+    more: str = "",
+) -> list[Finding]:
+    """Return a finding on the mean difference within the pairs, for each control that has them."""
+    known = {name: [p for p in some if not np.isnan(p).any()] for name, some in pairs.items()}
+    missing = [name for name, some in known.items() if len(some) < 2]
+    if missing:
+        more += f"; the run has no {' and no '.join(missing)} trainings of the same seeds"
+    findings = []
+    for name, some in known.items():
+        if name in missing:
+            continue
+        table = np.array(some)
+        first, second = (shown(value) for value in table.mean(axis=0))
+        differences = table[:, 0] - table[:, 1]
+        findings.append(
+            Finding(
+                claim,
+                f"{what.format(name)}{base}: means {first} and {second}{more}",
+                mean_interval(differences),
+                permutation_test(differences),
+            )
+        )
+    if findings:
+        return findings
+    nothing = Estimate(np.nan, np.nan, np.nan, 0)
+    return [Finding(claim, f"{what.format('control')}{base}: not judged{more}", nothing, np.nan)]
+
+
+def _course(logs: Array) -> str:
+    """How ln λ_max, shape (trainings, pulses), rises and falls."""
+    means = np.exp(logs.mean(axis=0))
+    peak = int(np.argmax(means))
+    rise, fall = (
+        ranged(Estimate(np.exp(found.mean), np.exp(found.low), np.exp(found.high), found.n))
+        for found in (
+            mean_interval(logs[:, peak] - logs[:, 0]),
+            mean_interval(logs[:, peak] - logs[:, -1]),
+        )
+    )
+    return (
+        f"; over {logs.shape[1]} pulses its geometric mean goes from {means[0]:.2f} to "
+        f"{means[peak]:.2f} in pulse {peak + 1}, a rise × {rise}, and to {means[-1]:.2f} in the "
+        f"last, a fall ÷ {fall}"
+    )
+
+
+def _falls(pairs: Sequence[tuple[Trace, Trace]], pulses: int) -> Pairs:
+    """Fall per pulse of the tilted training and of its partner, over the same pulses."""
+    found = []
+    for one, other in pairs:
+        both = [pulse_means(each, _schedule(one))[:pulses] for each in (one, other)]
+        if min(map(len, both)) == pulses:
+            x = np.arange(pulses)
+            a, b = (-float(np.polyfit(x, values, 1)[0]) for values in both)
+            found.append((a, b))
+    return found
+
+
+def pulse_means(one: Trace, schedule: Schedule) -> Array:
+    """Mean of ln λ_max of F over the probes of each full pulse, in order.
+
+    Args:
+        one: a training, not necessarily one that pulses itself.
+        schedule: whose pulses are meant.
+
+    Returns:
+        natural logarithms, shape (pulses,).
+
+    """
+    pulse, settled = schedule.pulse, schedule.settled_from
     end = int(one.metrics["step"].max()) + 1
     count = (end if settled is None else min(settled, end)) // pulse
     probes = one.probes[one.probes["hessian_max"] > 0]
@@ -180,27 +162,58 @@ def pulse_means(one: Trace) -> Array:
     return np.array(means)
 
 
-def settled_pairs(dynamical: Sequence[Trace], static: Sequence[Trace]) -> list[tuple[float, float]]:
-    """Mean of ln λ_max of the static loss after the settling, (static, dynamical), by seed."""
-    partners = {_without_loss(one): one for one in static}
-    pairs = []
-    for one in dynamical:
-        partner = partners.get(_without_loss(one))
-        settled = one.schedule.settled_from if one.schedule else None
-        if partner is None or settled is None:
-            continue
-        both = [_mean_log(each, settled) for each in (partner, one)]
-        if not np.isnan(both).any():
-            pairs.append((both[0], both[1]))
-    return pairs
+def matched(a: Trace, b: Trace) -> tuple[float, float, int]:
+    """Mean ln λ_max of the static loss of two trainings at the same training losses.
+
+    A probe's training loss L is interpolated, linearly in ln L, between the logged steps. The
+    probes of each training are averaged in bins of ln L (floor(ln L / ln √2) is the bin), and the
+    bins that both have are averaged with equal weights.
+
+    Returns:
+        that of `a`, that of `b`, and the number of bins; NaN without a bin that both have.
+
+    """
+    one, other = _by_loss(a), _by_loss(b)
+    bins = sorted(one.keys() & other.keys())
+    if not bins:
+        return np.nan, np.nan, 0
+    means = [float(np.mean([found[k] for k in bins])) for found in (one, other)]
+    return means[0], means[1], len(bins)
 
 
-def _without_loss(one: Trace) -> tuple[tuple[str, str], ...]:
-    kept = {k: str(v) for k, v in one.job.settings.items() if not k.startswith("loss.")}
-    return tuple(sorted(kept.items()))
+def _by_loss(one: Trace) -> dict[int, float]:
+    probes = one.probes[one.probes["hessian_max_static"] > 0]
+    losses = one.metrics[one.metrics["train_loss"] > 0]
+    ln_loss = np.interp(
+        probes["step"].to_numpy(float),
+        losses["step"].to_numpy(float),
+        np.log(losses["train_loss"].to_numpy(float)),
+    )
+    bins = np.floor(ln_loss / BIN).astype(np.int64)
+    logs = np.log(probes["hessian_max_static"].to_numpy(float))
+    return {int(k): float(logs[bins == k].mean()) for k in np.unique(bins)}
 
 
-def _mean_log(one: Trace, begin: int) -> float:
-    probes = one.probes[(one.probes["step"] >= begin) & (one.probes["hessian_max_static"] > 0)]
+def _settled_log(one: Trace, schedule: Schedule) -> float:
+    assert schedule.settled_from is not None
+    late = one.probes["step"] >= schedule.settled_from
+    probes = one.probes[late & (one.probes["hessian_max_static"] > 0)]
     values = probes["hessian_max_static"].to_numpy(float)
     return float(np.log(values).mean()) if len(values) else float("nan")
+
+
+def _geometric(log: float) -> str:
+    return f"{np.exp(log):.2f}"
+
+
+def _probed(traces: Sequence[Trace]) -> list[Trace]:
+    return [one for one in traces if len(one.probes) and "hessian_max" in one.probes]
+
+
+def _schedule(one: Trace) -> Schedule:
+    assert one.schedule is not None
+    return one.schedule
+
+
+def _replicate(one: Trace) -> tuple[str, ...]:
+    return tuple(str(one.job.get(name)) for name in REPLICATES)

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from tiltcli.analysis.loss_lines import line, losses_along, shape_of
 from tiltcli.analysis.retraining import weights_at
 from tiltcli.analysis.slices import Slicer
 from tiltcli.analysis.traces import Trace
 from tiltcli.data import dataset_of
 from tiltcli.engines.machine import cores
 from tiltcli.evaluation.claims.verdicts import Finding
+from tiltcli.evaluation.texts import ranged
 from tiltcli.statistics import mean_interval, permutation_test
 
 Array = npt.NDArray[np.float64]
@@ -21,24 +23,34 @@ Array = npt.NDArray[np.float64]
 PULSES = 4
 """First pulses of each training that are looked at."""
 
-WIDENS = "Valleys widen to the middle of a pulse, then narrow"
-DEEPENS = "Valleys deepen to the middle of a pulse, then rise"
+FARTHER = 4.0
+"""How many times farther the line in a random direction goes: it is flatter there."""
+
+OF_F, OF_STATIC, ALONG_RANDOM = range(3)
+
+WIDENS = "Valleys of {} widen to the middle of a pulse, then narrow"
+DEEPENS = "Valleys of {} deepen to the middle of a pulse, then rise"
 
 
-def valley_claims(traces: Sequence[Trace], engines: Mapping[str, str]) -> list[Finding]:
+def valley_claims(
+    traces: Sequence[Trace], engines: Mapping[str, str], base: str = ""
+) -> list[Finding]:
     """Judge how the valley changes through a pulse.
 
-    Of each pulse: the width 0.02 above the floor and the floor F_min of F along the unit
-    eigenvector of its Hessian's λ_max, at the pulse's begin and end (Γ = 1 at both) and in its
-    middle. The lesser of the two changes counts, so that both must hold; it is averaged over a
-    training's pulses, and the trainings are the sample.
+    Of each pulse: the width 0.02 above the floor and the floor on a line, at the pulse's begin and
+    end (Γ = 1 at both) and in its middle. Along the unit eigenvector of the Hessian's λ_max: of
+    F(·, t), whose floor falls by construction where the classes that are not emphasised weigh next
+    to nothing, and of the static loss on the same line, which has only what the training did.
+    Beside them F along a random direction. The lesser of the two changes counts, so that both must
+    hold; it is averaged over a training's pulses, and the trainings are the sample.
 
     Args:
         traces: dynamical trainings, full-batch and of one hidden layer, over seeds.
         engines: the engine that trained each job, by its id.
+        base: what to say of the loss, such as " in mse".
 
     Returns:
-        two findings; none from fewer than two trainings that have a full pulse.
+        four findings; none from fewer than two trainings that have a full pulse.
 
     """
     with ThreadPoolExecutor(cores()) as pool:
@@ -47,31 +59,42 @@ def valley_claims(traces: Sequence[Trace], engines: Mapping[str, str]) -> list[F
     if len(tables) < 2:
         return []
     findings = []
-    for claim, column, sign, what, unit in (
-        (WIDENS, 0, 1.0, "width", ""),
-        (DEEPENS, 1, -1.0, "floor F_min", " nat"),
-    ):
+    for claim, column, sign, what in ((WIDENS, 0, 1.0, "width"), (DEEPENS, 1, -1.0, "floor")):
         lesser = [
-            sign * shapes[:, 1, column]
-            - np.maximum(sign * shapes[:, 0, column], sign * shapes[:, 2, column])
-            for shapes in tables
+            [lesser_changes(sign * shapes[:, :, which, column]) for shapes in tables]
+            for which in (OF_F, OF_STATIC, ALONG_RANDOM)
         ]
-        pooled = np.concatenate(lesser)
-        known = ~np.isnan(pooled)
-        begin, middle, end = np.nanmean(np.concatenate(tables)[:, :, column], axis=0)
-        per_training = [float(np.nanmean(one)) for one in lesser if not np.isnan(one).all()]
-        estimate = mean_interval(per_training)
-        findings.append(
-            Finding(
-                claim,
-                f"{what}, the lesser of its changes from begin to middle and from middle to end; "
-                f"means {begin:.3f}, {middle:.3f}, {end:.3f}{unit}; both as claimed in "
-                f"{int((pooled > 0).sum())} of {int(known.sum())} pulses",
-                estimate,
-                permutation_test(per_training),
+        trained = [_by_training(changes) for changes in lesser]
+        random = mean_interval(trained[ALONG_RANDOM])
+        for which, loss in ((OF_F, "F"), (OF_STATIC, "the static loss")):
+            pooled = np.concatenate(lesser[which])
+            shapes = np.concatenate(tables)[:, :, which, column]
+            begin, middle, end = _known_mean(shapes)
+            findings.append(
+                Finding(
+                    claim.format(loss),
+                    f"{what}, the lesser of its changes from begin to middle and from middle to "
+                    f"end{base}: means {begin:.3f}, {middle:.3f}, {end:.3f}; both as claimed in "
+                    f"{int((pooled > 0).sum())} of {int((~np.isnan(pooled)).sum())} pulses; of F "
+                    f"along a random direction {ranged(random)}",
+                    mean_interval(trained[which]),
+                    permutation_test(trained[which]),
+                )
             )
-        )
     return findings
+
+
+def lesser_changes(shapes: Array) -> Array:
+    """Return the lesser rise of each pulse to its middle, over begin and end; (pulses, 3)."""
+    return np.asarray(shapes[:, 1] - np.maximum(shapes[:, 0], shapes[:, 2]))
+
+
+def _by_training(changes: Sequence[Array]) -> list[float]:
+    return [float(one[~np.isnan(one)].mean()) for one in changes if not np.isnan(one).all()]
+
+
+def _known_mean(values: Array) -> Array:
+    return np.array([column[~np.isnan(column)].mean() for column in values.T])
 
 
 def pulse_shapes(one: Trace, engine: str) -> Array:
@@ -82,7 +105,8 @@ def pulse_shapes(one: Trace, engine: str) -> Array:
         engine: that trained it.
 
     Returns:
-        shape (pulses, 3, 2); NaN where the valley has no width on the line.
+        shape (pulses, 3, 3, 2): of F and of the static loss along the eigenvector, and of F along
+        a random direction, drawn from the job's seed; NaN where the valley has no width.
 
     """
     schedule = one.schedule
@@ -98,6 +122,15 @@ def pulse_shapes(one: Trace, engine: str) -> Array:
     ]
     data = dataset_of(one.job)
     epochs = sorted({step for three in steps for step in three})
-    cuts = Slicer(one.job, data).along(weights_at(one.job, data, epochs, engine))
-    shapes = {cut.step: (cut.valley.width, cut.valley.depth) for cut in cuts}
-    return np.array([[shapes[step] for step in three] for three in steps], dtype=float)
+    weights = weights_at(one.job, data, epochs, engine)
+    width, base = int(one.job["model.width"]), str(one.job["loss.base"])
+    alphas = FARTHER * line()
+    shapes = {}
+    for shot, cut in zip(weights, Slicer(one.job, data).along(weights), strict=True):
+        direction = np.random.default_rng(int(one.job["train.seed"])).normal(size=len(shot.theta))
+        direction /= np.linalg.norm(direction)
+        shares = losses_along(shot.theta, direction, alphas, data.train, width, data.classes, base)
+        valleys = (cut.valley, cut.static_valley, shape_of(alphas, shares @ shot.gamma))
+        shapes[cut.step] = [(one.width, one.depth) for one in valleys]
+    found = [[shapes[step] for step in three] for three in steps]
+    return np.array(found, dtype=float).reshape(-1, 3, 3, 2)
