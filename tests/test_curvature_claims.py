@@ -1,29 +1,38 @@
-"""Claims about curvature: counted as stated, on made-up trainings whose answer is known."""
+"""Claims about the dynamics, recomputed from the Parquet files by their definitions.
+
+The made-up run is a real one, small, whose tables then get losses and curvatures whose onsets,
+periods and crossings are known.
+"""
+
+from dataclasses import astuple
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch.func import jacrev
 
 import tiltcli
 from helpers import tilt, write_grid
-from tiltcli.analysis.traces import Trace, jobs_of, trace_of
+from tiltcli.analysis.retraining import weights_at
+from tiltcli.analysis.traces import jobs_of, trace_of
+from tiltcli.data import dataset_of
 from tiltcli.evaluation.claims import Verdict, verdict_of
-from tiltcli.evaluation.claims.curvature_claims import (
-    instability_claims,
-    lambda_claims,
-    onset_distances,
-    pulse_means,
-)
-from tiltcli.evaluation.claims.valley_claims import pulse_shapes, valley_claims
-from tiltcli.grid import parse_sweep
-from tiltcli.schedule import Schedule
-from tiltcli.statistics import Estimate, proportion_interval
+from tiltcli.evaluation.claims.curvature_claims import DOWN, MATCHED, SETTLED
+from tiltcli.evaluation.claims.onset_claims import BEGIN, DOUBLING, FACTOR, ONWARD, distance
+from tiltcli.evaluation.claims.valley_claims import DEEPENS, WIDENS, pulse_shapes
+from tiltcli.report.curvature_verdicts import curvature_findings
+from tiltcli.report.loaded_runs import load_run
+from tiltcli.statistics import Estimate, mean_interval, proportion_interval
 
 GRID = """
 [data]
 kind = "spiral"
+points_per_class = 20
 [model]
-width = 10
+width = 5
 [loss]
 kind = ["static", "dynamical"]
 amplitude = 20
@@ -33,30 +42,159 @@ settle = 500
 epochs = 2500
 log_every = 1
 seeds = 6
+[probe]
+every = 24
+quantities = ["hessian"]
+[[also]]
+loss.kind = "dynamical"
+loss.groups = "all"
 """
 
-JOBS = parse_sweep(GRID, name="made-up", folder=".").jobs
-SCHEDULE = Schedule(3, 20.0, 500, 0, 2000)
-STEPS = np.arange(0, 2501, 25)
+SEEDS, PULSE, SETTLED_FROM = 6, 500, 2000
+CONTROLS = ("static", "class-blind")
 
 
-def training(seed, kind="dynamical", onset=None, crossing=None, heights=None):
-    """F alternates from `onset` for 100 steps; λ_max climbs through 2 at `crossing`."""
-    (job,) = (j for j in JOBS if j["train.seed"] == seed and j["loss.kind"] == kind)
-    steps = np.arange(2501)
-    F = 0.3 + np.zeros(2501)
-    if onset is not None:
-        inside = (steps >= onset) & (steps < onset + 100)
-        F += 1e-3 * inside * (-1.0) ** steps
-    if heights is None:
-        heights = np.full(len(STEPS), 1.0)
-        if crossing is not None:
-            inside = (crossing - 200 <= STEPS) & (crossing + 200 > STEPS)
-            heights = np.where(inside, 2 + (STEPS - crossing) / 400, 1.0)
-    probes = pd.DataFrame({"step": STEPS, "hessian_max": heights, "hessian_max_static": heights})
-    metrics = pd.DataFrame({"step": steps, "dynamical_loss": F})
-    schedule = SCHEDULE if kind == "dynamical" else None
-    return Trace(job, metrics, probes, schedule, 3, 300, "")
+def onset_of(seed, pulse):
+    """Somewhere in the first half of a pulse, another place in each training."""
+    return PULSE * pulse + 130 + 17 * ((3 * seed + 5 * pulse) % 7)
+
+
+def period_of(seed, pulse):
+    """Of seeds 0 to 3 all begin with period 2; the others are of period 4 or 3."""
+    return 2 if seed < 4 else (4, 3)[pulse % 2]
+
+
+def made_up_loss(job, steps):
+    """F: calm but for a bounce of 300 steps in each pulse of a training tilted by class."""
+    F = 0.3 + 0 * steps.astype(float)
+    if job["loss.kind"] == "static" or job["loss.groups"] == "all":
+        return F
+    seed = job["train.seed"]
+    for pulse in range(4):
+        inside = (steps >= onset_of(seed, pulse)) & (steps < onset_of(seed, pulse) + 300)
+        swing = {2: (1, -1), 3: (2, -1, -1), 4: (1, -1, 1.6, -1.6)}[period_of(seed, pulse)]
+        F += 1e-3 * inside * np.resize(swing, len(steps))
+        if seed < 2:  # period 4 from the middle of the bounce on
+            late = inside & (steps >= onset_of(seed, pulse) + 150)
+            F += 1e-3 * late * np.resize((0, 0, 0.6, -0.6), len(steps))
+    return F
+
+
+def made_up_curvature(job, steps, rng):
+    """λ_max of F: up by 0.01 a step to 2.6, through 2 ten steps before the onset; then down."""
+    if job["loss.kind"] == "static" or job["loss.groups"] == "all":
+        return rng.uniform(0.4, 1.5, len(steps)) * np.exp(-steps / 9000)
+    heights = np.full(len(steps), 0.5)
+    for pulse in range(4):
+        since = steps - (onset_of(job["train.seed"], pulse) - 10)
+        heights = np.where((since > -150) & (since < 60), 2 + 0.01 * since, heights)
+    return heights * (1 + 1e-3 * rng.random(len(steps)))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A run of each of three kinds, made up in place: all controls, no controls, one training."""
+    path = tmp_path_factory.mktemp("claims")
+    rng = np.random.default_rng(7)
+    alone = GRID.replace('["static", "dynamical"]', '"dynamical"').partition("[[also]]")[0]
+    for name, grid in {
+        "whole": GRID,
+        "alone": alone,
+        "single": alone.replace("seeds = 6", "seeds = 1"),
+    }.items():
+        tiltcli.sweep(write_grid(path, grid, name), results=path / "results")
+        tables = tiltcli.read(name, path / "results")
+        jobs = {job.id: job for job in jobs_of(path / "results" / name, list(tables.jobs["job"]))}
+        for table in ("metrics", "probes"):
+            for file in (path / "results" / name / table).glob("*.parquet"):
+                make_up(file, jobs, rng)
+    return path / "results"
+
+
+def make_up(file, jobs, rng):
+    """Put made-up numbers into a table of metrics or of probes."""
+    table = pq.read_table(file)
+    ids, steps = (table[c].to_numpy() for c in ("job", "step"))
+    columns = {}
+    for job in set(ids):
+        own = ids == job
+        if "dynamical_loss" in table.column_names:
+            level = 2.0 ** -(steps[own] / 800) * np.exp(0.2 * rng.standard_normal(own.sum()))
+            made = {"dynamical_loss": made_up_loss(jobs[job], steps[own]), "train_loss": level}
+        else:
+            static = np.exp(rng.normal(0.2 if jobs[job]["loss.kind"] == "static" else 0, 0.3))
+            made = {
+                "hessian_max": made_up_curvature(jobs[job], steps[own], rng),
+                "hessian_max_static": static * np.exp(0.1 * rng.standard_normal(own.sum())),
+            }
+            made["hessian_max"][5] = made["hessian_max_static"][7] = np.nan  # not converged
+        for column, values in made.items():
+            columns.setdefault(column, np.full(len(ids), np.nan))[own] = values
+    for column, values in columns.items():
+        at = table.column_names.index(column)
+        field = table.schema.field(at)
+        array = pa.array(values, mask=np.isnan(values)).cast(field.type)
+        table = table.set_column(at, field, array)
+    pq.write_table(table, file)
+
+
+@pytest.fixture(scope="module")
+def findings(results):
+    return {name: curvature_findings(load_run(name, results)) for name in ("whole", "alone")}
+
+
+def rows_of(results, name="whole"):
+    """Jobs, with their metrics and probes: as pandas reads the files."""
+    tables = {
+        t: pq.read_table(results / name / t).to_pandas() for t in ("jobs", "metrics", "probes")
+    }
+    found = {}
+    for row in tables["jobs"].to_dict("records"):
+        kind = row["loss.kind"]
+        kind = "class-blind" if kind == "dynamical" and row["loss.groups"] == "all" else kind
+        own = [
+            tables[t][tables[t]["job"] == row["job"]].sort_values("step")
+            for t in ("metrics", "probes")
+        ]
+        found[kind, int(row["train.seed"])] = own
+    return found
+
+
+def only(found, claim, containing=""):
+    (one,) = (f for f in found if f.claim == claim and containing in f.measured)
+    return one
+
+
+def judged(finding, values):
+    """Whether a finding is the mean of these values, one a training, with its interval."""
+    assert_allclose(astuple(finding.estimate), astuple(mean_interval(values)), rtol=1e-9)
+    signs = np.array(np.meshgrid(*[[1, -1]] * len(values))).reshape(len(values), -1)
+    sums = np.abs(np.asarray(values) @ signs)
+    assert finding.p == np.mean(sums >= abs(np.sum(values)) - 1e-12)
+
+
+def climbs(probes, factor):
+    """Steps at which λ_max comes through factor · 2/η, having been below it for 100 steps."""
+    known = probes.dropna(subset="hessian_max")
+    steps, heights = known["step"].to_numpy(), known["hessian_max"].to_numpy()
+    level = 2.0 * factor
+    found = []
+    for i in range(1, len(steps)):
+        if heights[i] < level or heights[i - 1] >= level:
+            continue
+        before = [s for s, h in zip(steps[:i], heights[:i], strict=True) if h >= level]
+        first_below = steps[steps > before[-1]][0] if before else steps[0]
+        if steps[i - 1] - first_below >= 100:
+            share = (level - heights[i - 1]) / (heights[i] - heights[i - 1])
+            found.append(round(steps[i - 1] + share * (steps[i] - steps[i - 1])))
+    return found
+
+
+def apart(onsets, crossed):
+    """Mean distance of each from the nearest of the other kind, half a pulse at most."""
+    each = [min([abs(a - b) for b in crossed], default=9e9) for a in onsets]
+    each += [min([abs(a - b) for a in onsets], default=9e9) for b in crossed]
+    return np.mean(np.minimum(each, PULSE / 2))
 
 
 def test_wilson_interval():
@@ -78,113 +216,245 @@ def test_a_share_is_held_against_one_half():
     assert verdict_of(Estimate(0.2, 0.1, 0.49, 9), np.nan, 0.5) is Verdict.NOT_HELD
 
 
-def test_distances_of_onsets():
-    one = training(0, onset=1010, crossing=1000)
-    (distance,) = onset_distances(one, one.instabilities())
-    assert distance == pytest.approx(10, abs=1)
-    alone = training(0, onset=1010)
-    assert onset_distances(alone, alone.instabilities()) == [np.inf]
-    missed = training(0, crossing=1000)
-    assert onset_distances(missed, missed.instabilities()) == [np.inf]
-    both = training(0, onset=1400, crossing=1000)
-    assert onset_distances(both, both.instabilities()) == [np.inf, np.inf]
+def test_distance():
+    assert distance([10, 100], [12], 50) == pytest.approx((2 + 50 + 2) / 3)
+    assert distance([10], [], 50) == distance([], [10], 50) == 50
+    assert np.isnan(distance([], [], 50))
 
 
-@pytest.mark.parametrize(
-    ("onset", "verdict", "hits"), [(1020, Verdict.HELD, 6), (1045, Verdict.HELD, 6)]
-)
-def test_onsets_at_the_crossing(onset, verdict, hits):
-    begin, doubling = instability_claims(
-        [training(s, onset=onset, crossing=1000) for s in range(6)]
+def test_onsets_at_the_bound_of_their_own_training(results, findings):
+    """The scan: own crossings beside those of every other training, of each factor."""
+    rows = rows_of(results)
+    onsets = [[onset_of(seed, pulse) for pulse in range(4)] for seed in range(SEEDS)]
+    factors = np.round(np.arange(0.8, 1.21, 0.02), 2)
+    table = np.array(
+        [
+            [
+                [apart(own, climbs(rows["dynamical", j][1], f)) for f in factors]
+                for j in range(SEEDS)
+            ]
+            for own in onsets
+        ]
     )
-    assert begin.estimate == proportion_interval(hits, 6)
-    assert begin.verdict is verdict_of(begin.estimate, np.nan, 0.5)
-    assert begin.verdict is verdict
-    assert doubling.estimate.mean == 1.0
-    assert begin.is_share
-    assert np.isnan(begin.p)
+    own = np.array([table[i, i] for i in range(SEEDS)])
+    others = np.array([np.delete(table[i], i, axis=0).mean(axis=0) for i in range(SEEDS)])
+    at, low, high = (np.flatnonzero(factors == f)[0] for f in (1.0, 0.9, 1.1))
+    begin, factor = (only(findings["whole"], claim) for claim in (BEGIN, FACTOR))
+    assert begin.estimate.n == SEEDS
+    # The detector's onset is the first step that bounces: a step or two beside where it was put.
+    assert begin.estimate.mean == pytest.approx((others - own)[:, at].mean(), abs=2)
+    worse = np.minimum(own[:, low], own[:, high]) - own[:, at]
+    assert factor.estimate.mean == pytest.approx(worse.mean(), abs=2)
+    best = factors[own.mean(axis=0).argmin()]
+    assert f"own crossings agree best at {best:.2f}" in begin.measured
+    assert f"those of others at {factors[others.mean(axis=0).argmin()]:.2f}" in begin.measured
+    assert best == pytest.approx(1.05, abs=0.02)  # ten steps later it is 2.1
+    assert begin.verdict is Verdict.HELD
+    assert begin.p == 2 / 2**SEEDS
 
 
-def test_onsets_elsewhere_are_not_held():
-    some = [training(s, onset=1300, crossing=1000) for s in range(4)]
-    begin, _ = instability_claims(some)
-    assert begin.estimate.mean == 0.0
-    assert begin.verdict is Verdict.NOT_HELD
-    assert "8 without a partner" in begin.measured
-    assert instability_claims(some[:1]) == []
-    assert instability_claims([training(s) for s in range(4)]) == []
+def test_the_scan_to_the_last_digit(results, findings):
+    """The same, with the detector's own onsets."""
+    tables = tiltcli.read("whole", results)
+    rows = rows_of(results)
+    onsets = {}
+    for job in jobs_of(results / "whole", list(tables.jobs["job"])):
+        if job["loss.kind"] == "dynamical" and job["loss.groups"] == "class":
+            onsets[job["train.seed"]] = [o.onset for o in trace_of(tables, job).instabilities()]
+    for seed, found in onsets.items():
+        assert_allclose(found, [onset_of(seed, pulse) for pulse in range(4)], atol=2)
+    crossed = {seed: climbs(rows["dynamical", seed][1], 1.0) for seed in range(SEEDS)}
+    nearer = [
+        np.mean([apart(onsets[i], crossed[j]) for j in range(SEEDS) if j != i])
+        - apart(onsets[i], crossed[i])
+        for i in range(SEEDS)
+    ]
+    judged(only(findings["whole"], BEGIN), nearer)
+    worse = [
+        min(apart(onsets[i], climbs(rows["dynamical", i][1], f)) for f in (0.9, 1.1))
+        - apart(onsets[i], crossed[i])
+        for i in range(SEEDS)
+    ]
+    judged(only(findings["whole"], FACTOR), worse)
 
 
-def test_lambda_over_the_cycles():
-    pulse = STEPS // 500
-    falling = [training(s, heights=np.exp(-0.1 * (1 + s) * pulse)) for s in range(6)]
-    np.testing.assert_allclose(pulse_means(falling[1]), [0, -0.2, -0.4, -0.6], atol=1e-12)
-    (down,) = lambda_claims(falling)
-    assert down.estimate.mean == pytest.approx(0.35)
-    assert down.verdict is Verdict.HELD
-    (few,) = lambda_claims(falling[:4])
-    assert few.verdict is Verdict.INCONCLUSIVE  # the interval leaves out zero, p cannot say so
-    assert few.estimate.low > 0
-    rising = [training(s, heights=np.exp(0.1 * (1 + s) * pulse)) for s in range(6)]
-    assert lambda_claims(rising)[0].verdict is Verdict.NOT_HELD
+def test_periods_are_counted_by_trainings(findings):
+    doubling, onward = (only(findings["whole"], claim) for claim in (DOUBLING, ONWARD))
+    begins = [[period_of(seed, pulse) == 2 for pulse in range(4)] for seed in range(SEEDS)]
+    assert doubling.estimate == proportion_interval(sum(np.mean(b) > 0.5 for b in begins), SEEDS)
+    assert f"{np.sum(begins)} of {4 * SEEDS} instabilities do" in doubling.measured
+    assert doubling.measured.endswith("shuffled order 0")
+    # Seeds 0 and 1 go on from 2 to 4 in every pulse, 4 and 5 begin with 4 in every other one.
+    assert onward.estimate == proportion_interval(4, SEEDS)
+    assert "12 of 24 instabilities have" in onward.measured
+    assert doubling.sample == onward.sample == "trainings"
+    assert doubling.is_share
+    assert np.isnan(doubling.p)
 
 
-def test_settled_pairs_by_seed():
-    runs = []
-    levels = [(2.0, 1.0), (3.0, 1.0), (4.0, 2.0), (5.0, 2.0), (6.0, 4.0), (2.0, 1.25)]
-    for seed, (static, tilted) in enumerate(levels):
-        late = STEPS >= 2000
-        runs.append(training(seed, "static", heights=np.where(late, static, 9.0)))
-        runs.append(training(seed, heights=np.where(late, tilted, 0.1)))
-    settled = lambda_claims(runs)[-1]
-    assert settled.claim.startswith("The settled")
-    ratios = [static / tilted for static, tilted in levels]
-    assert settled.estimate.mean == pytest.approx(np.mean(np.log(ratios)))
-    assert settled.estimate.n == 6
-    assert settled.verdict is Verdict.HELD
-    assert settled.p == 2 / 2**6
-    static, tilted = np.exp(np.log(levels).mean(axis=0))
-    assert f"geometric means {static:.2f} and {tilted:.2f}" in settled.measured
+def slope(probes):
+    """Fall of ln λ_max per pulse, least squares, over the four pulses."""
+    known = probes[probes["hessian_max"] > 0]
+    means = np.log(known["hessian_max"]).groupby(known["step"] // PULSE).mean().loc[:3]
+    x = np.arange(4) - 1.5
+    return -(x @ means.to_numpy()) / (x @ x)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("claims")
-    grid = GRID.replace("seeds = 6", "seeds = 3\n[probe]\nevery = 49\nquantities = ['hessian']")
-    tiltcli.sweep(write_grid(path, grid, "probed"), results=path / "results")
-    return path
+@pytest.mark.parametrize("control", CONTROLS)
+def test_lambda_over_the_cycles(results, findings, control):
+    rows = rows_of(results)
+    falls = [slope(rows["dynamical", s][1]) - slope(rows[control, s][1]) for s in range(SEEDS)]
+    judged(only(findings["whole"], DOWN, f"dynamical − {control}"), falls)
 
 
-def test_valleys_of_real_trainings(folder):
-    tables = tiltcli.read("probed", folder / "results")
-    jobs = jobs_of(folder / "results" / "probed", list(tables.jobs["job"]))
-    traces = [trace_of(tables, job) for job in jobs if job["loss.kind"] == "dynamical"]
-    shapes = np.array([pulse_shapes(one, "fused") for one in traces])
-    assert shapes.shape == (3, 4, 3, 2)
-    widens, deepens = valley_claims(traces, {job.id: "fused" for job in jobs})
-    lesser = np.minimum(
-        shapes[:, :, 1, 0] - shapes[:, :, 0, 0], shapes[:, :, 1, 0] - shapes[:, :, 2, 0]
+def test_the_course_of_lambda(results, findings):
+    rows = rows_of(results)
+    means = []
+    for seed in range(SEEDS):
+        probes = rows["dynamical", seed][1].dropna(subset="hessian_max")
+        means.append(np.log(probes["hessian_max"]).groupby(probes["step"] // PULSE).mean().loc[:3])
+    logs = np.array(means)
+    peak = logs.mean(axis=0).argmax()
+    rise = mean_interval(logs[:, peak] - logs[:, 0])
+    first, top, last = np.exp(logs.mean(axis=0))[[0, peak, 3]]
+    said = only(findings["whole"], DOWN, "static").measured
+    assert (
+        f"from {first:.2f} to {top:.2f} in pulse {peak + 1}, a rise × {np.exp(rise.mean):.3g}"
+        in said
     )
-    assert widens.estimate.mean == pytest.approx(np.nanmean(lesser, axis=1).mean())
-    lesser = np.minimum(
-        shapes[:, :, 0, 1] - shapes[:, :, 1, 1], shapes[:, :, 2, 1] - shapes[:, :, 1, 1]
+    assert f"to {last:.2f} in the last" in said
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_curvature_at_matched_loss(results, findings, control):
+    rows = rows_of(results)
+
+    def by_loss(kind, seed):
+        metrics, probes = rows[kind, seed]
+        known = probes.dropna(subset="hessian_max_static")
+        # Every step is logged here, so the loss at a probe is its own.
+        loss = metrics.set_index("step")["train_loss"].loc[known["step"]].to_numpy()
+        bins = np.floor(np.log(loss) / np.log(np.sqrt(2)))
+        return np.log(known["hessian_max_static"]).groupby(bins).mean()
+
+    differences = [
+        (by_loss(control, s) - by_loss("dynamical", s)).dropna().mean() for s in range(SEEDS)
+    ]
+    judged(only(findings["whole"], MATCHED, f"{control} − dynamical"), differences)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_the_settled_network(results, findings, control):
+    rows = rows_of(results)
+    means = {
+        kind: [
+            np.log(p.loc[p["step"] >= SETTLED_FROM, "hessian_max_static"]).mean()
+            for p in (rows[kind, seed][1] for seed in range(SEEDS))
+        ]
+        for kind in (control, "dynamical")
+    }
+    found = only(findings["whole"], SETTLED, f"{control} − dynamical")
+    judged(found, np.subtract(means[control], means["dynamical"]))
+    a, b = (np.exp(np.mean(means[kind])) for kind in (control, "dynamical"))
+    assert f"means {a:.2f} and {b:.2f}" in found.measured
+
+
+def test_missing_controls_are_said(results, findings):
+    """Without static and class-blind trainings the rows on λ_max judge nothing and say so."""
+    for claim in (DOWN, MATCHED, SETTLED):
+        found = only(findings["alone"], claim)
+        assert found.verdict is Verdict.INCONCLUSIVE
+        assert found.estimate.n == 0
+        assert "not judged" in found.measured
+        assert (
+            "the run has no static and no class-blind trainings of the same seeds" in found.measured
+        )
+    assert "a rise ×" in only(findings["alone"], DOWN).measured
+    for claim in (BEGIN, FACTOR, DOUBLING, ONWARD):
+        assert only(findings["alone"], claim).estimate.n == SEEDS
+    assert curvature_findings(load_run("single", results)) == []
+
+
+def test_one_control_is_missing(results):
+    run = load_run("whole", results)
+    kept = run.tables.jobs["loss.groups"] != "all"
+    probes = run.tables.probes
+    inside = probes["job"].isin(run.tables.jobs.loc[kept, "job"])
+    tables = type(run.tables)(run.name, run.tables.jobs, run.tables.metrics, probes[inside])
+    found = curvature_findings(type(run)(run.folder, tables, run.static, run.dynamical))
+    for claim in (DOWN, MATCHED, SETTLED):
+        one = only(found, claim)
+        assert "static" in one.measured.partition(":")[0]
+        assert one.measured.endswith("the run has no class-blind trainings of the same seeds")
+
+
+def test_valleys_by_dense_hessians(results):
+    """One training: floors and widths on lines along a dense eigenvector and a random one."""
+    tables = tiltcli.read("alone", results)
+    (job,) = jobs_of(results / "alone", [tables.jobs["job"].iloc[1]])
+    data = dataset_of(job)
+    X, y = torch.from_numpy(data.train.X).double(), torch.from_numpy(data.train.y)
+    steps = [0, 250, 500]
+    snapshots = weights_at(job, data, steps, "fused")
+    random = np.random.default_rng(job["train.seed"]).normal(size=snapshots[0].theta.size)
+
+    def loss(theta, gamma):
+        W1, b1, W2, b2 = torch.split(theta, [10, 5, 15, 3])
+        z = torch.relu(X @ W1.reshape(2, 5) + b1) @ W2.reshape(5, 3) + b2
+        return (gamma[y] * torch.nn.functional.cross_entropy(z, y, reduction="none")).mean()
+
+    found = pulse_shapes(trace_of(tables, job), "fused")
+    assert found.shape == (4, 3, 3, 2)
+    for k, shot in enumerate(snapshots):
+        theta, weights = torch.tensor(shot.theta), torch.tensor(shot.gamma)
+        H = jacrev(jacrev(loss))(theta, weights).numpy()
+        top, flat = np.linalg.eigh(H)[1][:, -1], torch.ones(3, dtype=torch.float64)
+        lines = [(top, weights, 3), (top, flat, 3), (random / np.linalg.norm(random), weights, 12)]
+        for which, (direction, gamma, reach) in enumerate(lines):
+            alphas = np.linspace(-reach, reach, 241)
+            on_line = (theta + alpha * torch.tensor(direction) for alpha in alphas)
+            losses = np.array([loss(point, gamma).item() for point in on_line])
+            width, floor = found[0, k, which]
+            assert floor == pytest.approx(losses.min(), abs=1e-6)
+            inside = losses < losses.min() + 0.02
+            if not (inside[0] or inside[-1]):
+                assert width == pytest.approx(
+                    alphas[inside][-1] - alphas[inside][0], abs=0.02 * reach
+                )
+
+
+def test_rows_of_valleys(results, findings):
+    tables = tiltcli.read("whole", results)
+    jobs = jobs_of(results / "whole", list(tables.jobs["job"]))
+    shapes = np.array(
+        [
+            pulse_shapes(trace_of(tables, job), "fused")
+            for job in jobs
+            if job["loss.kind"] == "dynamical" and job["loss.groups"] == "class"
+        ]
     )
-    assert deepens.estimate.mean == pytest.approx(lesser.mean())
-    assert deepens.estimate.low > 0
-    assert deepens.verdict is Verdict.INCONCLUSIVE  # of three trainings
-    assert f"{int((lesser > 0).sum())} of 12 pulses" in deepens.measured
+    for claim, column, sign in ((WIDENS, 0, 1), (DEEPENS, 1, -1)):
+        begin, middle, end = (sign * shapes[:, :, k, :, column] for k in range(3))
+        changes = np.minimum(middle - begin, middle - end)
+        for which, loss in ((0, "F"), (1, "the static loss")):
+            found = only(findings["whole"], claim.format(loss))
+            judged(found, np.nanmean(changes[..., which], axis=1))
+            known = changes[..., which][~np.isnan(changes[..., which])]
+            assert f"in {(known > 0).sum()} of {len(known)} pulses" in found.measured
+            random = mean_interval(np.nanmean(changes[..., 2], axis=1))
+            assert f"random direction {random.mean:.3g}" in found.measured
 
 
-def test_report_shows_them(folder):
-    shown = tilt("report", "probed", "-o", "r.md", cwd=folder)
+def test_report_shows_them(results):
+    shown = tilt("report", "whole", "-o", "r.md", cwd=results.parent)
     assert shown.returncode == 0, shown.stderr
-    text = (folder / "r.md").read_text()
-    for claim in ("Valleys widen", "Valleys deepen", "drives λ_max", "settled network"):
-        assert f"| {claim}" in text or claim in text
+    text = (results.parent / "r.md").read_text()
+    for claim in (BEGIN, DOUBLING, DOWN, MATCHED, WIDENS.format("the static loss")):
+        assert f"| {claim} |" in text
     assert "are not tested here" not in text
     assert "are not judged here" not in text
     for line in text.splitlines():
         if line.startswith("!["):
-            assert (folder / line.split("](")[1].rstrip(")")).is_file()
-    assert (folder / "figures" / "probed-curvature.png").is_file()
-    assert (folder / "figures" / "probed-valley.png").is_file()
+            assert (results.parent / line.split("](")[1].rstrip(")")).is_file()
+    assert (results.parent / "figures" / "whole-curvature.png").is_file()
+    assert (results.parent / "figures" / "whole-valley.png").is_file()
