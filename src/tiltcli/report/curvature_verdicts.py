@@ -12,6 +12,7 @@ from tiltcli.evaluation.claims import Finding
 from tiltcli.evaluation.claims.curvature_claims import lambda_claims
 from tiltcli.evaluation.claims.onset_claims import instability_claims
 from tiltcli.evaluation.claims.valley_claims import valley_claims
+from tiltcli.evaluation.naming import named
 from tiltcli.grid.settings import tilting
 from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.report.loaded_runs import Run
@@ -76,8 +77,7 @@ def _where(one: Trace, surroundings: Sequence[Sequence[Trace]]) -> str:
     if "loss.base" in apart:
         return f" in {BASES[str(one.job['loss.base'])]}"
     apart = [key for key in apart if key not in {*REPLICATES, "loss.kind", *tilting()}]
-    said = ", ".join(f"{key.rpartition('.')[2]} {one.job.get(key)}" for key in apart)
-    return f" at {said}" if said else ""
+    return f" at {named({key: one.job.get(key) for key in apart})}" if apart else ""
 
 
 def groups(traces: Sequence[Trace]) -> list[list[Trace]]:

@@ -20,8 +20,7 @@ RULE = (
     "differences are Student's, over the replicates that n counts (fresh initial weights, or draws "
     "of the data); p is that of a paired permutation test, exact up to 20 pairs, corrected (Holm) "
     "over the rows of this table; p alone is that before the correction. Intervals of shares are "
-    "Wilson's, which takes the cases as independent although several are of one training; they "
-    "have no p, and go by the interval."
+    "Wilson's, over the trainings; they have no p, and go by the interval."
 )
 
 _CURVATURE = (
