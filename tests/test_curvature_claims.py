@@ -23,8 +23,8 @@ from tiltcli.evaluation.claims import Verdict, verdict_of
 from tiltcli.evaluation.claims.curvature_claims import DOWN, MATCHED, SETTLED
 from tiltcli.evaluation.claims.onset_claims import BEGIN, DOUBLING, FACTOR, ONWARD, distance
 from tiltcli.evaluation.claims.valley_claims import DEEPENS, WIDENS, pulse_shapes
-from tiltcli.report.curvature_verdicts import curvature_findings
-from tiltcli.report.loaded_runs import load_run
+from tiltcli.reports.curvature_verdicts import curvature_findings
+from tiltcli.reports.loaded_runs import load_run
 from tiltcli.statistics import Estimate, mean_interval, proportion_interval
 
 GRID = """

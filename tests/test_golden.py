@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from golden import FIGURES, FOLDER, grey, picture
-from tiltcli.cli.plot_kinds import KINDS
+from tiltcli.api.figure_kinds import KINDS
 from tiltcli.plots.gamma import gamma_figure
 from tiltcli.plots.style import STYLES, Look, save
 from tiltcli.schedule import Schedule

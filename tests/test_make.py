@@ -97,7 +97,7 @@ def test_pictures_are_confirmed_by_what_their_sweep_chose(project):
 
 
 def test_what_it_will_take(tmp_path, capsys, monkeypatch):
-    from tiltcli.api import sweep
+    from tiltcli.api.sweeping import sweep
     from tiltcli.cli.dry_run import show_several
 
     grid = tmp_path / "small.toml"

@@ -17,10 +17,10 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 import tiltcli
 from browser import chromium
 from helpers import GRID, tilt, tilt_process, write_grid
-from tiltcli.report.curve_series import curves
-from tiltcli.report.loaded_runs import CURVES, load_run
-from tiltcli.report.pack import json_text
-from tiltcli.report.page_cells import page_cells
+from tiltcli.reports.curve_series import curves
+from tiltcli.reports.loaded_runs import CURVES, load_run
+from tiltcli.reports.pack import json_text
+from tiltcli.reports.page_cells import page_cells
 from tiltcli.statistics import mean_interval
 from tiltcli.store.read import read
 

@@ -17,11 +17,11 @@ from helpers import tilt, write_grid
 from tiltcli.analysis.traces import jobs_of, trace_of
 from tiltcli.analysis.valleys import valleys_of
 from tiltcli.plots.curvature import seed_table
-from tiltcli.report import valley_panel as valley_part
-from tiltcli.report.instability_tables import HEADER, enlarged, listed, summed_up, watch
-from tiltcli.report.loaded_runs import load_run
-from tiltcli.report.one_training import _gammas, single
-from tiltcli.report.page_data import run_data
+from tiltcli.reports import valley_panel as valley_part
+from tiltcli.reports.instability_tables import HEADER, enlarged, listed, summed_up, watch
+from tiltcli.reports.loaded_runs import load_run
+from tiltcli.reports.one_training import _gammas, single
+from tiltcli.reports.page_data import run_data
 from tiltcli.schedule import Schedule
 
 PROBED = """

@@ -11,8 +11,8 @@ from tiltcli.errors import UserError
 from tiltcli.evaluation.confirmation import chosen_cells
 from tiltcli.evaluation.tuning import tune
 from tiltcli.grid import load_sweep
-from tiltcli.report.loaded_runs import load_run
-from tiltcli.report.verdict_list import UNJUDGED, UNPROBED, judge, notes
+from tiltcli.reports.loaded_runs import load_run
+from tiltcli.reports.verdict_list import UNJUDGED, UNPROBED, judge, notes
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def test_what_is_no_leak(line):
 
 def test_no_tracked_file_has_a_leak():
     files = tracked()
-    assert {Path("README.md"), Path("src/tiltcli/api.py"), Path(".ci/run")} <= files.keys()
+    assert {Path("README.md"), Path("src/tiltcli/losses.py"), Path(".ci/run")} <= files.keys()
     found = []
     for path, content in files.items():
         if b"\0" in content:  # what is compressed may spell anything short

@@ -1,6 +1,24 @@
 """Sweeps with dynamical loss functions: train, compare and draw.
 
-Everything named in `__all__` is public. Heavy libraries load only when something needs them.
+From a grid to a verdict:
+
+    sweep(grid)                 trains every job of a grid (a file, or a dictionary)
+    runs()                      lists the runs
+    read(run)                   gives a run's tables as pandas frames
+    plot(kind, run)             draws a run
+    compare(a, b)               compares two runs, or two selections, pair by pair
+    confirm(run)                gives the grid that confirms a run's best cells on fresh seeds
+    report(run, ...)            writes the report, a page of its own
+
+In a training loop of your own:
+
+    DynamicalCrossEntropy       loss whose class weights oscillate, a torch.nn.Module
+    DynamicalMSE                likewise, of the squared error
+    gamma(step, ...)            class weights at a step
+    Schedule                    their whole definition
+
+What comes back: Comparison, Summary, Tables; UserError is what is yours to mend.
+`help(tiltcli.sweep)` and so on tell more. Heavy libraries load only when something needs them.
 """
 
 from __future__ import annotations
@@ -10,38 +28,52 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tiltcli.api import compare, sweep
+    from tiltcli.api.comparing import compare
+    from tiltcli.api.plotting import plot
+    from tiltcli.api.reporting import confirm, report, runs
+    from tiltcli.api.sweeping import sweep
     from tiltcli.errors import UserError
     from tiltcli.evaluation.comparison import Comparison
+    from tiltcli.execution.runner import Summary
     from tiltcli.losses import DynamicalCrossEntropy, DynamicalMSE
     from tiltcli.schedule import Schedule, gamma
     from tiltcli.store.read import Tables, read
-
-__all__ = [
-    "Comparison",
-    "DynamicalCrossEntropy",
-    "DynamicalMSE",
-    "Schedule",
-    "Tables",
-    "UserError",
-    "compare",
-    "gamma",
-    "read",
-    "sweep",
-]
 
 _HOMES = {
     "Comparison": "tiltcli.evaluation.comparison",
     "DynamicalCrossEntropy": "tiltcli.losses",
     "DynamicalMSE": "tiltcli.losses",
     "Schedule": "tiltcli.schedule",
+    "Summary": "tiltcli.execution.runner",
     "Tables": "tiltcli.store.read",
     "UserError": "tiltcli.errors",
-    "compare": "tiltcli.api",
+    "compare": "tiltcli.api.comparing",
+    "confirm": "tiltcli.api.reporting",
     "gamma": "tiltcli.schedule",
+    "plot": "tiltcli.api.plotting",
     "read": "tiltcli.store.read",
-    "sweep": "tiltcli.api",
+    "report": "tiltcli.api.reporting",
+    "runs": "tiltcli.api.reporting",
+    "sweep": "tiltcli.api.sweeping",
 }
+
+__all__ = [
+    "Comparison",
+    "DynamicalCrossEntropy",
+    "DynamicalMSE",
+    "Schedule",
+    "Summary",
+    "Tables",
+    "UserError",
+    "compare",
+    "confirm",
+    "gamma",
+    "plot",
+    "read",
+    "report",
+    "runs",
+    "sweep",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tiltcli.engines.base import Block
 from tiltcli.grid import parse_sweep
-from tiltcli.report import write_report
+from tiltcli.reports import write_report
 from tiltcli.store import Finished, RunWriter
 from tiltcli.store.spool import setting_columns
 

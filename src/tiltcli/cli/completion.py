@@ -27,6 +27,6 @@ def template_names(incomplete: str) -> list[str]:
 
 def kind_names(incomplete: str) -> list[tuple[str, str]]:
     """Kinds of `tiltcli plot` that begin so, with what they show."""
-    from tiltcli.cli.plot_kinds import KINDS
+    from tiltcli.api.figure_kinds import KINDS
 
     return [(kind.name, kind.says) for kind in KINDS.values() if kind.name.startswith(incomplete)]

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tiltcli.cli.live import clock
 from tiltcli.data import downloads_of
 from tiltcli.data.fetch import Published
 from tiltcli.engines.coverage import uncovered
 from tiltcli.errors import listing
 from tiltcli.execution.checks import Checker, check_run
 from tiltcli.execution.estimates import Estimate, estimate
+from tiltcli.execution.pace import clock
 from tiltcli.execution.run_options import RunOptions, at_once
 from tiltcli.execution.runner import Plan
 from tiltcli.grid import Job, ProbeSettings, Sweep, load_sweep

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +26,12 @@ from tiltcli.statistics import DRAWS, EXACT_UP_TO, half_width, holm, permutation
 
 METRICS = ("train_accuracy", "val_accuracy", "test_accuracy")
 
+_SHOWN = ["n", "mean_a", "mean_b", "difference", "low", "high", "p_corrected", "verdict"]
 HIGHER, LOWER, UNDECIDED = "higher", "lower", "undecided"
 """What is decided of b against a."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What a comparison found.
 
@@ -79,6 +81,19 @@ class Comparison:
         if self.apart is None:
             return keys
         return [key for key in keys if key.removeprefix("a:").removeprefix("b:") in self.apart]
+
+    def __repr__(self) -> str:
+        shown = self.rows["metric"].eq(self.metrics[0])
+        decided = self.rows[shown]["verdict"].value_counts()
+        said = ", ".join(f"{number} {verdict}" for verdict, number in decided.items())
+        return f"<{self.name_b} − {self.name_a}: {shown.sum()} rows; {self.metrics[0]}: {said}>"
+
+    def _repr_html_(self) -> str:
+        shown = self.rows[["metric", *self.keys, "regime", *_SHOWN]]
+        notes = "".join(f"<br>{escape(note)}" for note in self.notes)
+        said = escape(f"b − a: {self.name_b} − {self.name_a}")
+        table = shown.to_html(index=False, float_format="{:.4g}".format, max_rows=40)
+        return f"{said}{table}{notes}"
 
 
 def compare(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Protocol
 
@@ -27,7 +28,7 @@ from tiltcli.store.probe_rows import missing_epochs
 from tiltcli.store.read import last_probed_epochs, read_jobs, read_probes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """What a sweep did.
 
@@ -53,6 +54,17 @@ class Summary:
     seconds: float
     steps: int
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        ended = [f"{number} {outcome}" for outcome, number in self.ended.items() if number]
+        before = [f"{self.before} done before"] * bool(self.before)
+        said = ", ".join([*ended, *before, *["interrupted"] * self.interrupted]) or "nothing to do"
+        return f"<{self.folder}: {self.total} jobs: {said}; {self.seconds:.1f} s>"
+
+    def _repr_html_(self) -> str:
+        lines = [repr(self).strip("<>"), *self.notes]
+        lines += [f"failed {job}: {error}" for job, error in list(self.failures.items())[:5]]
+        return "<br>".join(map(escape, lines))
 
 
 class Trainer(Checker, Protocol):

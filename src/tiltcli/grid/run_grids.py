@@ -42,7 +42,7 @@ def load_run(folder: Path) -> Sweep:
 
     """
     grids = [load_sweep(path, stored=True) for path in kept_grids(folder)]
-    latest = grids[-1]
+    latest = replace(grids[-1], name=folder.resolve().name)  # a renamed folder is a renamed run
     if len(grids) == 1:
         return latest
     jobs = {job.id: job for grid in grids for job in grid.jobs}

@@ -97,7 +97,7 @@ def load_sweep(path: Path | str, overrides: Sequence[str] = (), *, stored: bool 
 
 
 def parse_sweep(
-    text: str,
+    text: str | dict[str, Any],
     *,
     name: str,
     folder: Path,
@@ -105,7 +105,9 @@ def parse_sweep(
     overrides: Sequence[str] = (),
     stored: bool = False,
 ) -> Sweep:
-    """Expand the text of a grid file; see `load_sweep`."""
+    """Expand the text of a grid file, or what it says (faults then have no lines); `load_sweep`."""
+    if isinstance(text, dict):
+        return _Reader(text, {}, source, folder).sweep(name, overrides, stored)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -158,10 +158,11 @@ def style(look: Look = PAPER) -> Iterator[None]:
 
 def new_figure(look: Look, height: float) -> Figure:
     """Empty figure as wide as the look says, height in inches, laid out without overlaps."""
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    return Figure(
+    from tiltcli.plots.picture import Picture
+
+    return Picture(
         figsize=(look.width, height), layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
     )
 

@@ -127,6 +127,7 @@ def _apart(kept: Path, folder: Path, sweep: Sweep) -> list[str]:
         raise UserError(f"{kept}: cannot be read ({error}); --fresh starts the run anew") from None
     now = tomllib.loads(tomli_w.dumps(document_of(sweep, folder)))
     for document in (before, now):
+        document.pop("name", None)  # the folder's; it may have been renamed
         document.pop("probe", None)  # probing changes no job, nor does judging
         document["sweep"] = {k: v for k, v in document.get("sweep", {}).items() if k != "methods"}
     return _differences(before, now)

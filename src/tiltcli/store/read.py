@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ Found = TypeVar("Found")
 TRIES = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tables:
     """A run's tables, columns as the files say.
 
@@ -41,6 +42,16 @@ class Tables:
     jobs: pd.DataFrame
     metrics: pd.DataFrame
     probes: pd.DataFrame
+
+    def __repr__(self) -> str:
+        tables = {"jobs": self.jobs, "metrics": self.metrics, "probes": self.probes}
+        said = ", ".join(f"{name} {len(one):,} × {one.shape[1]}" for name, one in tables.items())
+        return f"<{self.name}: {said}>"
+
+    def _repr_html_(self) -> str:
+        varying = [name for name in self.jobs if self.jobs[name].nunique(dropna=False) > 1]
+        shown = self.jobs[varying].to_html(max_rows=8, max_cols=12, notebook=True)
+        return f"{escape(repr(self).strip('<>'))}; of jobs, the columns that vary:{shown}"
 
 
 def list_runs(results: Path) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tiltcli.cli.app import app
+from tiltcli.api.figure_kinds import KINDS
+from tiltcli.cli.app import app, say
 from tiltcli.cli.completion import kind_names
 from tiltcli.cli.options import (
     RESULTS,
@@ -23,8 +24,7 @@ from tiltcli.cli.options import (
     choice,
     names,
 )
-from tiltcli.cli.plot_kinds import KINDS, Request
-from tiltcli.errors import UserError, with_suggestion
+from tiltcli.errors import UserError
 
 _TABLE = "\n".join(f"- {kind.name}: {kind.says}" for kind in KINDS.values())
 
@@ -77,41 +77,31 @@ def plot(
     results: Results = RESULTS,
 ) -> None:
     """Draw a run."""
-    from tiltcli.cli.narrowing import narrowed
-    from tiltcli.plots.style import SIZES, Look, check_path, save
+    from tiltcli.api.plotting import plot as drawn
+    from tiltcli.plots.style import SIZES
     from tiltcli.store.outputs import output_folder
-    from tiltcli.store.read import find_run, read
+    from tiltcli.store.read import find_run
 
-    if kind not in KINDS:
-        raise UserError(with_suggestion(f"kind: got {kind}", kind, KINDS))
-    chosen = KINDS[kind]
-    if len(runs) > chosen.most_runs:
-        raise UserError(f"{kind} draws {chosen.most_runs} run, not {len(runs)}: {' '.join(runs)}")
-    name, _, selection = runs[0].partition("@")
-    folder = find_run(name, results)
-    if output is None:
+    if kind in KINDS and output is None:
+        folder = find_run(runs[0].partition("@")[0], results)
         output = output_folder(folder / "figures") / f"{kind}.png"
-    check_path(output)
-    tables = narrowed(read(folder), [selection, *(where or [])], job)
-    window = _window(zoom)
-    given = {"metric": metric, "job": job, "zoom": zoom, "methods": methods, "by": by}
-    chosen.check(given | {"x": x, "y": y}, tables)
-    look = Look(style, width or SIZES[size])
-    request = Request(
-        folder,
-        results,
-        tables,
-        tuple(runs),
-        tuple(where or ()),
-        metric,
-        window,
-        x,
-        y,
-        look,
-        names(methods),
-        names(by),
+    drawn(
+        kind,
+        *runs,
+        output=output,
+        results=results,
+        where=where or (),
+        metric=metric,
+        job=job,
+        zoom=_window(zoom),
+        x=x,
+        y=y,
+        methods=names(methods),
+        by=names(by),
+        width=width or SIZES[size],
+        style=style,
+        say=lambda note: say(f"note: {note}"),
     )
-    save(chosen.draw(request), output)
     sys.stdout.write(f"{output}\n")
 
 

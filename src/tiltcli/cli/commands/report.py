@@ -31,8 +31,6 @@ def report(
 
     The page needs no network: send it to anybody. With -o REPORT.md the report is Markdown.
     """
-    from tiltcli.report import write_report
+    from tiltcli.api.reporting import report as written
 
-    output = output or results / "report.html"
-    write_report(runs, output, results)
-    sys.stdout.write(f"{output}\n")
+    sys.stdout.write(f"{written(*runs, output=output, results=results)}\n")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from tiltcli.cli.app import app
 from tiltcli.cli.options import RESULTS, Format, OutputFormat, Results, RunOrAll
@@ -15,8 +16,18 @@ from tiltcli.errors import UserError, listing
 if TYPE_CHECKING:
     from tiltcli.evaluation.texts import Table
 
-SHOWN = 5  # missing jobs
-COUNTS = ("name", "jobs", "done", "missing", "completed", "diverged", "failed", "seconds")
+SORTED = ("name", "jobs", "done", "missing", "diverged", "failed", "seconds", "changed")
+COUNTS = (
+    "name",
+    "jobs",
+    "done",
+    "missing",
+    "completed",
+    "diverged",
+    "failed",
+    "seconds",
+    "changed",
+)
 """Columns of the CSV."""
 METRICS = [f"{part}_{what}" for part in ("train", "val", "test") for what in ("accuracy", "loss")]
 
@@ -24,6 +35,14 @@ METRICS = [f"{part}_{what}" for part in ("train", "val", "test") for what in ("a
 @app.command()
 def runs(
     run: RunOrAll = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort",
+            metavar="COLUMN",
+            help=f"Order of the list, names rising, all else falling: {', '.join(SORTED)}.",
+        ),
+    ] = "name",
     results: Results = RESULTS,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
@@ -31,11 +50,12 @@ def runs(
 
     Example: [bold]tiltcli runs spiral-phase[/bold]
     """
-    from tiltcli.store.read import find_run, list_runs
+    from tiltcli.store.read import find_run
+    from tiltcli.store.run_facts import all_facts, facts_of
 
     if run is not None:
         folder = find_run(run, results)
-        fact = _facts(folder, whole=True)
+        fact = facts_of(folder, whole=True)
         if output_format is Format.JSON:
             fact["cells"] = _cells(folder)
         write(Result("runs", fact, COUNTS, [fact], _lines(fact)), output_format)
@@ -43,7 +63,7 @@ def runs(
             _show_learning(folder)
         return
     whole = output_format is Format.JSON
-    facts = [_facts(results / name, whole=whole) for name in list_runs(results)]
+    facts = all_facts(results, sort, whole=whole)
     if not facts and not whole:
         raise UserError(f"no runs under {results}/; tiltcli sweep makes one")
     write(Result("runs", {"runs": facts}, COUNTS, facts, tables=[_table(facts)]), output_format)
@@ -53,71 +73,11 @@ def _table(facts: list[dict[str, Any]]) -> Table:
     from tiltcli.evaluation.texts import Table
 
     keys = ("name", "jobs", "done", "diverged", "failed")
-    rows = tuple(tuple(str(fact[key]) for key in keys) for fact in facts)
-    return Table("", ("run", *keys[1:]), rows, ("run",))
-
-
-def _facts(folder: Path, *, whole: bool = False) -> dict[str, Any]:
-    """What is known of a run; with `whole` also its axes and which jobs are missing."""
-    from tiltcli.errors import Outcome
-    from tiltcli.store.provenance import jobs_noted
-    from tiltcli.store.read import read_jobs
-
-    jobs = read_jobs(folder, ["seconds", "error", "labels"])
-    counts = jobs["outcome"].value_counts()
-    total = jobs_noted(folder)
-    failed = jobs[jobs["outcome"] == Outcome.FAILED]
-    labels = [_labels(text) for text in jobs["labels"].dropna().unique()]
-    facts = {
-        "name": folder.resolve().name,
-        "folder": str(folder),
-        "jobs": total,
-        "done": len(jobs),
-        "missing": None if total is None else max(total - len(jobs), 0),
-        "completed": int(counts.get(Outcome.COMPLETED, 0)),
-        "diverged": int(counts.get(Outcome.DIVERGED, 0)),
-        "failed": len(failed),
-        "seconds": float(jobs["seconds"].sum()),
-        "axes": {},
-        "labels": labels,
-        "failures": dict(zip(failed["job"], failed["error"], strict=True)),
-    }
-    return {**facts, **_missing(folder, set(jobs["job"]))} if whole else facts
-
-
-def _labels(text: Any) -> list[Any]:
-    try:
-        found = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, list) else [str(text)]  # of a damaged table
-
-
-def _missing(folder: Path, done: set[str]) -> dict[str, Any]:
-    """Axes of a run's grid, and what of it is not done yet: how many jobs, of which shards."""
-    from tiltcli.grid import load_run
-    from tiltcli.grid.shards import Shard
-    from tiltcli.store.provenance import shards_of
-
-    try:
-        sweep = load_run(folder)
-    except UserError:
-        return {}  # its data files have moved; the tables still stand
-    missing = [job for job in sweep.jobs if job.id not in done]
-    found: dict[str, Any] = {
-        "axes": {key: list(values) for key, values in sweep.axes.items()},
-        "jobs": len(sweep.jobs),
-        "missing": len(missing),
-        "missing_jobs": [
-            {"job": job.id, **{key: job.get(key) for key in sweep.axes if key in job.settings}}
-            for job in missing[:SHOWN]
-        ],
-    }
-    if count := shards_of(folder):
-        shards = [Shard(index, count) for index in range(1, count + 1)]
-        left = {str(s): sum(job.id not in done for job in s.of(sweep.jobs)) for s in shards}
-        found["missing_by_shard"] = {name: number for name, number in left.items() if number}
-    return found
+    rows = tuple(
+        (*(str(one[key]) for key in keys), f"{one['seconds']:.0f}", one["changed"][:16])
+        for one in facts
+    )
+    return Table("", ("run", *keys[1:], "core-s", "changed (UTC)"), rows, ("run",))
 
 
 def _text(value: Any) -> str:

@@ -167,8 +167,8 @@ def _see_earlier(ended: Ended, spec: Sweep, results: Path) -> None:
 
 
 def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
-    from tiltcli.cli.live import SHORTEST
     from tiltcli.cli.standings import standings
+    from tiltcli.execution.pace import SHORTEST
 
     for note in summary.notes:
         say(f"note: {note}")

@@ -9,7 +9,7 @@ from tiltcli.errors import UserError
 from tiltcli.evaluation.cells import REPLICATES
 from tiltcli.evaluation.confirmation import cells_of, chosen_cells
 from tiltcli.grid.settings import PATHS
-from tiltcli.report.loaded_runs import Run
+from tiltcli.reports.loaded_runs import Run
 from tiltcli.store import provenance
 
 

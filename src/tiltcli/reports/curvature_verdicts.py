@@ -15,7 +15,7 @@ from tiltcli.evaluation.claims.valley_claims import valley_claims
 from tiltcli.evaluation.naming import named
 from tiltcli.grid.settings import tilting
 from tiltcli.networks.initial import has_one_hidden_layer
-from tiltcli.report.loaded_runs import Run
+from tiltcli.reports.loaded_runs import Run
 from tiltcli.schedule import BLIND
 
 MOST_JOBS = 96

@@ -11,7 +11,7 @@ from tiltcli.evaluation.naming import named, tail, value_text
 from tiltcli.evaluation.texts import Table, interval, number, p_value
 from tiltcli.evaluation.tuning import Tuning, tune
 from tiltcli.grid import load_run
-from tiltcli.report.loaded_runs import Run
+from tiltcli.reports.loaded_runs import Run
 
 METRICS = ("test_accuracy", "train_accuracy")
 _SAID = {1: "yes", -1: "no, worse", 0: "not shown"}

@@ -12,8 +12,8 @@ from tiltcli.analysis.traces import Trace
 from tiltcli.analysis.valleys import Valleys, valleys_of
 from tiltcli.errors import UserError
 from tiltcli.networks.initial import has_one_hidden_layer
-from tiltcli.report.loaded_runs import Run
-from tiltcli.report.pack import floats
+from tiltcli.reports.loaded_runs import Run
+from tiltcli.reports.pack import floats
 
 PULSES, PHASES = 2, 13
 """Pulses trained again, and steps of each at which the valley is cut."""

@@ -11,8 +11,8 @@ import numpy as np
 from tiltcli.analysis.pulses import Instability, richest, window_around
 from tiltcli.analysis.traces import Trace, jobs_of, trace_of
 from tiltcli.errors import UserError
-from tiltcli.report.loaded_runs import Run, dense
-from tiltcli.report.one_training import panels
+from tiltcli.reports.loaded_runs import Run, dense
+from tiltcli.reports.one_training import panels
 from tiltcli.store.read import Tables
 
 MOST_TRAININGS, MOST_ROWS, MOST_ZOOMS = 40, 300, 6
@@ -67,7 +67,7 @@ def enlarged(watched: Sequence[Watched]) -> list[dict[str, Any]]:
     """Panels around the instabilities with the longest cascades, one of each training first.
 
     Returns:
-        see `tiltcli.report.one_training.panels`; `about` says which instability it is.
+        see `tiltcli.reports.one_training.panels`; `about` says which instability it is.
 
     """
     zooms: list[tuple[int, int, Watched, Instability]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from tiltcli.store.read import Tables
 
 
-def narrowed(tables: Tables, where: list[str], job: str | None) -> Tables:
+def narrowed(tables: Tables, where: Sequence[str], job: str | None) -> Tables:
     """Return the tables with only the chosen rows in `jobs`.
 
     Args:

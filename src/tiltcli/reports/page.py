@@ -11,18 +11,18 @@ from typing import Any
 
 from tiltcli.errors import UserError
 from tiltcli.evaluation.comparison import Comparison
-from tiltcli.report import sections
-from tiltcli.report.citing import citations
-from tiltcli.report.instability_tables import HEADER, MOST_ROWS, Watched, listed, summed_up, watch
-from tiltcli.report.loaded_runs import Run
-from tiltcli.report.methods import methods_of
-from tiltcli.report.one_training import single
-from tiltcli.report.origin import about, where_chosen
-from tiltcli.report.pack import json_text
-from tiltcli.report.page_data import run_data
-from tiltcli.report.sections import signed, text
-from tiltcli.report.valley_panel import valley
-from tiltcli.report.verdict_list import judge
+from tiltcli.reports import sections
+from tiltcli.reports.citing import citations
+from tiltcli.reports.instability_tables import HEADER, MOST_ROWS, Watched, listed, summed_up, watch
+from tiltcli.reports.loaded_runs import Run
+from tiltcli.reports.methods import methods_of
+from tiltcli.reports.one_training import single
+from tiltcli.reports.origin import about, where_chosen
+from tiltcli.reports.pack import json_text
+from tiltcli.reports.page_data import run_data
+from tiltcli.reports.sections import signed, text
+from tiltcli.reports.valley_panel import valley
+from tiltcli.reports.verdict_list import judge
 
 SCRIPTS = ("base", "plots", "phase", "widths", "explorer", "trace", "valley", "jobs", "main")
 
@@ -41,7 +41,7 @@ def to_page(runs: Sequence[Run]) -> str:
         runs: what to report on.
 
     """
-    library = (resources.files("tiltcli.report") / "assets" / PLOTLY).read_bytes()
+    library = (resources.files("tiltcli.reports") / "assets" / PLOTLY).read_bytes()
     script = "(() => {\n'use strict';\n" + "\n".join(_asset(f"{n}.js") for n in SCRIPTS) + "})();"
     shown = [_section(run, f"run-{i}", runs) for i, run in enumerate(runs)]
     links = [("verdicts", "Verdicts"), *((f"run-{i}", run.name) for i, run in enumerate(runs))]
@@ -102,7 +102,7 @@ def _methods(runs: Sequence[Run]) -> str:
 
 
 def _asset(name: str) -> str:
-    return (resources.files("tiltcli.report") / "assets" / name).read_text(encoding="utf-8")
+    return (resources.files("tiltcli.reports") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _digest(script: bytes) -> str:

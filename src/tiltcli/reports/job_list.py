@@ -8,7 +8,7 @@ import pandas as pd
 
 from tiltcli.errors import Outcome
 from tiltcli.grid.settings import PATHS
-from tiltcli.report.loaded_runs import Run
+from tiltcli.reports.loaded_runs import Run
 
 _FIRST = ("model.width", "loss.kind", "loss.amplitude", "loss.period", "train.seed")
 _RESULTS = ("train_accuracy", "val_accuracy", "test_accuracy", "train_loss", "epochs", "seconds")

@@ -12,9 +12,9 @@ from typing import Any
 from tiltcli.evaluation.claims import Finding, Verdict
 from tiltcli.evaluation.comparison import Comparison
 from tiltcli.evaluation.texts import interval, metric_tables, number, p_value
-from tiltcli.report.loaded_runs import Run
-from tiltcli.report.origin import invocations
-from tiltcli.report.verdict_list import Judged, notes
+from tiltcli.reports.loaded_runs import Run
+from tiltcli.reports.origin import invocations
+from tiltcli.reports.verdict_list import Judged, notes
 
 MARKS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✕", Verdict.INCONCLUSIVE: "?"}
 

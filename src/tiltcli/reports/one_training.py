@@ -13,8 +13,8 @@ from tiltcli.analysis.pulses import Instability
 from tiltcli.analysis.thinning import thin
 from tiltcli.analysis.traces import Trace, pick, trace_of
 from tiltcli.errors import UserError
-from tiltcli.report.loaded_runs import Run, dense
-from tiltcli.report.pack import floats
+from tiltcli.reports.loaded_runs import Run, dense
+from tiltcli.reports.pack import floats
 from tiltcli.schedule import Schedule
 from tiltcli.store.read import Tables
 

@@ -10,8 +10,8 @@ import pandas as pd
 from tiltcli.analysis.traces import pick
 from tiltcli.data import dataset_of
 from tiltcli.errors import UserError
-from tiltcli.report.loaded_runs import Run
-from tiltcli.report.pack import floats
+from tiltcli.reports.loaded_runs import Run
+from tiltcli.reports.pack import floats
 from tiltcli.schedule import Schedule
 
 MOST_SCHEDULES, POINTS = 1000, 97
@@ -33,7 +33,7 @@ def weights(run: Run, rows: pd.DataFrame, first: list[int]) -> dict[str, Any]:
 
     Args:
         run: the run.
-        rows: its cells, see `tiltcli.report.page_cells.PageCells`.
+        rows: its cells, see `tiltcli.reports.page_cells.PageCells`.
         first: cells whose schedules must be there; beyond `MOST_SCHEDULES` others are left out.
 
     Returns:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiltcli.cli.app import say
 from tiltcli.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ class Request:
         x: setting of --x.
         y: setting of --y.
         look: style and width.
+        say: told what the figure leaves out.
         methods: of --methods.
         by: of --by.
 
@@ -51,6 +51,7 @@ class Request:
     x: str | None
     y: str | None
     look: Look
+    say: Callable[[str], None]
     methods: Sequence[str] | None = None
     by: Sequence[str] | None = None
 
@@ -71,7 +72,7 @@ class Request:
         job = pick(self.folder, self.tables, dynamical=dynamical)
         if len(self.tables.jobs) > 1:
             many = len(self.tables.jobs)
-            say(f"note: {many} jobs; drawn: {job.id} (choose with --job or --where)")
+            self.say(f"{many} jobs; drawn: {job.id} (choose with --job or --where)")
         return trace_of(self.tables, job)
 
     def all(self) -> list[Trace]:
@@ -153,7 +154,9 @@ def _gamma(request: Request) -> Figure:
     first = alike.drop_duplicates(["loss.order", "loss.groups", "loss.timing", "loss.half_life"])
     shown = jobs_of(request.folder, list(first["job"])[:MOST_SCHEDULES])
     if len(shown) > 1:
-        say(f"note: and of its amplitude, period, rest and shape {len(shown) - 1} other schedules")
+        request.say(
+            f"and of its amplitude, period, rest and shape {len(shown) - 1} other schedules"
+        )
     traces = [trace_of(request.tables, job) for job in shown]
     schedules = [found.schedule for found in traces if found.schedule is not None]
     return gamma_figure(schedules, request.tables.name, request.look, one.labels)
@@ -177,7 +180,7 @@ def _valley(request: Request) -> Figure:
 
     one = request.one(dynamical=True)
     jobs = request.tables.jobs.set_index("job")
-    say("the first pulses are trained again, to see the weights on the way")
+    request.say("the first pulses are trained again, to see the weights on the way")
     return valley(one, valleys_of(one, str(jobs.loc[one.job.id, "engine"])), request.look)
 
 
@@ -198,7 +201,7 @@ def _bifurcation(request: Request) -> Figure:
     if len(jobs) > 1:
         raise UserError(f"--job: {len(jobs)} jobs have branches; give one of {', '.join(jobs)}")
     if len(found) > MOST:
-        say(f"note: {len(found)} branches; drawn: those of the {MOST} latest epochs")
+        request.say(f"{len(found)} branches; drawn: those of the {MOST} latest epochs")
     drawn = sorted(found, key=lambda b: (b.epoch, b.frozen, b.steps, b.keep))[-MOST:]
     bound = stability_bound(jobs_of(request.folder, jobs)[0].settings)
     edge = bound if bound is not None and bound.column == "hessian_max" else None
@@ -206,7 +209,7 @@ def _bifurcation(request: Request) -> Figure:
 
 
 def _compare(request: Request) -> Figure:
-    from tiltcli.api import compare
+    from tiltcli.api.comparing import compare
     from tiltcli.evaluation.cells import choosing_metric
     from tiltcli.plots.forest import forest
 
@@ -217,7 +220,7 @@ def _compare(request: Request) -> Figure:
         best = choosing_metric(request.tables.jobs)
     found = compare(*runs, results=request.results, where=request.where, best=best)
     for note in found.notes:
-        say(f"note: {note}")
+        request.say(note)
     return forest(found, request.look)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from tiltcli.errors import RunError, UserError
 from tiltcli.evaluation.texts import interval, markdown, number, p_value, to_markdown
 from tiltcli.networks.initial import has_one_hidden_layer
-from tiltcli.report.curvature_verdicts import groups, probed_traces
-from tiltcli.report.loaded_runs import Run
-from tiltcli.report.methods import methods_of
-from tiltcli.report.origin import about, invocations, where_chosen
-from tiltcli.report.verdict_list import Judged, judge, notes
+from tiltcli.reports.curvature_verdicts import groups, probed_traces
+from tiltcli.reports.loaded_runs import Run
+from tiltcli.reports.methods import methods_of
+from tiltcli.reports.origin import about, invocations, where_chosen
+from tiltcli.reports.verdict_list import Judged, judge, notes
 
 
 def to_text(runs: Sequence[Run], figures: Path, base: Path) -> str:

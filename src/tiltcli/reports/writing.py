@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiltcli.errors import UserError, each, listing
-from tiltcli.report.loaded_runs import load_run
-from tiltcli.report.markdown import to_text
-from tiltcli.report.page import to_page
+from tiltcli.reports.loaded_runs import load_run
+from tiltcli.reports.markdown import to_text
+from tiltcli.reports.page import to_page
 from tiltcli.store.outputs import check_output, output_folder, write_output
 
 PAGE, MARKDOWN = (".html", ".htm"), (".md",)

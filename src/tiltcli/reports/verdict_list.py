@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from tiltcli.errors import UserError
 from tiltcli.evaluation.claims import Finding, Verdict, verdict_of
 from tiltcli.evaluation.claims.accuracy_claims import CLAIMS, accuracy_claims
-from tiltcli.report.curvature_verdicts import curvature_findings
-from tiltcli.report.loaded_runs import Run
+from tiltcli.reports.curvature_verdicts import curvature_findings
+from tiltcli.reports.loaded_runs import Run
 from tiltcli.statistics import holm
 
 RULE = (

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Outcome
-from tiltcli.report.pack import FLOAT_BYTES, SHARE_BYTES, floats, shares
-from tiltcli.report.page_cells import PageCells
+from tiltcli.reports.pack import FLOAT_BYTES, SHARE_BYTES, floats, shares
+from tiltcli.reports.page_cells import PageCells
 from tiltcli.statistics import half_width
 
 Array = npt.NDArray[np.float64]

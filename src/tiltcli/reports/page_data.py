@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from tiltcli.evaluation.cells import Cells, choosing_metric
-from tiltcli.report.curve_series import curves
-from tiltcli.report.gamma_panel import weights
-from tiltcli.report.instability_tables import Watched, enlarged
-from tiltcli.report.job_list import job_table
-from tiltcli.report.loaded_runs import CURVES, Run
-from tiltcli.report.one_training import panels, single
-from tiltcli.report.pack import floats, shares
-from tiltcli.report.page_cells import PageCells, page_cells, whole
+from tiltcli.reports.curve_series import curves
+from tiltcli.reports.gamma_panel import weights
+from tiltcli.reports.instability_tables import Watched, enlarged
+from tiltcli.reports.job_list import job_table
+from tiltcli.reports.loaded_runs import CURVES, Run
+from tiltcli.reports.one_training import panels, single
+from tiltcli.reports.pack import floats, shares
+from tiltcli.reports.page_cells import PageCells, page_cells, whole
 
 CURVES_BYTES, MOST_ROWS = 6_000_000, 3000
 """What all runs of a page share: room for curves, and rows of job tables."""

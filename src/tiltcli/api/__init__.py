@@ -1,0 +1,1 @@
+"""The public functions for use from Python, the same as the commands."""
