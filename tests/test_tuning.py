@@ -235,6 +235,23 @@ def test_both_sides_of_a_comparison_are_tuned(metric):
         assert row["partner_n"] == 4
 
 
+def test_the_static_partner_is_met_on_the_replicates_that_were_asked_for():
+    jobs = table()
+    static = jobs["loss.kind"].eq("static")
+    some = jobs[~static & jobs["train.seed"].lt(2)]
+    sides = {"name_a": "s", "name_b": "d", "baseline": jobs, "metrics": ["test_accuracy"]}
+    for _, row in compare(jobs[static], some, tune="val_accuracy", **sides).rows.iterrows():
+        keys = {"model.width": row["model.width"], "train.lr": row["b:train.lr"]}
+        own = some[some["loss.amplitude"].eq(row["b:loss.amplitude"])]
+        of_both = [
+            side[(side[list(keys)] == pd.Series(keys)).all(axis=1)].set_index("train.seed")
+            for side in (jobs[static], own)
+        ]
+        due = (of_both[1]["test_accuracy"] - of_both[0]["test_accuracy"]).dropna()
+        assert (row["partner_n"], row["n"]) == (2, 2)
+        assert row["partner_difference"] == pytest.approx(due.mean())
+
+
 def test_what_cannot_be_tuned_is_said():
     jobs = table()
     static = jobs["loss.kind"].eq("static")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Outcome, UserError, listing, with_suggestion
-from tiltcli.evaluation.cells import FITTED, UNKNOWN, Cells, choosing_metric, gather
+from tiltcli.evaluation.cells import FITTED, UNKNOWN, choosing_metric, gather
 from tiltcli.evaluation.decision import (
     decided,
     least_p,
@@ -19,8 +19,8 @@ from tiltcli.evaluation.decision import (
     replicates_needed,
 )
 from tiltcli.evaluation.naming import tail
-from tiltcli.evaluation.pairing import Choice, Pairing, Side, paired, sides
-from tiltcli.evaluation.tuning import METHODS, check_named, rows_apart
+from tiltcli.evaluation.pairing import Pairing, Side, paired, sides
+from tiltcli.evaluation.tuning import METHODS, faults_of_names, metric_faults, rows_apart
 from tiltcli.grid.settings import SETTINGS
 from tiltcli.statistics import DRAWS, EXACT_UP_TO, half_width, holm, permutation_tests
 
@@ -144,22 +144,23 @@ def compare(
         raise UserError("--best and --tune are two ways to choose cells: take one")
     for metric in (*metrics, *([best] if best else [])):
         check_metric(metric, a)
-    choice = Choice(best) if best else None
+    apart: tuple[str, ...] | None = None
     if tune:
-        for side in (a, b):
-            check_named(side, tune, METHODS, None)
+        faults = [fault for side in (a, b) for fault in metric_faults(side, tune)]
         both = pd.concat([a, b], ignore_index=True)
-        check_named(both, tune, methods, by)
-        choice = Choice(tune, (*methods, *rows_apart(both, by)))
+        faults += faults_of_names(both, methods, by)
+        if faults:
+            raise UserError(*dict.fromkeys(faults))
+        apart = (*methods, *rows_apart(both, by))
         best = tune
     usual = choosing_metric(pd.concat([a[["val_accuracy"]], b[["val_accuracy"]]]))
     judge = best or (usual if usual in metrics else metrics[0])
     first, second, common = sides(a, b, (name_a, name_b), dict.fromkeys((*metrics, judge)))
-    found = paired(first, second, metrics, judge, choice)
+    found = paired(first, second, metrics, judge, choose=best is not None, apart=apart)
     of_regimes: list[str] = []
     rows = _rows(found, metrics, _regimes(found, baseline, threshold, of_regimes))
     if tune:
-        _add_partners(rows, found, metrics, gather(baseline, metrics))
+        _add_partners(rows, found, metrics, baseline)
         notes = [*notes, _ATTRIBUTION]
         alone = int(rows["partner_n"].iloc[:: len(metrics)].eq(0).sum())
         if alone:
@@ -178,7 +179,7 @@ def compare(
         rows,
         found.pairs.drop(columns=["a", "b", "at_a", "at_b"]),
         tuple(dict.fromkeys(said)),
-        choice.apart if choice else None,
+        apart,
     )
 
 
@@ -189,8 +190,15 @@ _ATTRIBUTION = (
 )
 
 
-def _add_partners(rows: pd.DataFrame, found: Pairing, metrics: Sequence[str], known: Cells) -> None:
-    """Add the difference of the tilted cell, b's where both are, from its static partner."""
+def _add_partners(
+    rows: pd.DataFrame, found: Pairing, metrics: Sequence[str], baseline: pd.DataFrame
+) -> None:
+    """Add the difference of the tilted cell, b's where both are, from its static partner.
+
+    The tilted jobs are those of the side; the static ones may be any of the runs.
+    """
+    tables = [baseline[baseline["loss.kind"].eq("static")], found.a.jobs, found.b.jobs]
+    known = gather(pd.concat(tables).drop_duplicates("job", ignore_index=True), metrics)
     ids = [
         side.jobs["job"].iloc[side.first[found.rows[letter]]].to_numpy()
         for side, letter in ((found.a, "a"), (found.b, "b"))

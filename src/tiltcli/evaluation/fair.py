@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.evaluation.cells import scores
 from tiltcli.evaluation.decision import decided, replicates_for_power
 from tiltcli.evaluation.texts import p_value
-from tiltcli.evaluation.tuning import Candidate, Tuning
+from tiltcli.evaluation.tuning import Candidate, Tuning, replicate_values
 from tiltcli.statistics import Estimate, holm, mean_interval, permutation_tests
 
 BLIND = {"loss.groups": "class", "loss.order": "cyclic", "loss.timing": "pulse"}
@@ -122,7 +121,7 @@ def contests(tuning: Tuning, jobs: pd.DataFrame, metric: str) -> list[Contest]:
         contests by question, then by row.
 
     """
-    values = _values(tuning, jobs, metric)
+    values = replicate_values(tuning.cells, jobs, metric)
     lost = dict(enumerate(tuning.cells.rows["lost"].tolist()))
     asked = sorted(_asked(tuning), key=lambda one: list(Question).index(one[0]))
     found: list[Contest] = []
@@ -201,17 +200,6 @@ def _alike(one: Candidate, other: Candidate) -> bool:
         for key, value in one.method.items()
         if not key.startswith("loss.")
     )
-
-
-def _values(tuning: Tuning, jobs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "cell": tuning.cells.of_job.to_numpy(),
-            "draw": jobs["data.seed"].to_numpy() if "data.seed" in jobs else 0,
-            "seed": jobs["train.seed"].to_numpy(),
-            "value": scores(jobs, metric).to_numpy(float),
-        }
-    ).dropna(subset=["value"])
 
 
 def _differences(values: pd.DataFrame, a: int, b: int) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tiltcli.errors import Outcome, UserError, listing
 from tiltcli.evaluation.cells import REPLICATES, Cells, best, gather, numbered, ranked, scores
-from tiltcli.evaluation.tuning import of_last_round
+from tiltcli.evaluation.tuning import core_seconds, of_last_round
 from tiltcli.grid.settings import PATHS, tilting
 
 
@@ -70,17 +70,13 @@ class Side:
 
     def tuned(self, keys: Sequence[str], metric: str) -> pd.DataFrame:
         """Like `best`, of the last round of a halving; `tried` and `seconds` are of all cells."""
-        rows = self.cells.rows
-        spent = self.jobs["seconds"].astype(float).groupby(self.cells.of_job.to_numpy()).sum()
-        found = []
-        for _, own in rows.groupby(numbered(self.settings, keys)):
-            cell = best(of_last_round(own), metric)
-            if cell is not None:
-                total = float(spent.loc[own.index].sum())
-                found.append({"cell": cell, "tried": len(own), "seconds": total})
-        table = pd.DataFrame(found, columns=["cell", "tried", "seconds"]).set_index(
-            "cell", drop=False
-        )
+        spent = core_seconds(self.jobs, self.cells)
+        found = [
+            (best(of_last_round(own), metric), len(own), float(spent.loc[own.index].sum()))
+            for _, own in self.cells.rows.groupby(numbered(self.settings, keys))
+        ]
+        table = pd.DataFrame(found, columns=["cell", "tried", "seconds"]).dropna()
+        table = table.astype({"cell": int}).set_index("cell", drop=False)
         return self.settings[list(keys)].join(table, how="right")
 
     def rank(self, metric: str) -> npt.NDArray[np.int64]:
@@ -122,21 +118,6 @@ class Pairing:
     pairs: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which cells of each side are compared.
-
-    Attributes:
-        metric: what chooses.
-        apart: settings that tell rows and methods apart; all others are tuned. None: rows are told
-            apart by what static jobs have too.
-
-    """
-
-    metric: str
-    apart: tuple[str, ...] | None = None
-
-
 def sides(
     a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str], metrics: Iterable[str]
 ) -> tuple[Side, Side, int]:
@@ -173,7 +154,13 @@ def sides(
 
 
 def paired(
-    a: Side, b: Side, metrics: Sequence[str], judge: str, choice: Choice | None = None
+    a: Side,
+    b: Side,
+    metrics: Sequence[str],
+    judge: str,
+    *,
+    choose: bool = False,
+    apart: tuple[str, ...] | None = None,
 ) -> Pairing:
     """Return the pairs of two sides' jobs.
 
@@ -184,31 +171,29 @@ def paired(
         a: first side.
         b: second side.
         metrics: result columns to pair.
-        judge: metric that decides which cells come first.
-        choice: keep for each group the one cell of each side that is best; None for all.
+        judge: metric that decides which cells come first, and chooses.
+        choose: whether to keep for each group the one cell of each side that is best.
+        apart: settings that tell rows and methods apart where all others are tuned; None: rows are
+            told apart by what static jobs have too.
 
     Raises:
         UserError: if there is nothing to pair.
 
     """
     shared, contrast = _shared(a, b)
-    tuned = choice.apart if choice else None
-    if choice is None:
-        free: set[str] = set()
-    else:
-        free = set(tilting() if tuned is None else shared).difference(tuned or ())
+    free = set(tilting() if apart is None else shared).difference(apart or ()) if choose else set()
     freed = [key for key in shared if key in free and _differs(a, b, key)]
     kept = [key for key in shared if key not in freed and _differs(a, b, key)]
     cells_a, cells_b = (_own(side, shared, contrast, freed) for side in (a, b))
     chosen = []
     for side, letter, own in ((a, "a", cells_a), (b, "b", cells_b)):
-        if tuned is not None and choice is not None:
-            methods = [key for key in own if key in tuned and key not in kept]
-            found = side.tuned([*kept, *methods], choice.metric).drop(columns=methods)
-        elif choice is not None:
-            found = side.best(kept, choice.metric)
-        else:
+        if not choose:
             found = side.settings[kept].assign(cell=side.settings.index)
+        elif apart is None:
+            found = side.best(kept, judge)
+        else:
+            methods = [key for key in own if key in apart and key not in kept]
+            found = side.tuned([*kept, *methods], judge).drop(columns=methods)
         columns = {"cell": letter, "tried": f"tried_{letter}", "seconds": f"seconds_{letter}"}
         chosen.append(found.rename(columns=columns))
     left, right = chosen
@@ -227,7 +212,7 @@ def paired(
     for side, letter, own in ((a, "a", cells_a), (b, "b", cells_b)):
         for key in own:
             both = key in cells_a and key in cells_b
-            of_tuning = tuned is not None and key not in tuned
+            of_tuning = apart is not None and key not in apart
             name = f"{letter}:{key}" if both or of_tuning else key
             rows[name] = side.settings.loc[rows[letter], key].to_numpy()
             names.append(name)
@@ -237,7 +222,7 @@ def paired(
     for side, letter in ((a, "a"), (b, "b")):
         pairs[f"job_{letter}"] = side.jobs["job"].iloc[pairs[f"at_{letter}"]].to_numpy()
     budgets = [f"{what}_{side}" for what in ("tried", "seconds") for side in "ab"]
-    wanted = [*groups, *names, "a", "b", *(budgets if tuned is not None else ())]
+    wanted = [*groups, *names, "a", "b", *(budgets if apart is not None else ())]
     rows = rows[wanted].reset_index(drop=True)
     candidates = left["a"].to_numpy(int), right["b"].to_numpy(int)
     return Pairing(a, b, tuple(groups), tuple(contrast), tuple(names), candidates, rows, pairs)

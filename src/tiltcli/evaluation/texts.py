@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tiltcli.evaluation.comparison import UNDECIDED, Comparison
-from tiltcli.evaluation.naming import short, tail, value_text
-from tiltcli.grid.settings import SETTINGS
+from tiltcli.evaluation.naming import named, short, tail, value_text
 from tiltcli.statistics import Estimate
 
 
@@ -75,17 +74,16 @@ def metric_tables(comparison: Comparison, *, compact: bool = False) -> list[Tabl
 
 
 def _chosen(comparison: Comparison) -> Table:
-    """The cells that stand for the sides: what was tuned of them, but what is as usual."""
+    """The cells that stand for the sides: what was tuned of them."""
     rows = comparison.rows.iloc[:: len(comparison.metrics)]
     texts = []
     for _, row in rows.iterrows():
         of_side: dict[str, list[str]] = {"a": [], "b": []}
         for key in comparison.cells:
             side, _, setting = key.rpartition(":")
-            usual = SETTINGS[setting].default if setting in SETTINGS else None
-            if side and key not in comparison.keys and not pd.isna(row[key]) and row[key] != usual:
+            if side and key not in comparison.keys and not pd.isna(row[key]):
                 of_side[side].append(f"{tail(setting)} {value_text(key, row[key])}")
-        where = ", ".join(value_text(key, row[key]) for key in comparison.keys) or "all"
+        where = named({key: row[key] for key in comparison.keys}) or "all"
         texts.append((where, *map(", ".join, of_side.values())))
     return Table("chosen", ("row", "a", "b"), tuple(texts), ("row", "a", "b"))
 

@@ -102,7 +102,7 @@ def tune(
     cells = gather(jobs, dict.fromkeys((metric, *metrics)))
     settings = {*cells.outside, *cells.inside}
     rows_by = tuple(k for k in rows_apart(jobs, by) if k in settings and k not in methods)
-    seconds = jobs["seconds"].astype(float).groupby(cells.of_job.to_numpy()).sum()
+    seconds = core_seconds(jobs, cells)
     candidates = []
     table = cells.rows
     partners = {int(cell): int(other) for cell, other in table["partner"].items()}  # type: ignore[call-overload]
@@ -128,18 +128,29 @@ def check_named(
             is missing.
 
     """
+    if faults := [*faults_of_names(jobs, methods, by), *metric_faults(jobs, metric)]:
+        raise UserError(*faults)
+
+
+def faults_of_names(
+    jobs: pd.DataFrame, methods: Sequence[str], by: Sequence[str] | None
+) -> list[Fault]:
+    """What is wrong with the settings named; for the arguments see `tune`."""
     # Nobody asked for the usual ones: where there is one loss alone, it is one method.
     asked = methods if tuple(methods) != METHODS else ()
     faults = [fault for key in asked if (fault := _unfit(jobs, "--methods", key, varies=True))]
     faults += [fault for key in by or () if (fault := _unfit(jobs, "--by", key, varies=False))]
     both = [key for key in by or () if key in methods]
-    faults += [Fault(f"{key} cannot be in --methods as well", source="--by") for key in both]
-    if metric not in jobs or jobs[metric].isna().all():
-        results = [str(n) for n in jobs if str(n).endswith(("_accuracy", "_loss"))]
-        known = [name for name in results if jobs[name].notna().any()]
-        faults.append(Fault(with_suggestion(f"no {metric} in these jobs", metric, known)))
-    if faults:
-        raise UserError(*faults)
+    return [*faults, *(Fault(f"{key} cannot be in --methods too", source="--by") for key in both)]
+
+
+def metric_faults(jobs: pd.DataFrame, metric: str) -> list[Fault]:
+    """What is wrong with a metric that is to choose: that these jobs do not have it."""
+    if metric in jobs and jobs[metric].notna().any():
+        return []
+    results = [str(n) for n in jobs if str(n).endswith(("_accuracy", "_loss"))]
+    known = [name for name in results if jobs[name].notna().any()]
+    return [Fault(with_suggestion(f"no {metric} in these jobs", metric, known))]
 
 
 def rows_apart(jobs: pd.DataFrame, by: Sequence[str] | None) -> tuple[str, ...]:
@@ -162,6 +173,23 @@ def of_last_round(rows: pd.DataFrame) -> pd.DataFrame:
     """
     kept: npt.NDArray[np.bool_] = (2 * rows["jobs"] >= rows["jobs"].max()).to_numpy()
     return rows[kept]
+
+
+def replicate_values(cells: Cells, jobs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """What jobs count with by a metric, where they have it: columns cell, draw, seed and value."""
+    return pd.DataFrame(
+        {
+            "cell": cells.of_job.to_numpy(),
+            "draw": jobs["data.seed"].to_numpy() if "data.seed" in jobs else 0,
+            "seed": jobs["train.seed"].to_numpy(),
+            "value": scores(jobs, metric).to_numpy(float),
+        }
+    ).dropna(subset=["value"])
+
+
+def core_seconds(jobs: pd.DataFrame, cells: Cells) -> pd.Series[float]:
+    """Time that training took, by the number of the cell."""
+    return jobs["seconds"].astype(float).groupby(cells.of_job.to_numpy()).sum()
 
 
 def at_edges(tuning: Tuning, one: Candidate) -> list[str]:
@@ -294,14 +322,7 @@ def budgets(tuning: Tuning, jobs: pd.DataFrame, reported: str = "test_accuracy")
     if reported not in jobs or jobs[reported].isna().all():
         raise UserError(f"the jobs have no {reported}: their data has no such part")
     rows = tuning.cells.rows
-    table = pd.DataFrame(
-        {
-            "cell": tuning.cells.of_job.to_numpy(),
-            "draw": jobs["data.seed"].to_numpy() if "data.seed" in jobs else 0,
-            "seed": jobs["train.seed"].to_numpy(),
-            "value": scores(jobs, reported).to_numpy(),
-        }
-    ).dropna(subset=["value"])
+    table = replicate_values(tuning.cells, jobs, reported)
     crossed = table.groupby("cell")["draw"].nunique().max() > 1
     unit = "draw" if crossed else "seed"
     values = table.groupby(["cell", unit])["value"].mean().unstack(unit)

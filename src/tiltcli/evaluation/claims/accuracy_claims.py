@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
-
 from tiltcli.evaluation.cells import OVER, UNDER
 from tiltcli.evaluation.claims.verdicts import Finding
 from tiltcli.evaluation.comparison import Comparison
 from tiltcli.evaluation.naming import named
 from tiltcli.schedule import BLIND
-from tiltcli.statistics import mean_interval, permutation_test
+from tiltcli.statistics import Estimate
 
 CLAIMS = (
     (UNDER, "train_accuracy", "Underparameterised: dynamical reaches a higher training accuracy"),
@@ -37,29 +33,17 @@ def accuracy_claims(comparison: Comparison) -> list[Finding]:
         if metric not in comparison.metrics:
             continue
         rows = comparison.rows[comparison.rows["metric"] == metric].reset_index(drop=True)
-        findings += [
-            _finding(comparison, number, row, metric, claim)
-            for number, row in rows[rows["regime"] == regime].iterrows()
-            if row.get("loss.groups") != BLIND
-        ]
+        by_draw = comparison.pairs.groupby("row")["by_draw"].any()
+        of_rows = by_draw.reindex(rows.index, fill_value=False).tolist()
+        for (_, row), draws in zip(rows.iterrows(), of_rows, strict=True):
+            if row["regime"] != regime or row.get("loss.groups") == BLIND:
+                continue
+            where = named({key: row[key] for key in comparison.groups})
+            measured = f"{metric.replace('_', ' ')}, dynamical − static"
+            measured += f" at {where}" if where else ""
+            if lost := int(row["lost_a"] + row["lost_b"]):
+                measured += f"; {lost} jobs diverged or failed"
+            estimate = Estimate(row["difference"], row["low"], row["high"], int(row["n"]))
+            sample = "draws of the data" if draws else "seeds"
+            findings.append(Finding(claim, measured, estimate, float(row["p"]), sample))
     return findings
-
-
-def _finding(
-    comparison: Comparison, number: Any, row: pd.Series[Any], metric: str, claim: str
-) -> Finding:
-    pairs = comparison.pairs[comparison.pairs["row"] == number]
-    difference = pairs[f"{metric}_b"] - pairs[f"{metric}_a"]
-    sample = difference.groupby(pairs["unit"]).mean().dropna()
-    where = named({key: row[key] for key in comparison.groups})
-    measured = f"{metric.replace('_', ' ')}, dynamical − static"
-    measured += f" at {where}" if where else ""
-    if lost := int(row["lost_a"] + row["lost_b"]):
-        measured += f"; {lost} jobs diverged or failed"
-    return Finding(
-        claim,
-        measured,
-        mean_interval(sample),
-        permutation_test(sample),
-        "draws of the data" if pairs["by_draw"].any() else "seeds",
-    )
