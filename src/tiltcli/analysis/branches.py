@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.curvature.lanczos import Product
-from tiltcli.curvature.lyapunov import descent_derivative, largest_exponent
+from tiltcli.curvature.lyapunov import Follower
 from tiltcli.curvature.prober import Curvature, curvature_of
 from tiltcli.data import Dataset
 from tiltcli.engines.base import (
     Array,
     Interrupted,
     Snapshot,
+    Trail,
     class_weights,
     schedule_of,
     total_steps,
 )
+from tiltcli.engines.coverage import without_derivative
 from tiltcli.engines.mlp.fused import network_of
 from tiltcli.grid import Job
-from tiltcli.networks.initial import has_one_hidden_layer
 
 BLOCK = 1000
 """Steps made before it is asked whether to stop."""
@@ -80,6 +80,7 @@ class Brancher:
             schedule, np.full_like(every, start.step) if frozen else every, data.classes
         )
         none = np.zeros(0, dtype=np.int64)
+        self._has_derivative = without_derivative(job, "fused") is None
         self._curvature: Curvature = curvature_of(job, data, none)
         self.step, gamma = start.step, self._gammas[0]
         self.sharpness = self._curvature.hessian_max(start.theta, gamma)
@@ -102,24 +103,29 @@ class Brancher:
         """
         network = network_of(self._job, self._data, self._start.theta)
         first = self._steps - self._keep + 1
-        # Weights are needed of the last two steps, and of those whose derivatives are multiplied.
-        single = min(self._steps, self._keep + self._keep // 2 if self._has_derivative else 1)
-        bulk, losses, thetas, done = self._steps - single, [], [], 0
+        # Updates are kept whose derivatives are multiplied; of others the last, for its λ_max.
+        align = min(self._steps - self._keep, self._keep // 2)
+        bulk = self._steps - (self._keep + align if self._has_derivative else 1)
+        follower = Follower(self._job, self._data, align) if self._has_derivative else None
+        losses, done, exponent = [], 0, np.nan
+        before = self._start.theta
         while done < self._steps:
             if stop():
                 raise Interrupted
-            if done >= bulk:
-                thetas.append(network.theta.astype(np.float64))
-            end = min(done + BLOCK, bulk) if done < bulk else done + 1
-            record = np.arange(done, end) >= first
-            made = network.run(self._gammas[done:end], np.full(end - done, lr), record)
+            end = min(done + BLOCK, bulk if done < bulk else self._steps)
+            record, rates = np.arange(done, end) >= first, np.full(end - done, lr)
+            made = network.run(self._gammas[done:end], rates, record, keep=done >= bulk)
             if made.diverged_at is not None:
-                before = int(np.count_nonzero(record[: made.diverged_at]))
-                losses.append(made.dynamical_loss[:before])
+                number = int(np.count_nonzero(record[: made.diverged_at]))
+                losses.append(made.dynamical_loss[:number])
                 return self._diverged(lr, done + made.diverged_at, losses)
             losses.append(made.dynamical_loss)
+            if done >= bulk:
+                before = made.trail[-1].astype(np.float64)
+                if follower is not None:
+                    trail = Trail(made.trail, self._gammas[done:end], rates)
+                    exponent = follower.follow(trail)
             done = end
-        thetas.append(network.theta.astype(np.float64))
         last = network.run(
             self._gammas[-1:], np.full(1, lr), np.ones(1, dtype=np.bool_), update_last=False
         )
@@ -127,29 +133,10 @@ class Brancher:
             return self._diverged(lr, self._steps, losses)
         kept = np.concatenate([*losses, last.dynamical_loss])
         sharpness = np.full(len(kept), np.nan)
-        for back in range(1, min(2, len(kept)) + 1):
-            gamma = self._gammas[-back]
-            sharpness[-back] = self._curvature.hessian_max(thetas[-back], gamma)
-        exponent = np.nan
-        if self._has_derivative:
-            size = thetas[0].size * (2 if self._job.get("train.momentum") else 1)
-            maps = self._derivatives(lr, thetas[:-1], self._gammas[bulk:-1])
-            exponent = largest_exponent(maps, size, max(0, single - self._keep))
+        for back, theta in zip((1, 2), (network.theta.astype(np.float64), before), strict=True):
+            if back <= len(kept):
+                sharpness[-back] = self._curvature.hessian_max(theta, self._gammas[-back])
         return Settled(lr, self._numbers(len(kept)), kept, sharpness, exponent)
-
-    @property
-    def _has_derivative(self) -> bool:
-        return self._job["train.optimizer"] == "sgd" and has_one_hidden_layer(self._job)
-
-    def _derivatives(self, lr: float, thetas: list[Array], gammas: Array) -> Iterator[Product]:
-        for theta, gamma in zip(thetas, gammas, strict=True):
-            yield descent_derivative(
-                self._curvature.hessian_product(theta, gamma),
-                lr,
-                float(self._job.get("train.momentum") or 0.0),
-                bool(self._job.get("train.nesterov")),
-                float(self._job["train.weight_decay"]),
-            )
 
     def _numbers(self, kept: int, last: int | None = None) -> npt.NDArray[np.int64]:
         end = self._start.step + (self._steps if last is None else last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from tiltcli.curvature.lanczos import Product
 from tiltcli.curvature.prober import curvature_of
 from tiltcli.data import Dataset
 from tiltcli.engines.base import Trail
+from tiltcli.engines.mlp.fused import network_of
+from tiltcli.engines.mlp.tangents import Tangents, first_direction
 from tiltcli.grid import Job
 
 Array = npt.NDArray[np.float64]
@@ -20,45 +23,22 @@ Array = npt.NDArray[np.float64]
 class Tangent:
     """A vector that the derivative J of each step takes to the next, renormalised.
 
-    It starts in a seeded random direction and turns towards that of growth.
-
     Args:
         size: its length.
-        align: first steps whose growth is not counted.
-
-    Attributes:
-        vector: of length 1.
-        steps: counted so far.
 
     """
 
-    def __init__(self, size: int, align: int = 0) -> None:
-        vector = np.random.default_rng(0).standard_normal(size)
-        self.vector: Array = vector / np.linalg.norm(vector)
-        self.steps, self._growth = -align, 0.0
+    def __init__(self, size: int) -> None:
+        self._vector = first_direction(size)
 
-    @property
-    def exponent(self) -> float:
-        """Mean of ln(‖J v‖ / ‖v‖) over the steps counted; NaN without any.
-
-        An eigenvalue 0 of J on which the vector died gives −∞.
-        """
-        return self._growth / self.steps if self.steps > 0 else math.nan
-
-    def push(self, derivative: Product) -> None:
-        """Make a step by v ↦ J v."""
-        self.take(derivative(self.vector))
-
-    def take(self, image: Array) -> None:
-        """Make a step to J v."""
+    def push(self, derivative: Product) -> float:
+        """Make a step by v ↦ J v; returns ln(‖J v‖/‖v‖), −∞ where J v is 0."""
+        image = derivative(self._vector)
         length = float(np.linalg.norm(image))
-        self.steps += 1
         if not 0 < length < math.inf:
-            self._growth = -math.inf if length == 0 and self._growth == self._growth else math.nan
-            return
-        self.vector = image / length
-        if self.steps > 0:
-            self._growth += math.log(length)
+            return -math.inf if length == 0 else math.nan
+        self._vector = image / length
+        return math.log(length)
 
 
 def largest_exponent(derivatives: Iterable[Product], size: int, align: int = 0) -> float:
@@ -67,16 +47,16 @@ def largest_exponent(derivatives: Iterable[Product], size: int, align: int = 0) 
     Args:
         derivatives: v ↦ J_s v of successive steps.
         size: length of v.
-        align: first steps that only turn the vector, see `Tangent`.
+        align: first steps that only turn the vector, from a seeded random direction, towards that
+            of growth.
 
     Returns:
-        the mean over the steps after those; NaN without any.
+        the mean of ln(‖J v‖/‖v‖) over the steps after those; NaN without any.
 
     """
-    tangent = Tangent(size, align)
-    for derivative in derivatives:
-        tangent.push(derivative)
-    return tangent.exponent
+    tangent = Tangent(size)
+    growth = [tangent.push(derivative) for derivative in derivatives][align:]
+    return float(np.mean(growth)) if growth else math.nan
 
 
 def descent_derivative(
@@ -113,6 +93,9 @@ def descent_derivative(
 class Follower:
     """Lyapunov exponent of a training, from its updates as they are made.
 
+    Where inputs and classes are few, products are made in float32 by the kernel's own code, about
+    as fast as it trains; else in float64.
+
     Args:
         job: one that is not `tiltcli.engines.coverage.without_derivative`.
         data: its data.
@@ -121,20 +104,29 @@ class Follower:
     """
 
     def __init__(self, job: Job, data: Dataset, align: int = 0) -> None:
-        self._curvature = curvature_of(job, data, np.zeros(0, dtype=np.int64))
-        self._momentum = float(job.get("train.momentum") or 0.0)
-        self._rest = bool(job.get("train.nesterov")), float(job["train.weight_decay"])
-        self._align = align
-        self._tangent: Tangent | None = None
+        momentum = float(job.get("train.momentum") or 0.0)
+        rule = momentum, bool(job.get("train.nesterov")), float(job["train.weight_decay"])
+        self._steps, self._growth = -align, 0.0
+        single = replace(job, settings={**job.settings, "train.dtype": "float32"})
+        network = network_of(single, data)
+        if len(network.layout[0]):
+            self._grow = Tangents(network, *rule).grow
+            return
+        curvature = curvature_of(job, data, np.zeros(0, dtype=np.int64))
+        tangent = Tangent(network.parameters * (2 if momentum else 1))
+
+        def grow(trail: Trail) -> Array:
+            growth = []
+            for theta, gamma, rate in zip(trail.thetas, trail.gammas, trail.rates, strict=True):
+                hessian = curvature.hessian_product(theta.astype(np.float64), gamma)
+                growth.append(tangent.push(descent_derivative(hessian, float(rate), *rule)))
+            return np.array(growth)
+
+        self._grow = grow
 
     def follow(self, trail: Trail) -> float:
-        """Take the updates that came next; returns the exponent over all so far."""
-        if self._tangent is None:
-            size = trail.thetas.shape[1] * (2 if self._momentum else 1)
-            self._tangent = Tangent(size, self._align)
-        for theta, gamma, rate in zip(trail.thetas, trail.gammas, trail.rates, strict=True):
-            hessian = self._curvature.hessian_product(theta.astype(np.float64), gamma)
-            self._tangent.push(
-                descent_derivative(hessian, float(rate), self._momentum, *self._rest)
-            )
-        return self._tangent.exponent
+        """Take the updates that came next; returns the exponent over all that count, or NaN."""
+        growth = self._grow(trail)
+        self._growth += float(growth[max(0, -self._steps) :].sum())
+        self._steps += len(growth)
+        return self._growth / self._steps if self._steps > 0 else math.nan

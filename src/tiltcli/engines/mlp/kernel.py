@@ -172,6 +172,12 @@ class FusedNetwork:
         )
 
     @property
+    def layout(self) -> tuple[Any, ...]:
+        """Sizes as types, base, training points, layers, place of each parameter, dtype."""
+        places = np.concatenate([p.ravel() for p in self._parts(np.arange(self._theta.size))])
+        return self._dims, self._base, self._train, self._layers, places, self._dtype
+
+    @property
     def theta(self) -> Float[np.ndarray, " parameters"]:
         """Parameters as in `__init__`, shape (parameters,), in the network's dtype."""
         return np.concatenate([part.ravel() for part in self._parts(self._theta)])
@@ -234,9 +240,8 @@ class FusedNetwork:
         at = None if diverged < 0 else int(diverged)
         right, val_right = right.astype(np.int64), val_right.astype(np.int64)
         if keep:
-            places = np.concatenate([p.ravel() for p in self._parts(np.arange(self._theta.size))])
             made = len(lrs) - (not update_last) if at is None else at
-            trail = trail[:made, places]
+            trail = trail[:made, self.layout[4]]
         return Steps(loss, weighted, right, val_loss, val_right, at, float(diverged_loss), trail)
 
     def measure(self, points: Points, gamma: Float64[np.ndarray, " classes"]) -> Measures:
