@@ -9,8 +9,7 @@ import typer
 
 from tiltcli.cli.app import INTERRUPTED, app, say
 from tiltcli.cli.options import RESULTS, OneJob, Quiet, Results, Run, Where, Workers
-from tiltcli.errors import UserError
-from tiltcli.grid import QUANTITIES
+from tiltcli.errors import QUANTITY_COLUMNS, UserError
 
 
 @app.command()
@@ -27,7 +26,7 @@ def probe(
         typer.Option(
             "--quantities",
             metavar="hessian,…",
-            help=f"What to measure, of {', '.join(QUANTITIES)}; default: hessian,ntk.",
+            help=f"What to measure, of {', '.join(QUANTITY_COLUMNS)}; default: hessian,ntk.",
         ),
     ] = None,
     ntk_points: Annotated[
