@@ -143,7 +143,8 @@ def test_the_display_is_as_wide_as_the_terminal(width):
 def test_rates_are_never_absurd():
     progress = Progress(total=10)
     pace = Pace(progress)
-    assert "steps/s" not in pace.describe(50.0)  # it compiles
+    assert "steps/s" not in pace.describe(50.0)
+    assert "starting 50 s (a first run compiles)" in pace.describe(50.0)
     assert "steps/s" not in pace.describe(60.0)
     progress.steps = 1
     assert "steps/s" not in pace.describe(60.05)

@@ -32,6 +32,8 @@ class Pace:
         if began is not None and seconds - began[0] >= SHORTEST:
             rate = (progress.steps - began[1]) / (seconds - began[0])
             parts += [f"{rate:,.0f} steps/s"] * (rate >= 1)
+        elif began is None and progress.done < progress.total:
+            parts.append(f"starting {clock(seconds)} (a first run compiles)")
         return ", ".join(parts)
 
     def _first(self, seconds: float) -> tuple[float, int] | None:
