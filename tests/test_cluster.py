@@ -244,7 +244,7 @@ def test_workers_that_share_nothing(tmp_path):
     alone = ["unshare", "-m", "sh", "-c", hidden, "sh"]
     if not shutil.which("unshare") or subprocess.run([*alone, "true"], check=False).returncode:
         pytest.skip("no right to hide a folder from a process here: NOT TESTED")
-    grid = write_grid(tmp_path, GRID + PROBE)
+    grid = write_grid(tmp_path, GRID + 'keep = "best"\n' + PROBE)
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "points.npz", X=rng.normal(size=(30, 2)), y=np.arange(30) % 3)
     results = tmp_path / "results"
@@ -258,6 +258,11 @@ def test_workers_that_share_nothing(tmp_path):
         assert not (results / "points").exists()
     tiltcli.sweep(grid, results=tmp_path / "here")
     same_tables(read(tmp_path), tiltcli.read("grid", tmp_path / "here"))
+    kept = sorted((tmp_path / "here").glob("grid/weights/*"))
+    assert len(kept) == 18
+    assert [p.read_bytes() for p in kept] == [
+        (results / "grid" / "weights" / p.name).read_bytes() for p in kept
+    ]
 
 
 def test_other_versions_are_refused(tmp_path, cluster, monkeypatch):

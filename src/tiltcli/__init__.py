@@ -9,6 +9,7 @@ From a grid to a verdict:
     compare(a, b)               compares two runs, or two selections, pair by pair
     confirm(run)                gives the grid that confirms a run's best cells on fresh seeds
     report(run, ...)            writes the report, a page of its own
+    load(run, job)              gives a trained network that takes rows as they stand in the data
 
 In a training loop of your own:
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tiltcli.api.plotting import plot
     from tiltcli.api.reporting import confirm, report, runs
     from tiltcli.api.sweeping import sweep
+    from tiltcli.api.trained_networks import load
     from tiltcli.errors import UserError
     from tiltcli.evaluation.comparison import Comparison
     from tiltcli.execution.runner import Summary
@@ -50,6 +52,7 @@ _HOMES = {
     "compare": "tiltcli.api.comparing",
     "confirm": "tiltcli.api.reporting",
     "gamma": "tiltcli.schedule",
+    "load": "tiltcli.api.trained_networks",
     "plot": "tiltcli.api.plotting",
     "read": "tiltcli.store.read",
     "report": "tiltcli.api.reporting",
@@ -68,6 +71,7 @@ __all__ = [
     "compare",
     "confirm",
     "gamma",
+    "load",
     "plot",
     "read",
     "report",

@@ -21,6 +21,7 @@ def weights_at(
     engine: str,
     stop: Callable[[], bool] = lambda: False,
     stored: pd.DataFrame | None = None,
+    device: str = "auto",
 ) -> list[Snapshot]:
     """Train a job again up to the last of `epochs` and return its weights on the way.
 
@@ -36,6 +37,7 @@ def weights_at(
         engine: name of the engine that trained it, "fused" or "torch".
         stop: when it returns true, the training ends with `Interrupted`.
         stored: the job's rows of the metrics table, to check the training against; None for none.
+        device: where torch trains it.
 
     Returns:
         a snapshot per epoch.
@@ -52,7 +54,7 @@ def weights_at(
         # What is measured on the way does not change a training, and here nobody reads it.
         seldom = {**job.settings, "train.log_every": int(job["train.epochs"])}
         job = replace(job, settings=seldom)
-    for event in load_engine(engine)(job, data, Context(stop, tuple(epochs))):
+    for event in load_engine(engine)(job, data, Context(stop, tuple(epochs), device)):
         if isinstance(event, Block) and known:
             for epoch, loss in zip(event.epoch.tolist(), event.train_loss.tolist(), strict=True):
                 if known.get(epoch, loss) != loss:

@@ -17,6 +17,7 @@ def load_commands() -> None:
         branch,
         compare,
         confirm,
+        export,
         folders,
         instabilities,
         new,

@@ -87,6 +87,7 @@ class Dataset:
         classes: number of classes C.
         labels: name of each class.
         encoding: how a table's columns became inputs, JSON of `encoding.fit`; None for arrays.
+        scale: mean and standard deviation that standardised its inputs; None where nothing did.
 
     """
 
@@ -96,6 +97,7 @@ class Dataset:
     classes: int
     labels: tuple[str, ...]
     encoding: str | None = None
+    scale: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

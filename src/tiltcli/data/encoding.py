@@ -10,6 +10,7 @@ handle_unknown="ignore".
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -182,13 +183,8 @@ def fit(table: pd.DataFrame, texts: frozenset[str], missing: str) -> Encoding:
     return encoding
 
 
-def width(encoding: Encoding) -> int:
-    """Inputs that columns become."""
-    return sum(len(one["categories"]) if "categories" in one else 1 for one in encoding)
-
-
-def encode(table: pd.DataFrame, encoding: Encoding, source: str = "table") -> npt.NDArray[Any]:
-    """Return the rows of a table as the inputs of a network, before they are standardised.
+def coded(table: pd.DataFrame, encoding: Encoding, source: str = "table") -> npt.NDArray[Any]:
+    """Return the rows of a table as numbers, one a column: texts as their places in `categories`.
 
     Args:
         table: with the columns that training had, in any order; others are left out.
@@ -196,7 +192,7 @@ def encode(table: pd.DataFrame, encoding: Encoding, source: str = "table") -> np
         source: of the table, for messages.
 
     Returns:
-        float64, shape (rows, inputs).
+        float64, shape (rows, columns); −1 for a text that training lacked, NaN for a gap.
 
     Raises:
         UserError: with every column that is missing, or holds what training had not.
@@ -207,25 +203,51 @@ def encode(table: pd.DataFrame, encoding: Encoding, source: str = "table") -> np
         {o["column"]: None if "categories" in o else o["median"] is not None for o in encoding},
     )
     check_faults(source, faults)
-    out = np.zeros((len(table), width(encoding)))
-    at = 0
-    for one in encoding:
+    out = np.empty((len(table), len(encoding)))
+    for at, one in enumerate(encoding):
         column = table[one["column"]]
         if "categories" in one:
-            _fill(out[:, at : at + len(one["categories"])], _texts(column), one["categories"])
-            at += len(one["categories"])
-            continue
-        values, _, gaps = _parsed(column)
-        out[:, at] = values if one["median"] is None else np.where(gaps, one["median"], values)
-        at += 1
+            number = {kind: i for i, kind in enumerate(one["categories"])}
+            out[:, at] = [number.get(text, -1) for text in _texts(column)]
+        else:
+            out[:, at] = _parsed(column)[0]
     return out
 
 
-def _fill(out: npt.NDArray[np.float64], texts: Sequence[str | None], kinds: Sequence[Any]) -> None:
-    number = {kind: i for i, kind in enumerate(kinds)}
-    codes = np.array([number.get(text, -1) for text in texts], dtype=np.intp)
-    rows = np.flatnonzero(codes >= 0)
-    out[rows, codes[rows]] = 1.0
+def encode(table: pd.DataFrame, encoding: Encoding, source: str = "table") -> npt.NDArray[Any]:
+    """Return the rows of a table as the inputs of a network, before they are standardised.
+
+    Propagates `UserError` with every column that is missing, or holds what training had not.
+
+    Args:
+        table: with the columns that training had, in any order; others are left out.
+        encoding: from `fit`.
+        source: of the table, for messages.
+
+    Returns:
+        float64, shape (rows, inputs).
+
+    """
+    made = coded(table, encoding, source)
+    out = np.empty((len(table), len(places := origins(encoding))))
+    for at, (origin, category, median) in enumerate(places):
+        column = made[:, origin]
+        out[:, at] = (
+            np.where(np.isnan(column), median, column) if category < 0 else column == category
+        )
+    return out
+
+
+def origins(encoding: Encoding) -> list[tuple[int, int, float]]:
+    """Say what each input is of: place of its column, of its category (−1: a number), median."""
+    found: list[tuple[int, int, float]] = []
+    for at, one in enumerate(encoding):
+        if "categories" in one:
+            found += [(at, number, math.nan) for number in range(len(one["categories"]))]
+        else:
+            median = one["median"]
+            found.append((at, -1, math.nan if median is None else median))
+    return found
 
 
 def check_faults(source: str, faults: Sequence[str]) -> None:

@@ -42,7 +42,8 @@ def prepared(data: Dataset, *, pictures: bool, standardize: bool, dtype: str, na
         part_name: Part(_converted(part.X.reshape(-1, *shape), scale, dtype, name), part.y)
         for part_name, part in data.parts.items()
     }
-    return replace(data, train=made["train"], val=made.get("val"), test=made.get("test"))
+    val, test = made.get("val"), made.get("test")
+    return replace(data, train=made["train"], val=val, test=test, scale=scale)
 
 
 def _pieces(X: Inputs) -> list[slice]:

@@ -19,8 +19,8 @@ from tiltcli.data.encoding import (
     column_faults,
     encode,
     fit,
+    origins,
     value_faults,
-    width,
 )
 from tiltcli.data.labels import Label, numbered, whole_numbers
 from tiltcli.data.limits import check_bytes
@@ -76,7 +76,7 @@ def file_dataset(settings: Mapping[str, Any], files: Mapping[str, Path]) -> Data
     if texts is not None:
         encoding = _fitted(source, inputs["train"], texts, settings)
         kept = json.dumps(encoding)
-        wide = sum(map(len, inputs.values())) * width(encoding)
+        wide = sum(map(len, inputs.values())) * len(origins(encoding))
         check_bytes(paths["train"], 8 * wide, "what its columns become")
         inputs = {part: encode(table, encoding, source) for part, table in inputs.items()}
     train, val, test = (Part(inputs[p], classes[p]) if p in inputs else None for p in PARTS)

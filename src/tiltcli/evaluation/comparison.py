@@ -216,11 +216,11 @@ def _add_partners(
     rows["partner_n"] = rows["partner_n"].astype(int)
 
 
-def check_metric(metric: str, jobs: pd.DataFrame) -> None:
+def check_metric(metric: str, jobs: pd.DataFrame, option: str = "--metric") -> None:
     """Refuse what is no result column."""
     known = [name for name in jobs.columns if name.endswith(("_loss", "_accuracy"))]
     if metric not in known:
-        raise UserError(with_suggestion(f"--metric: no column {metric}", metric, known))
+        raise UserError(with_suggestion(f"{option}: no column {metric}", metric, known))
 
 
 def _rows(found: Pairing, metrics: Sequence[str], regimes: Sequence[str]) -> pd.DataFrame:

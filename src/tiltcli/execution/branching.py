@@ -19,8 +19,8 @@ from tiltcli.analysis.retraining import weights_at
 from tiltcli.curvature.stability import stability_bound
 from tiltcli.data import dataset_of
 from tiltcli.engines import Interrupted
-from tiltcli.errors import Fault, UserError, listing
-from tiltcli.execution.reprobing import chosen_jobs
+from tiltcli.errors import Fault, UserError
+from tiltcli.execution.reprobing import chosen_jobs, job_of, only_row
 from tiltcli.execution.run_options import at_once, worker_faults
 from tiltcli.grid import Job, load_run
 from tiltcli.store import RunWriter
@@ -160,14 +160,8 @@ def _check(
 
 def _chosen(folder: Path, job: str | None, epoch: int) -> tuple[pd.Series, Job]:
     rows = chosen_jobs(folder, (), job)
-    if len(rows) > 1:
-        known = listing(list(rows["job"]), 6)
-        problem = f"{job} begins" if job else f"missing, as {folder.name} has"
-        raise UserError(f"--job: {problem} {len(rows)} jobs; give one of {known}")
-    row = rows.iloc[0]
-    one = next((each for each in load_run(folder).jobs if each.id == row["job"]), None)
-    if one is None:
-        raise UserError(f"{folder.name}: sweep.toml no longer leads to job {row['job']}")
+    row = only_row(folder, rows, job)
+    one = job_of(folder, row["job"])
     faults = []
     if row["engine"] != "fused":
         faults.append(

@@ -87,6 +87,9 @@ def check_jobs(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, st
             if not fetch and downloads_of(job):
                 continue
             data = dataset_of(job)
+            if job.get("train.keep") == "best" and data.val is None:
+                said = 'got "best", and there is no validation part; allowed here: "none", "final"'
+                raise UserError(Fault(said, key="train.keep"))
             if is_own(job):
                 from tiltcli.networks.own import check_own
 

@@ -87,6 +87,39 @@ def chosen_jobs(folder: Path, where: Sequence[str], job: str | None) -> pd.DataF
     return ended
 
 
+def only_row(folder: Path, rows: pd.DataFrame, job: str | None, otherwise: str = "") -> pd.Series:
+    """Return the row of the one job that is left of those chosen.
+
+    Args:
+        folder: of the run.
+        rows: of the jobs table.
+        job: what was given for `--job`, for messages.
+        otherwise: what else could be given.
+
+    Raises:
+        UserError: if there are several.
+
+    """
+    if len(rows) > 1:
+        known = listing(list(rows["job"]), 6)
+        problem = f"{job} begins" if job else f"missing, as {folder.name} has"
+        raise UserError(f"--job: {problem} {len(rows)} jobs; give one of {known}{otherwise}")
+    return rows.iloc[0]
+
+
+def job_of(folder: Path, name: str) -> Job:
+    """Return a job of a run by its id.
+
+    Raises:
+        UserError: if the run's grid cannot be read, or no longer leads to it.
+
+    """
+    one = next((each for each in load_run(folder).jobs if each.id == name), None)
+    if one is None:
+        raise UserError(f"{folder.name}: sweep.toml no longer leads to job {name}")
+    return one
+
+
 def check_epochs(jobs: pd.DataFrame, settings: ProbeSettings) -> None:
     """Check that every job chosen gets as far as the epochs asked for.
 

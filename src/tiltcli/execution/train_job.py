@@ -15,6 +15,7 @@ from tiltcli.data import dataset_of
 from tiltcli.engines import Context, Ending, Interrupted, Snapshot, Trail, load_engine
 from tiltcli.engines.base import CHECKPOINT_SECONDS
 from tiltcli.errors import Outcome, RunError
+from tiltcli.execution.keeping import Keeper
 from tiltcli.execution.progress import Advance
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.store import Finished, MetricsSpool
@@ -28,7 +29,7 @@ class Task:
     Attributes:
         job: what to train.
         engine: name of the engine.
-        spool: folder where its metrics wait.
+        spool: folder where its metrics wait, in that of the run.
         writer: name of the part writer that will take them.
         probe: what to probe along the training, or None.
         threads: threads for its probes, where they share none with other jobs.
@@ -81,26 +82,34 @@ def train_job(
     try:
         data = dataset_of(job)
         ending: Ending | None = None
+        keeper = Keeper(job, data, task.spool.parent)
         with probing(job, data, task.probe, executor, task.threads) as queue:
             keeping = (task.device, task.checkpoint, task.checkpoint_seconds)
+            probed, kept = frozenset(queue.due if queue else ()), frozenset(keeper.due)
             trail = queue is not None and queue.follow is not None
-            context = Context(stopped, queue.due if queue else (), *keeping, trail)
+            context = Context(stopped, sorted(probed | kept), *keeping, trail)
+            last = max(probed, default=-1)
             for item in load_engine(task.engine)(job, data, context):
                 if isinstance(item, Ending):
                     ending = item
                 elif isinstance(item, Snapshot):
-                    assert queue is not None
-                    queue.add(item)
+                    if queue is not None and item.epoch in probed:
+                        queue.add(item)
+                        trail = trail and item.epoch < last  # what comes after it tells nothing
+                    if item.epoch in kept:
+                        keeper.take(item)
                 elif isinstance(item, Trail):
-                    assert queue is not None
-                    queue.add_updates(item)
+                    if queue is not None and trail:
+                        queue.add_updates(item)
                 else:
                     spool.add(item)
+                    keeper.see(item)
                     report(Advance(item.updates, queue.made() if queue else 0))
             probes: list[dict[str, Any]] = []
             if queue is not None:
                 probes = queue.finish(stopped, lambda made: report(Advance(0, made)))
         assert ending is not None
+        keeper.write(task.engine, task.device, stopped)
         row = {
             "job": job.id,
             "outcome": str(ending.outcome),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiltcli.grid.jobs import Job, Settings, id_of_text, identity_text
-from tiltcli.grid.settings import PATHS, later_settings, position
+from tiltcli.grid.settings import PATHS, later_settings, outputs, position
 
 
 class Watched(dict[str, Any]):
@@ -121,7 +121,7 @@ class Grid:
 
         """
         # Of a later setting it hangs on the value whether it is in the identity's text.
-        deciding = {*PATHS, *(setting.key for setting in later_settings())}
+        deciding = {*PATHS, *(setting.key for setting in later_settings()), *outputs()}
         places: list[tuple[int, str]] = []
         frames: dict[tuple[str, ...], _Frame] = {}
         for combination in itertools.product(*self._axes):

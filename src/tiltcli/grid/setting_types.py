@@ -56,6 +56,8 @@ class Setting:
             refuses a setting that does not say so.
         since_stored: whether it came after the first runs were stored: its default is what those
             did, and is no part of a job's identity.
+        output: whether it says only what is written beside the tables: then it is no part of a
+            job's identity, and has no column.
 
     """
 
@@ -75,6 +77,7 @@ class Setting:
     decides: tuple[Aspect, ...] = ()
     fused: tuple[Any, ...] | Literal["all"] = ()
     since_stored: bool = False
+    output: bool = False
 
     def validate(self, value: object) -> Any:
         """Return a value's one canonical form (1 and 1.0 are the same amplitude).
@@ -103,7 +106,8 @@ class Setting:
 
     def identifies(self, value: Any) -> bool:
         """Whether a value is part of a job's identity."""
-        return value is not None and not (self.since_stored and value == self.default)
+        usual = self.since_stored and value == self.default
+        return value is not None and not usual and not self.output
 
     def to_column(self, value: Any) -> Any:
         """Value as its column of the jobs table has it: a list is JSON text."""

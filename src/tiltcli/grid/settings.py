@@ -176,4 +176,9 @@ def probing_settings() -> tuple[str, ...]:
 
 def later_settings() -> tuple[Setting, ...]:
     """Settings that came after the first runs were stored."""
-    return tuple(setting for setting in SETTINGS.values() if setting.since_stored)
+    return tuple(s for s in SETTINGS.values() if s.since_stored and not s.output)
+
+
+def outputs() -> tuple[str, ...]:
+    """Settings that say only what is written."""
+    return _columns(lambda setting: setting.output)

@@ -212,4 +212,14 @@ OF_TRAINING: tuple[Setting, ...] = (
         decides=("cost",),
         fused=ALL,
     ),
+    choice(
+        "train.keep",
+        *("none", "final", "best"),
+        meaning="weights that are kept in weights/: none; of the end; or of the logged epoch with "
+        "the best validation accuracy",
+        default="none",
+        fused=("none", "final", "best"),
+        since_stored=True,
+        output=True,
+    ),
 )

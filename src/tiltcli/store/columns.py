@@ -36,6 +36,8 @@ def schema_of(columns: Iterable[Column]) -> pa.Schema:
 
 def _setting_columns() -> Iterable[Column]:
     for setting in SETTINGS.values():
+        if setting.output:
+            continue
         null = "null where it does not apply" if setting.null is None else f"null: {setting.null}"
         meaning = f"setting: {setting.meaning}; {setting.allowed}; {null}"
         if setting.key in FACTORIES.values():

@@ -21,7 +21,7 @@ from tiltcli.errors import UserError
 from tiltcli.grid import SETTINGS, Sweep, kept_grids, load_run
 from tiltcli.grid.factories import INSTALLED, locate
 from tiltcli.grid.paths import located
-from tiltcli.grid.settings import FACTORIES, PATHS
+from tiltcli.grid.settings import FACTORIES, PATHS, outputs
 from tiltcli.grid.shards import Shard
 from tiltcli.store.parts import write_whole
 
@@ -128,7 +128,12 @@ def _apart(kept: Path, folder: Path, sweep: Sweep) -> list[str]:
     now = tomllib.loads(tomli_w.dumps(document_of(sweep, folder)))
     for document in (before, now):
         document.pop("name", None)  # the folder's; it may have been renamed
-        document.pop("probe", None)  # probing changes no job, nor does judging
+        document.pop("probe", None)  # probing changes no job, nor does judging or keeping
+        for block in (document, *document.get("also", [])):
+            for key in outputs():
+                table, _, name = key.partition(".")
+                if isinstance(block.get(table), dict):
+                    block[table] = {k: v for k, v in block[table].items() if k != name}
         document["sweep"] = {k: v for k, v in document.get("sweep", {}).items() if k != "methods"}
     return _differences(before, now)
 

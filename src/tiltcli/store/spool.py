@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from tiltcli.engines.base import Block
 from tiltcli.errors import METRIC_COLUMNS
 from tiltcli.grid import Job
-from tiltcli.grid.settings import FACTORIES, SETTINGS, given_arguments
+from tiltcli.grid.settings import FACTORIES, SETTINGS, given_arguments, outputs
 from tiltcli.store import growing
 from tiltcli.store.columns import METRICS
 from tiltcli.store.parts import unwritable
@@ -27,6 +27,8 @@ SPILL_ROWS = 1 << 18
 
 _OTHERWISE = [key for key, one in SETTINGS.items() if one.depth or one.null is not None]
 """Settings whose columns hold something else than the settings do."""
+
+_OUTPUTS = frozenset(outputs())
 
 _VALUES = [column.name for column in METRIC_COLUMNS if column.name != "job"]
 
@@ -138,7 +140,7 @@ def metrics_table(jobs: Sequence[tuple[str, Sequence[Block]]]) -> pa.Table:
 
 def setting_columns(job: Job) -> dict[str, Any]:
     """Settings of a job as its columns."""
-    row = dict(job.settings.items())
+    row = {key: value for key, value in job.settings.items() if key not in _OUTPUTS}
     for name in _OTHERWISE:
         if name in row:
             row[name] = SETTINGS[name].to_column(row[name])

@@ -22,6 +22,7 @@ from tiltcli.grid import Job
 from tiltcli.grid.settings import FACTORIES, PATHS
 from tiltcli.store import Finished, RunWriter
 from tiltcli.store.spool import setting_columns
+from tiltcli.store.weights import put, weights_path
 
 
 class ClusterTrainer:
@@ -139,6 +140,8 @@ class ClusterTrainer:
 def _results(
     tasks: Sequence[Task], reply: Mapping[str, Any], spool: Path
 ) -> Iterator[Finished | None]:
+    for name, content in reply["weights"].items():
+        put(weights_path(spool.parent, name), content)
     sent, probes = blocks_of(reply["metrics"]), probes_of(reply["probes"])
     for task, row, unsaved, file in zip(
         tasks, reply["rows"], reply["unsaved"], reply["files"], strict=True

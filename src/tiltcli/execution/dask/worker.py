@@ -125,7 +125,8 @@ def train_batch(request: str) -> dict[str, Any]:
     finished: list[Finished | None] = []
     with tempfile.TemporaryDirectory(prefix="tiltcli-") as scratch:
         folder = None if asked["folder"] is None else Path(asked["folder"])
-        spool = Path(scratch) if folder is None else folder / "metrics"
+        spool = (Path(scratch) if folder is None else folder) / "metrics"
+        spool.mkdir(exist_ok=True)
 
         def report(number: int, advance: Advance) -> None:
             amounts[number] = [n + m for n, m in zip(amounts[number], advance, strict=True)]
@@ -157,6 +158,9 @@ def train_batch(request: str) -> dict[str, Any]:
             reply["files"] = [one and _file_of(one) for one in finished]
         sent = [one for one in ended if folder is None or _file_of(one) is None]
         reply["metrics"] = table_bytes(_metrics(sent))
+        reply["weights"] = {
+            p.stem: p.read_bytes() for p in Path(scratch).glob("weights/*.safetensors")
+        }
         reply["probes"] = table_bytes(probes_table([row for one in ended for row in one.probes]))
     settings = {key for job in jobs for key in job.settings}
     reply["rows"] = [

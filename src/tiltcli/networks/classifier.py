@@ -1,0 +1,190 @@
+"""A trained network that takes inputs as they come: encoding and standardisation are inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tiltcli.data.encoding import Encoding, coded, origins
+from tiltcli.errors import UserError
+from tiltcli.grid.jobs import Job
+from tiltcli.networks.models import network_of, tensors_of
+
+PIECE_ROWS = 4096
+
+
+class Columns(nn.Module):
+    """From the columns of a table to inputs: gaps by the median, texts one-hot.
+
+    Args:
+        encoding: from `tiltcli.data.encoding.fit`.
+
+    """
+
+    origin: Tensor
+    category: Tensor
+    median: Tensor
+
+    def __init__(self, encoding: Encoding) -> None:
+        super().__init__()
+        origin, category, median = zip(*origins(encoding), strict=True)
+        self.register_buffer("origin", torch.tensor(origin))
+        self.register_buffer("category", torch.tensor(category, dtype=torch.float64))
+        self.register_buffer("median", torch.tensor(median, dtype=torch.float64))
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Inputs (rows, inputs), float64, of what `coded` gives: (rows, columns), float64."""
+        taken = X.to(torch.float64)[:, self.origin]
+        numbers = torch.where(torch.isnan(taken), self.median, taken)
+        return torch.where(self.category < 0, numbers, (taken == self.category).to(taken.dtype))
+
+
+class Classifier(nn.Module):
+    """A trained network that takes inputs as they were before training prepared them.
+
+    It is in evaluation mode as it is made.
+
+    Args:
+        network: from prepared inputs to logits.
+        sample_shape: of an input, as the network takes it.
+        labels: names of the classes, in the order of the logits.
+        scale: mean and spread that broadcast over an input; None: inputs are taken as they are.
+        encoding: how the columns of a table become inputs; None for arrays.
+
+    """
+
+    mean: Tensor | None
+    spread: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sample_shape: Sequence[int],
+        labels: Sequence[str],
+        scale: tuple[Any, Any] | None = None,
+        encoding: Encoding | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.sample_shape = tuple(sample_shape)
+        self.labels: tuple[str, ...] = tuple(labels)
+        self.encoding = encoding
+        self.columns = None if encoding is None else Columns(encoding)
+        for name, value in zip(("mean", "spread"), scale or (None, None), strict=True):
+            kept = None if value is None else torch.tensor(value, dtype=torch.float64)
+            self.register_buffer(name, kept)
+        self.eval()
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """Shape of one sample as `forward` takes it.
+
+        Of a table it is a number for each column: a text's place among its `categories` (−1: none
+        of them), NaN for a gap.
+        """
+        return self.sample_shape if self.encoding is None else (len(self.encoding),)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Logits (samples, classes) of samples of `raw_shape`, of which arrays may lie flat."""
+        X = X.reshape(-1, *self.sample_shape) if self.columns is None else self.columns(X)
+        if self.mean is not None and self.spread is not None:
+            X = (X.to(torch.float64) - self.mean) / self.spread  # in float64, as for training
+        logits: Tensor = self.network(X.to(next(self.network.parameters()).dtype))
+        return logits
+
+    @torch.no_grad()
+    def logits(self, X: Any) -> npt.NDArray[Any]:
+        """Return the logits (rows, classes) of rows of a pandas table, or of an array or tensor.
+
+        Args:
+            X: as `predict` takes it.
+
+        Raises:
+            UserError: if a table lacks a column, or one holds what training had not; if an array
+                is of another shape.
+
+        """
+        if hasattr(X, "columns"):
+            X = coded(X, self.encoding) if self.encoding is not None else X.to_numpy()
+        rows = torch.as_tensor(X if isinstance(X, Tensor) else np.asarray(X))
+        size = int(np.prod(self.raw_shape))
+        if rows.ndim < 2 or rows[:1].numel() != size * len(rows[:1]):
+            wanted = ("rows", *self.raw_shape)
+            raise UserError(f"got inputs of shape {tuple(rows.shape)}; needed: {wanted}")
+        device = next(self.network.parameters()).device
+        found = [self(piece.to(device)).cpu() for piece in torch.split(rows, PIECE_ROWS)]
+        return np.asarray(torch.cat(found).numpy())
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Return the class of each row: whole numbers where all labels are such, else texts.
+
+        Propagates `UserError` if a table lacks a column, or one holds what training had not.
+
+        Args:
+            X: rows of a pandas table with the columns that training had, or an array or tensor of
+                inputs, as they were before training standardised them.
+
+        """
+        names = np.array(self.labels)
+        if all(label.lstrip("-").isdecimal() and str(int(label)) == label for label in self.labels):
+            names = names.astype(np.int64)
+        return np.asarray(names[self.logits(X).argmax(axis=1)])
+
+
+def named_tensors(
+    job: Job, sample: Sequence[int], classes: int, theta: npt.NDArray[np.float64]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return a job's weights by name, each in the dtype that it has in the network.
+
+    Args:
+        job: the job.
+        sample: shape of one sample.
+        classes: number of classes.
+        theta: of a snapshot.
+
+    """
+    found, at = {}, 0
+    for name, tensor in _tensors(_empty(job, sample, classes)).items():
+        like = tensor.detach().numpy()
+        found[name] = theta[at : at + like.size].reshape(like.shape).astype(like.dtype)
+        at += like.size
+    return found
+
+
+def trained_network(
+    job: Job, sample: Sequence[int], classes: int, tensors: Mapping[str, npt.NDArray[Any]]
+) -> nn.Module:
+    """Return a job's network with its trained weights, in evaluation mode.
+
+    Args:
+        job: the job.
+        sample: shape of one sample.
+        classes: number of classes.
+        tensors: from `named_tensors`.
+
+    Raises:
+        UserError: if they are of another network.
+
+    """
+    network = _empty(job, sample, classes)
+    own = _tensors(network)
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    if shapes != {name: value.shape for name, value in tensors.items()}:
+        raise UserError(f"job {job.id}: its weights are of another network than its settings name")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(torch.from_numpy(np.array(tensors[name])))
+    return network.eval()
+
+
+def _empty(job: Job, sample: Sequence[int], classes: int) -> nn.Module:
+    return network_of(job, sample, classes, getattr(torch, str(job["train.dtype"])))
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for some in tensors_of(network) for name, tensor in some.items()}

@@ -1,0 +1,101 @@
+"""A trained network as a run keeps it: `weights/<job>.safetensors`, written whole.
+
+Tensors by the network's own names, in the dtype of the training. What else it takes to use them
+stands in the file's metadata, as JSON: the settings, how inputs are standardised, how a table
+becomes inputs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tiltcli.errors import UserError
+from tiltcli.store.parts import write_whole
+
+FORMAT = "tiltcli weights 1"
+METADATA = "tiltcli.json"
+"""Name of what stands beside the weights: in .safetensors and ONNX an entry of the metadata, in
+.pt2 an extra file."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a network's weights do not say.
+
+    Attributes:
+        job: id of the job.
+        epoch: that they are of.
+        settings: of the job, as the columns of the jobs table have them.
+        labels: names of the classes, in the order of the logits.
+        sample_shape: of an input, as the network takes it.
+        mean: subtracted from an input, nested lists that broadcast over it; None: nothing is.
+        spread: it is divided by that then.
+        encoding: how a table's columns become inputs, see `tiltcli.data.encoding`; None for arrays.
+
+    """
+
+    job: str
+    epoch: int
+    settings: dict[str, Any]
+    labels: list[str]
+    sample_shape: list[int]
+    mean: list[Any] | None
+    spread: list[Any] | None
+    encoding: list[dict[str, Any]] | None
+
+    def page(self) -> str:
+        """Return all of it as JSON."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+
+
+def weights_path(run: Path, job: str) -> Path:
+    """File that a job's weights have, whether or not it is there."""
+    return run / "weights" / f"{job}.safetensors"
+
+
+def write_weights(path: Path, tensors: Mapping[str, npt.NDArray[Any]], facts: Facts) -> None:
+    """Write weights; propagates `Unwritable` if the disk is full or takes nothing."""
+    from safetensors.numpy import save
+
+    arrays = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    put(path, save(arrays, {METADATA: facts.page()}))
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a file of weights whole; propagates `Unwritable` if the disk takes no more."""
+
+    def write(to: Path) -> None:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(content)
+
+    write_whole(path, write)
+
+
+def read_weights(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Facts]:
+    """Return the tensors of a file, and what is said of them.
+
+    Raises:
+        UserError: if it cannot be read, or is another kind of file.
+
+    """  # noqa: DOC501 - raised to be caught
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            said = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            if said.pop("format", None) != FORMAT:
+                raise TypeError(f"not {FORMAT}")
+            facts = Facts(**said)
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+    except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        why = str(error)[:120]
+        raise UserError(
+            f"{path}: cannot be read: {why}; without it the job is trained again"
+        ) from None
