@@ -1,5 +1,6 @@
 """Figures look as they did when somebody last looked at them; the same figure is the same bytes."""
 
+import dataclasses
 import itertools
 from unittest.mock import patch
 
@@ -9,10 +10,17 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from golden import FIGURES, FOLDER, grey, picture
+from golden import FIGURES, FOLDER, grey, jobs_table, metrics_table, picture, training
 from tiltcli.api.figure_kinds import KINDS
+from tiltcli.evaluation.comparison import compare
+from tiltcli.evaluation.tuning import budgets, tune
+from tiltcli.plots.budget import budget
+from tiltcli.plots.curves import curves
+from tiltcli.plots.forest import forest
 from tiltcli.plots.gamma import gamma_figure
+from tiltcli.plots.phase import phase
 from tiltcli.plots.style import STYLES, Look, save
+from tiltcli.plots.trace import trace
 from tiltcli.schedule import Schedule
 
 TOLERANCE = 0.02
@@ -90,12 +98,75 @@ def written(figure):
     return boxes, figure.bbox
 
 
+def one_row(jobs, periods=2):
+    """A grid of one amplitude."""
+    tilted = jobs["loss.amplitude"].isna() | jobs["loss.amplitude"].eq(3)
+    few = jobs["loss.period"].isna() | jobs["loss.period"].rank(method="dense").le(periods)
+    return jobs[tilted & few]
+
+
+def saturated(jobs):
+    """Every job fits everything, but for the last digits."""
+    accuracies = {f"{part}_accuracy": 1.0 for part in ("train", "val", "test")}
+    whole = jobs.assign(**accuracies)
+    whole.loc[whole["train.seed"].eq(0), "val_accuracy"] = 0.9995
+    return whole
+
+
+def flat():
+    """A training whose curvature hardly varies, with pulses too short to be seen."""
+    one = training(0)
+    probes = one.probes.assign(hessian_max=np.linspace(0.55, 2.05, len(one.probes)))
+    return dataclasses.replace(one, probes=probes, schedule=Schedule(3, 2.0, 5, 0, None))
+
+
+HARD = {
+    f"{kind} {name}": (lambda look, draw=draw, table=table: draw(table(jobs_table()), look))
+    for kind, draw in {
+        "phase": lambda jobs, look: phase(jobs, "val_accuracy", "a run", look),
+        "curves": lambda jobs, look: curves(
+            jobs, metrics_table(jobs), "train_accuracy", "a run", look
+        ),
+        "compare": lambda jobs, look: forest(
+            compare(
+                *(jobs[jobs["loss.kind"] == kind] for kind in ("static", "dynamical")),
+                name_a="static",
+                name_b="dynamical",
+                baseline=jobs,
+            ),
+            look,
+        ),
+        "budget": lambda jobs, look: budget(
+            budgets(tune(jobs, metrics=["test_accuracy"]), jobs),
+            "test_accuracy",
+            "val_accuracy",
+            "a run",
+            look,
+        ),
+    }.items()
+    for name, table in {
+        "of one row": one_row,
+        "of one cell": lambda jobs: one_row(jobs, 1),
+        "of one width": lambda jobs: one_row(jobs[jobs["model.width"] == 10]),
+        "saturated": saturated,
+    }.items()
+} | {"trace of flat curvature": lambda look: trace(flat(), None, look)}
+"""Figures in which room is short, or nothing varies."""
+
+
 @pytest.mark.parametrize("style", ["paper", "screen"])
 @pytest.mark.parametrize("width", [3.4, 7.0])
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [*FIGURES, *HARD])
 def test_no_text_lies_on_another_or_is_cut(name, width, style):
-    boxes, page = written(FIGURES[name](Look(style, width)))
+    figure = (FIGURES | HARD)[name](Look(style, width))
+    boxes, page = written(figure)
     assert len(boxes) > 5
+    if "saturated" in name:
+        for panel in figure.axes:
+            assert not panel.yaxis.get_major_formatter().get_offset()
+            assert not panel.xaxis.get_major_formatter().get_offset()
+    if name in ("budget saturated", "curves saturated"):
+        assert max(panel.get_ylim()[1] for panel in figure.axes) <= 1.011
     for text, box in boxes:
         assert box.x0 > -2 and box.y0 > -2 and box.x1 < page.x1 + 2 and box.y1 < page.y1 + 2, text
     for (one, a), (two, b) in itertools.combinations(boxes, 2):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tiltcli.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from tiltcli.analysis.traces import Trace
@@ -74,6 +75,26 @@ class Request:
             many = len(self.tables.jobs)
             self.say(f"{many} jobs; drawn: {job.id} (choose with --job or --where)")
         return trace_of(self.tables, job)
+
+    def warn(self, jobs: pd.DataFrame) -> None:
+        """Say where the rows of jobs are no fair sample of their pulses."""
+        import numpy as np
+        import pandas as pd
+
+        from tiltcli.analysis.aliasing import Logged, aliasing
+
+        tilted = jobs[jobs["loss.kind"].eq("dynamical") & jobs["loss.timing"].ne("noise")]
+        sizes = tilted["train.batch_size"].fillna(tilted["train_samples"])
+        logs = pd.DataFrame(
+            {
+                "pulse": tilted["loss.period"] + tilted["loss.rest"],
+                "every": tilted["train.log_every"],
+                "updates": np.ceil(tilted["train_samples"] / sizes),
+            }
+        )
+        known = logs.dropna().drop_duplicates().astype(int).to_numpy().tolist()
+        if note := aliasing(Logged(*one) for one in known):
+            self.say(note)
 
     def all(self) -> list[Trace]:
         """All trainings that were selected."""
@@ -140,6 +161,7 @@ def _curves(request: Request) -> Figure:
 
     tables = request.tables
     metric = request.metric or "train_accuracy"
+    request.warn(tables.jobs)
     return curves(tables.jobs, tables.metrics, metric, request.title, request.look)
 
 
@@ -165,7 +187,9 @@ def _gamma(request: Request) -> Figure:
 def _trace(request: Request) -> Figure:
     from tiltcli.plots.trace import trace
 
-    return trace(request.one(), request.zoom, request.look)
+    one, jobs = request.one(), request.tables.jobs
+    request.warn(jobs[jobs["job"] == one.job.id])
+    return trace(one, request.zoom, request.look)
 
 
 def _curvature(request: Request) -> Figure:

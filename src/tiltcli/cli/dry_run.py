@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiltcli.data import downloads_of
+from tiltcli.analysis.aliasing import Logged, aliasing
+from tiltcli.data import dataset_of, downloads_of
 from tiltcli.data.fetch import Published
+from tiltcli.engines.base import steps_per_epoch
 from tiltcli.engines.coverage import uncovered
 from tiltcli.errors import listing
 from tiltcli.execution.checks import Checker, check_run
@@ -61,6 +63,8 @@ def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Checker | No
         if sweep.probe is not None:
             lines.append(_probes(sweep.probe, expected))
         lines += _kinds(expected, sweep)
+        if note := aliasing(_logs(plan)):
+            lines.append(f"  note: {note}")
         took = clock(expected.seconds)
         on = f"{workers} workers" if trainer is None else "one core such as this machine's"
         lines.append(f"  estimated time: {took} on {on} (measured just now)")
@@ -109,6 +113,16 @@ def _outcomes(folder: Path) -> dict[str, str]:
         return {}
     jobs = read_jobs(folder, ["outcome"])
     return dict(zip(jobs["job"], jobs["outcome"], strict=True))
+
+
+def _logs(plan: Plan) -> Iterator[Logged]:
+    """How the tilted jobs' logs lie to their pulses."""
+    for job in plan.jobs:
+        if job["loss.kind"] == "dynamical" and job.get("loss.timing") != "noise":
+            data = None if job["train.batch_size"] == "full" else dataset_of(job)
+            updates = 1 if data is None else steps_per_epoch(job, len(data.train))
+            pulse = int(job["loss.period"]) + int(job["loss.rest"])
+            yield Logged(pulse, int(job["train.log_every"]), updates)
 
 
 def _kinds(expected: Estimate, sweep: Sweep) -> list[str]:

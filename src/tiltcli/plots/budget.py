@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tiltcli.evaluation.naming import named
 from tiltcli.evaluation.tuning import Budget
-from tiltcli.plots.style import PAPER, Look, new_figure, said, style
+from tiltcli.plots.style import PAPER, Look, new_figure, said, style, within
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,10 @@ def budget(
                     "linestyle": LINES[at // len(colours) % len(LINES)],
                     # A method of one cell is a point.
                     "marker": "o" if len(one.tried) == 1 else "",
-                    "markersize": 3.0,
+                    "markersize": 3.5,
+                    # The first line is the thickest, so that those that agree are all seen.
+                    "linewidth": max(2.4 - 0.5 * at, 0.9),
+                    "zorder": 3 if len(one.tried) == 1 else 2,
                 }
                 panel.plot(one.tried, one.mean, label=one.candidate.name, **look_of)
                 panel.fill_between(
@@ -59,6 +62,8 @@ def budget(
             panel.set_xscale("log", base=2)
             panel.xaxis.set_major_formatter("{x:g}")
             panel.margins(x=0.02)
+            low, high = panel.get_ylim()
+            panel.set_ylim(low, min(high, float(within(metric, high)) + 0.05 * (high - low)))
             if number % columns == 0:
                 panel.set_ylabel(said(metric))
             if number + columns >= len(rows):

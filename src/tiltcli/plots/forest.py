@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_ROWS = 40
+LEAST = 1e-3
+"""Width of the axis of differences."""
 
 
 def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
@@ -39,6 +41,9 @@ def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
             panel.axvline(0, color=look.grey, linewidth=0.8)
             for y, (_, row) in enumerate(_rows(comparison, metric).head(MOST_ROWS).iterrows()):
                 _mark(panel, y, row, look)
+            low, high = panel.get_xlim()
+            if high - low < LEAST:  # differences of nothing but rounding
+                panel.set_xlim(-LEAST, LEAST)
             gap = "\n" if look.narrow or columns > 1 else " "  # long names would meet
             panel.set_xlabel(f"difference in{gap}{said(metric)}")
             panel.tick_params(labelbottom=True)

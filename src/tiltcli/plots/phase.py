@@ -212,8 +212,7 @@ def _write_cells(panel: Axes, one: Map, image: Any, look: Look, written: bool) -
             # Letters on hatching cannot be read.
             behind = {"bbox": {"facecolor": look.theme.page, "edgecolor": "none", "pad": 1.0}}
         elif not np.isnan(value):
-            red, green, blue, _ = image.to_rgba(value)
-            ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+            ink = _readable(image.to_rgba(value)[:3])
         lost = int(one.lost[i, j])
         if written:
             text = _text(value, float(one.halves[i, j]), lost)
@@ -228,6 +227,13 @@ def _write_cells(panel: Axes, one: Map, image: Any, look: Look, written: bool) -
         i, j = one.best
         box = Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, ec=look.colours[1], lw=1.5)
         panel.add_patch(box)
+
+
+def _readable(behind: Sequence[float]) -> str:
+    """Black or white, whichever has the higher contrast (WCAG 2.2) to a colour in sRGB."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in behind]
+    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
 
 
 def _text(mean: float, half: float, lost: int) -> str:

@@ -16,7 +16,12 @@ def log_scale(panel: Axes) -> None:
         low, high = sorted(panel.get_ylim())
         digit = f"{value:e}"[0]
         decades = high / low
-        named = decades < 4 or (decades < 20 and digit in "25") or (decades < 40 and digit == "3")
+        named = (
+            decades < 2
+            or (decades < 4 and digit in "2357")
+            or (decades < 20 and digit in "25")
+            or (decades < 40 and digit == "3")
+        )
         return f"{value:g}" if named else ""
 
     panel.set_yscale("log")

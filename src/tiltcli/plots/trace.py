@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from tiltcli.analysis.pulses import Instability
     from tiltcli.analysis.traces import Trace
 
+MOST_PULSES = 120
+"""Pulses that can be told apart in a panel."""
+
 MOST_POINTS = 6000
 """Logged steps of a part up to which each is drawn as a point."""
 
@@ -53,7 +56,8 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
     whole = (int(steps.min()), int(steps.max()))
     found = one.instabilities() if one.why_not_single_steps() is None else []
     if zoom is None and found and not look.narrow:
-        zoom = window_around(richest(found, whole)[0], whole)
+        around = window_around(richest(found, whole)[0], whole)
+        zoom = around if around[1] - around[0] < (whole[1] - whole[0]) / 2 else None
     windows = [whole] + ([zoom] if zoom else [])
     panels = _panels(one)
     with style(look):
@@ -112,9 +116,18 @@ def _panels(one: Trace) -> list[Callable[[Axes, Trace, Window, Look], None]]:
 
 
 def _line(
-    panel: Axes, x: pd.Series, y: pd.Series, window: Window, colour: str, label: str = ""
+    panel: Axes,
+    x: pd.Series,
+    y: pd.Series,
+    window: Window,
+    colour: str,
+    label: str = "",
+    *,
+    behind: bool = False,
 ) -> None:
     """Draw a series; as points where it is a part in which every step can be seen.
+
+    What lies `behind` another is the thicker, so that two that agree are both seen.
 
     A line through a 2-cycle is a filled band; points show its branches, and how they split.
     """
@@ -123,15 +136,25 @@ def _line(
     part = len(steps) < len(x) and len(steps) <= MOST_POINTS
     kept = np.arange(len(steps)) if part else thin(values)
     shape: dict[str, Any] = (
-        {"linestyle": "none", "marker": ".", "markersize": 1.6, "markeredgewidth": 0}
+        {"linestyle": "none", "marker": ".", "markersize": 3 if behind else 1.6, "mew": 0}
         if part
-        else {"linewidth": 0.8}
+        else {"linewidth": 2.0 if behind else 0.8}
     )
     panel.plot(steps[kept], values[kept], color=colour, label=label or None, **shape)
 
 
 def _gammas(panel: Axes, one: Trace, window: Window, look: Look) -> None:
     assert one.schedule is not None
+    pulses = (window[1] - window[0]) // one.schedule.pulse
+    if pulses > MOST_PULSES:
+        # So many lines would be a block, and their samples would alias.
+        steps = np.arange(window[0], window[0] + one.classes * one.schedule.pulse)
+        gammas = one.schedule.gamma(steps)
+        panel.fill_between(window, gammas.min(), gammas.max(), color=look.grey, alpha=0.3, lw=0)
+        said = f"{pulses} pulses of {one.schedule.pulse} steps"
+        panel.text(0.5, 0.5, said, transform=panel.transAxes, ha="center", va="center")
+        panel.set_ylabel("Γ$_i$(t)")
+        return
     steps = np.unique(np.linspace(*window, 4001).astype(np.int64))
     gammas = one.schedule.gamma(steps)
     for i in range(min(one.classes, len(look.colours))):
@@ -150,7 +173,9 @@ def _losses(panel: Axes, one: Trace, window: Window, look: Look) -> None:
     step = one.metrics["step"]
     if one.schedule is not None:
         label = "F, with Γ(t)"
-        _line(panel, step, one.metrics["dynamical_loss"], window, look.colours[0], label)
+        _line(
+            panel, step, one.metrics["dynamical_loss"], window, look.colours[0], label, behind=True
+        )
     _line(panel, step, one.metrics["train_loss"], window, look.colours[1], "static loss")
     log_scale(panel)
     panel.set_ylabel("loss (nat)")
@@ -166,7 +191,8 @@ def _changes(panel: Axes, one: Trace, window: Window, look: Look) -> None:
 
 def _accuracies(panel: Axes, one: Trace, window: Window, look: Look) -> None:
     step = one.metrics["step"]
-    _line(panel, step, one.metrics["train_accuracy"], window, look.colours[0], "training")
+    blue = look.colours[0]
+    _line(panel, step, one.metrics["train_accuracy"], window, blue, "training", behind=True)
     if one.metrics["val_accuracy"].notna().any():
         _line(panel, step, one.metrics["val_accuracy"], window, look.colours[1], "validation")
     panel.set_ylim(0, 1.02)

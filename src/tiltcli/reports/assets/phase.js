@@ -173,7 +173,7 @@ class PhaseMap {
       if (!isNumber(mean[c]) || this.lost(c) === cells.jobs[c]) return colours.ink;
       const share = (mean[c] - scale.low) / (scale.high - scale.low);
       if (this.state.change) return Math.abs(share - 0.5) > 0.38 ? colours.paper : colours.ink;
-      return share < 0.58 ? "#ffffff" : "#000000";
+      return share < 0.475 ? "#ffffff" : "#000000"; // whichever has the higher contrast
     };
     data.push({ type: "scatter", mode: "text", x: shown.map((s) => log(cells.period[s.c])), y: shown.map((s) => log(cells.amplitude[s.c])),
       text: shown.map((s) => s.text), textfont: { size: narrow < 42 ? 10 : 11, color: shown.map((s) => tint(s.c)) }, hoverinfo: "skip", cliponaxis: false });
