@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from dense import dense
-from tiltcli.curvature.autograd import SIGNS, AutogradCurvature
+from tiltcli.curvature.autograd import AutogradCurvature
 from tiltcli.curvature.compiled import CompiledCurvature
 from tiltcli.curvature.lanczos import extreme_eigenvalues
 from tiltcli.curvature.points import kernel_points
+from tiltcli.curvature.spectrum import SIGNS
 from tiltcli.data import Dataset, Part
 from tiltcli.networks.initial import MYRTLE5_POOLS, Weights
 from tiltcli.networks.models import Myrtle5, Perceptron

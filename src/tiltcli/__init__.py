@@ -17,6 +17,7 @@ In a training loop of your own:
     DynamicalMSE                likewise, of the squared error
     gamma(step, ...)            class weights at a step
     Schedule                    their whole definition
+    Curvature(model, loss, data)  sharpness, trace, spectral density, tangent kernel
 
 What comes back: Comparison, Summary, Tables; UserError is what is yours to mend.
 `help(tiltcli.sweep)` and so on tell more. Heavy libraries load only when something needs them.
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tiltcli.api.reporting import confirm, report, runs
     from tiltcli.api.sweeping import sweep
     from tiltcli.api.trained_networks import load
+    from tiltcli.curvature.own_loop import Curvature
     from tiltcli.errors import UserError
     from tiltcli.evaluation.comparison import Comparison
     from tiltcli.execution.runner import Summary
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Comparison": "tiltcli.evaluation.comparison",
+    "Curvature": "tiltcli.curvature.own_loop",
     "DynamicalCrossEntropy": "tiltcli.losses",
     "DynamicalMSE": "tiltcli.losses",
     "Schedule": "tiltcli.schedule",
@@ -62,6 +65,7 @@ _HOMES = {
 
 __all__ = [
     "Comparison",
+    "Curvature",
     "DynamicalCrossEntropy",
     "DynamicalMSE",
     "Schedule",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.curvature.lyapunov import Follower
-from tiltcli.curvature.prober import Curvature, curvature_of
+from tiltcli.curvature.prober import NetworkCurvature, curvature_of
 from tiltcli.data import Dataset
 from tiltcli.engines.base import (
     Array,
@@ -81,7 +81,7 @@ class Brancher:
         )
         none = np.zeros(0, dtype=np.int64)
         self._has_derivative = without_derivative(job, "fused") is None
-        self._curvature: Curvature = curvature_of(job, data, none)
+        self._curvature: NetworkCurvature = curvature_of(job, data, none)
         self.step, gamma = start.step, self._gammas[0]
         self.sharpness = self._curvature.hessian_max(start.theta, gamma)
         network = network_of(job, self._data, start.theta)

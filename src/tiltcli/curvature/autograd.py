@@ -9,7 +9,6 @@ neither with their number nor with the kernel's size.
 from __future__ import annotations
 
 import copy
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -22,6 +21,7 @@ from torch.func import functional_call, grad, vjp
 
 from tiltcli.curvature.lanczos import Product, extreme_eigenvalues
 from tiltcli.curvature.memory import PIECE
+from tiltcli.curvature.spectrum import trace
 from tiltcli.data import Dataset
 from tiltcli.grid import Job
 from tiltcli.losses import sample_losses
@@ -38,12 +38,9 @@ Made = TypeVar("Made")
 KEPT = 4 * PIECE
 """Points up to which what a derivative needs is kept from one product to the next."""
 
-SIGNS = 32
-"""Vectors of random signs that estimate a trace."""
-
 
 class AutogradCurvature:
-    """See `tiltcli.curvature.prober.Curvature`.
+    """See `tiltcli.curvature.prober.NetworkCurvature`.
 
     Args:
         network: any module from (n, …) to logits (n, C), as it is in evaluation; its tensors are
@@ -89,8 +86,7 @@ class AutogradCurvature:
     ) -> dict[str, float]:
         """Return the columns of the Hessian of F but `hessian_max_static`.
 
-        The trace is Hutchinson's estimate (1990), the mean of s·Hs over SIGNS seeded vectors s of
-        random signs, with its standard error.
+        The trace is an estimate, see `tiltcli.curvature.spectrum.trace`.
 
         Args:
             theta: parameters flat, in the order of the network's, then its other tensors.
@@ -99,16 +95,14 @@ class AutogradCurvature:
         """
         product = self.hessian_product(theta, gamma)
         found = extreme_eigenvalues(product, self._count, 3, 1)
-        generator = np.random.default_rng(1)
-        signs = (generator.choice([-1.0, 1.0], self._count) for _ in range(SIGNS))
-        traces = [float(s @ product(s)) for s in signs]
+        mean, error = trace(product, self._count)
         return {
             "hessian_max": float(found[0]),
             "hessian_second": float(found[1]),
             "hessian_third": float(found[2]),
             "hessian_min": float(found[3]),
-            "hessian_trace": float(np.mean(traces)),
-            "hessian_trace_error": float(np.std(traces, ddof=1) / math.sqrt(SIGNS)),
+            "hessian_trace": mean,
+            "hessian_trace_error": error,
         }
 
     def hessian_max(

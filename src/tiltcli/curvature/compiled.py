@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 
 
 class CompiledCurvature:
-    """See `tiltcli.curvature.prober.Curvature`.
+    """See `tiltcli.curvature.prober.NetworkCurvature`.
 
     Args:
         data: the job's data.

@@ -94,7 +94,7 @@ def _update_seconds(job: Job, data: Dataset, at: Snapshot) -> float:
 def _by_products(job: Job, data: Dataset, settings: ProbeSettings) -> float:
     import torch
 
-    from tiltcli.curvature.autograd import SIGNS
+    from tiltcli.curvature.spectrum import SIGNS
     from tiltcli.engines.torch.update_cost import one_thread
     from tiltcli.networks.models import network_of, tensors_of
 

@@ -22,7 +22,7 @@ MOST_BATCHES = 32
 """Batches, of a seeded order, that the batch sharpness is a mean of, at most."""
 
 
-class Curvature(Protocol):
+class NetworkCurvature(Protocol):
     """What can be asked of a network's weights; one object may be asked from several threads."""
 
     def hessian(
@@ -45,7 +45,7 @@ class Curvature(Protocol):
     ) -> Float64[np.ndarray, " trained"]:
         """Gradient of F."""
 
-    def on(self, rows: Int64[np.ndarray, " rows"]) -> Curvature:
+    def on(self, rows: Int64[np.ndarray, " rows"]) -> NetworkCurvature:
         """Curvature of the mean loss on some of the training points alone."""
 
     def ntk(self, theta: Float64[np.ndarray, " parameters"]) -> dict[str, float]:
@@ -71,7 +71,7 @@ class Prober:
         # adamw's decay is no part of what its preconditioner divides.
         self._decay = float(job["train.weight_decay"]) if job["train.optimizer"] == "adam" else 0.0
         size, count = job["train.batch_size"], len(data.train)
-        self._batches: list[Curvature] = []
+        self._batches: list[NetworkCurvature] = []
         if size != "full":
             order, size = np.random.default_rng(0).permutation(count), min(int(size), count)
             for begin in range(0, min(MOST_BATCHES, count // size) * size, size):
@@ -125,7 +125,7 @@ class Prober:
         return float(np.mean(quotients)) if quotients else np.nan
 
 
-def curvature_of(job: Job, data: Dataset, points: Int64[np.ndarray, " points"]) -> Curvature:
+def curvature_of(job: Job, data: Dataset, points: Int64[np.ndarray, " points"]) -> NetworkCurvature:
     """Return what measures a job's network.
 
     Args:
@@ -143,4 +143,4 @@ def curvature_of(job: Job, data: Dataset, points: Int64[np.ndarray, " points"]) 
     return CompiledCurvature(data, int(job["model.width"]), str(job["loss.base"]), points)
 
 
-__all__ = ["Curvature", "Prober", "curvature_of"]
+__all__ = ["NetworkCurvature", "Prober", "curvature_of"]
