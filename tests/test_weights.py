@@ -116,6 +116,35 @@ def test_accuracy_of_raw_rows_is_the_stored_one(tables, engine, keep):
         model.predict(made["val"].drop(columns="colour"))
 
 
+@pytest.mark.parametrize("engine", ["fused", "torch"])
+@pytest.mark.parametrize("batch_size", ["full", 16])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_diverged_job_has_the_best_of_the_epochs_before(tables, engine, batch_size, kept):
+    """A rate so large that the state in which it diverges is sometimes the best one measured."""
+    folder, made = tables
+    given = ["train.lr=[12.0, 15.0, 60.0, 1e30]"]
+    given += [f"train.batch_size={json.dumps(batch_size)}", "train.log_every=1"]
+    grid = write_grid(folder, TABLE.replace('"final"', '"best"'))
+    results = folder / "results"
+    tiltcli.sweep(grid, results=results, engine=engine, workers=0, overrides=given)
+    found = tiltcli.read("grid", results)
+    jobs, metrics = found.jobs, found.metrics
+    assert "failed" not in set(jobs["outcome"])
+    diverged = jobs[jobs["outcome"] == "diverged"]
+    assert len(diverged)
+    if not kept:
+        shutil.rmtree(results / "grid" / "weights", ignore_errors=True)
+    for row in diverged.itertuples():
+        own = metrics[metrics["job"].eq(row.job) & metrics["epoch"].lt(row.epochs)]
+        if own.empty:
+            with pytest.raises(UserError, match=r"diverged at epoch 0.*no weights of its end"):
+                tiltcli.load("grid", row.job, results=results)
+            continue
+        model = tiltcli.load("grid", row.job, results=results)
+        said = model.predict(made["val"].drop(columns="label"))
+        assert float((said == made["val"]["label"]).mean()) == own["val_accuracy"].max()
+
+
 def test_files_that_others_read(tables):
     """Predictions by torch.export and ONNX's runtime of codes and NaN, without this package."""
     folder, made = tables

@@ -57,10 +57,11 @@ def weights_at(
     for event in load_engine(engine)(job, data, Context(stop, tuple(epochs), device)):
         if isinstance(event, Block) and known:
             for epoch, loss in zip(event.epoch.tolist(), event.train_loss.tolist(), strict=True):
-                if known.get(epoch, loss) != loss:
+                # A diverged one ends in NaN, which is not itself.
+                if (held := known.get(epoch, loss)) != loss and not (held != held and loss != loss):
                     raise UserError(
                         f"job {job.id}: trained again it has train_loss = {loss} at epoch {epoch}, "
-                        f"the run holds {known[epoch]}: not the same training (another version or "
+                        f"the run holds {held}: not the same training (another version or "
                         "machine?)"
                     )
         elif isinstance(event, Snapshot):

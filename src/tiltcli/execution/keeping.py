@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tiltcli.analysis.retraining import weights_at
 from tiltcli.data import Dataset
-from tiltcli.engines import Block, Snapshot
+from tiltcli.engines import Block, Ending, Snapshot
+from tiltcli.errors import Outcome
 from tiltcli.grid import Job
 from tiltcli.store.spool import setting_columns
 from tiltcli.store.weights import Facts, weights_path, write_weights
@@ -17,8 +18,8 @@ from tiltcli.store.weights import Facts, weights_path, write_weights
 class Keeper:
     """Keeps the weights of the end, or of the logged epoch with the best validation accuracy.
 
-    Of several best epochs the first counts. Only the best so far is held, and those whose metrics
-    have not come yet.
+    Of several best epochs the first counts; of a diverged job, those before that. Only the best so
+    far is held, and those whose metrics have not come yet.
 
     Args:
         job: the job; `train.keep` says what is kept.
@@ -41,6 +42,7 @@ class Keeper:
         self._waiting: dict[int, Snapshot] = {}
         self._kept: Snapshot | None = None
         self._epoch, self._seen, self._accuracy = -1, -1, -1.0
+        self._before: tuple[int, Snapshot | None] = -1, None
 
     def take(self, snapshot: Snapshot) -> None:
         """Look at the weights of an epoch that was due."""
@@ -57,28 +59,32 @@ class Keeper:
             return
         for epoch, accuracy in zip(block.epoch.tolist(), block.val_accuracy, strict=True):
             if accuracy > self._accuracy:
+                self._before = self._epoch, self._kept
                 self._epoch, self._accuracy = epoch, float(accuracy)
                 self._kept = self._waiting.get(epoch)
         self._seen = int(block.epoch[-1])
         self._waiting = {e: s for e, s in self._waiting.items() if e > self._seen}
 
-    def write(self, engine: str, device: str, stop: Callable[[], bool]) -> None:
+    def write(self, ending: Ending, engine: str, device: str, stop: Callable[[], bool]) -> None:
         """Write what is kept, if anything; propagates `Unwritable` if the disk takes no more.
 
         A training that went on from a checkpoint has not seen all: where its best epoch was before
         that, it is trained again up to there.
 
         Args:
+            ending: how the job ended.
             engine: that trains it.
             device: where torch trains it.
             stop: when it returns true, that ends with `Interrupted`.
 
         """
-        if not self.due or self._epoch < 0:
+        epoch, kept = self._epoch, self._kept
+        if ending.outcome == Outcome.DIVERGED and epoch == ending.epoch:
+            epoch, kept = self._before  # where it diverged it has measures, but no weights
+        if not self.due or epoch < 0:
             return
-        kept = self._kept
         if kept is None:
-            (kept,) = weights_at(self._job, self._data, (self._epoch,), engine, stop, device=device)
+            (kept,) = weights_at(self._job, self._data, (epoch,), engine, stop, device=device)
         from tiltcli.networks.classifier import named_tensors
 
         job, data = self._job, self._data

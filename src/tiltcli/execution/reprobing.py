@@ -61,7 +61,7 @@ class Reprobed:
 
 
 def chosen_jobs(folder: Path, where: Sequence[str], job: str | None) -> pd.DataFrame:
-    """Return the rows of the jobs table to probe.
+    """Return the rows of the jobs table whose trainings are wanted.
 
     Args:
         folder: of the run.
@@ -74,7 +74,7 @@ def chosen_jobs(folder: Path, where: Sequence[str], job: str | None) -> pd.DataF
     """
     jobs = read_jobs(folder)
     if jobs.empty:
-        raise UserError(f"{folder.name}: no job has finished yet: there is nothing to probe")
+        raise UserError(f"{folder.name}: no job has finished yet: there is nothing to train again")
     jobs = select(jobs, [c for text in where for c in parse_selection(text)], folder.name)
     if job is not None:
         known = list(jobs["job"])
@@ -83,7 +83,7 @@ def chosen_jobs(folder: Path, where: Sequence[str], job: str | None) -> pd.DataF
             raise UserError(f"--job: no job {job} in {folder.name}; there are {listing(known, 6)}")
     ended = jobs[jobs["outcome"] != Outcome.FAILED]
     if ended.empty:
-        raise UserError(f"{folder.name}: every job chosen failed: there is no training to probe")
+        raise UserError(f"{folder.name}: every job chosen failed: there is no training of it")
     return ended
 
 

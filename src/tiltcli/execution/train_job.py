@@ -109,7 +109,7 @@ def train_job(
             if queue is not None:
                 probes = queue.finish(stopped, lambda made: report(Advance(0, made)))
         assert ending is not None
-        keeper.write(task.engine, task.device, stopped)
+        keeper.write(ending, task.engine, task.device, stopped)
         row = {
             "job": job.id,
             "outcome": str(ending.outcome),

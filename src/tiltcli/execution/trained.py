@@ -120,6 +120,8 @@ def load_trained(
 
 def _epoch(job: Job, row: pd.Series, stored: pd.DataFrame) -> int:
     """Epoch whose weights `train.keep` would keep; the last one where it keeps none."""
+    if row["outcome"] == Outcome.DIVERGED:  # where it did, it has measures, but no weights
+        stored = stored[stored["epoch"] < row["epochs"]]
     accuracies = stored["val_accuracy"].to_numpy()
     if job.get("train.keep") == "best" and np.isfinite(accuracies).any():
         return int(stored["epoch"].iloc[int(np.nanargmax(accuracies))])
