@@ -225,6 +225,8 @@ A, B = "grid@loss.kind=static", "grid@loss.kind=dynamical"
 def test_command(folder):
     shown = tilt("compare", A, B, cwd=folder)
     assert shown.returncode == 0, shown.stderr
+    assert "under (underparameterised) where static training ends below 0.99" in shown.stderr
+    assert "params/P: parameters by training samples" in shown.stderr
     assert "train_accuracy" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 100
     page = json.loads(tilt("compare", A, B, "--format", "json", cwd=folder).stdout)

@@ -90,7 +90,8 @@ class DynamicalCrossEntropy(_DynamicalLoss):
         amplitude: peak raw weight A ≥ 1.
         period: steps of one pulse, T ≥ 1.
         rest: steps with Γ = 1 between pulses.
-        settle_at: no oscillation from the first pulse boundary at or after this step.
+        settle_at: no oscillation from the first pulse boundary at or after this step, counted
+            from 0 (a grid file's `loss.settle` counts from the end).
         shape: "triangle", "sine" or "square".
         reduction: "mean", "sum" or "none".
         weight: fixed weight of each class, shape (C,), as torch's; multiplies Γ.
@@ -216,7 +217,8 @@ class DynamicalMSE(_DynamicalLoss):
         amplitude: peak raw weight A ≥ 1.
         period: steps of one pulse, T ≥ 1.
         rest: steps with Γ = 1 between pulses.
-        settle_at: no oscillation from the first pulse boundary at or after this step.
+        settle_at: no oscillation from the first pulse boundary at or after this step, counted
+            from 0 (a grid file's `loss.settle` counts from the end).
         shape: "triangle", "sine" or "square".
         reduction: "mean", "sum" or "none".
         order: "cyclic", or "random": every round of C pulses is a fresh permutation of the classes.

@@ -230,7 +230,8 @@ def gamma(
         amplitude: A ≥ 1.
         period: T ≥ 1, steps of a pulse.
         rest: steps with Γ = 1 between pulses.
-        settle_at: no oscillation from the first pulse boundary at or after this step.
+        settle_at: no oscillation from the first pulse boundary at or after this step, counted
+            from 0 (a grid file's `loss.settle` counts from the end).
         shape: "triangle", "sine" or "square".
         order: "cyclic" or "random".
         groups: "class", "random" or "all".

@@ -23,7 +23,8 @@ def spiral(
         seed: of NumPy's legacy generator, so that the authors' own points come out.
         points_per_class: N, radii from 0 to 1.
         classes: number of arms.
-        revolutions: half turns of an arm, θ spans revolutions · π.
+        revolutions: half turns of an arm, θ spans revolutions · π, as in the authors' code: 4 are
+            two full turns.
         noise: standard deviation of the angle, radians.
 
     Returns:

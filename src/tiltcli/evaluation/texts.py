@@ -50,7 +50,7 @@ def _line(cells: tuple[str, ...]) -> str:
 def to_markdown(comparison: Comparison) -> str:
     """Markdown of a comparison: a table for each metric, then the notes."""
     headline = f"b − a: {comparison.name_b} − {comparison.name_a}"
-    return markdown([headline], metric_tables(comparison), comparison.notes)
+    return markdown([headline], metric_tables(comparison), [*comparison.notes, legend(comparison)])
 
 
 def metric_tables(comparison: Comparison, *, compact: bool = False) -> list[Table]:
@@ -71,6 +71,15 @@ def metric_tables(comparison: Comparison, *, compact: bool = False) -> list[Tabl
         texts = tuple(_texts(row, keys, compact, bool(lost)) for _, row in rows.iterrows())
         found.append(Table(metric, header, texts, ("regime", "verdict")))
     return [*found, _chosen(comparison)] if tuned else found
+
+
+def legend(comparison: Comparison) -> str:
+    """What the columns of the tables are that do not say it themselves."""
+    return (
+        f"regime: under (underparameterised) where static training ends below "
+        f"{comparison.threshold:g}, else over; ? where no static jobs tell; params/P: parameters "
+        "by training samples"
+    )
 
 
 def _chosen(comparison: Comparison) -> Table:

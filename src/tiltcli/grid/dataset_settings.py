@@ -155,7 +155,7 @@ OF_DATA: tuple[Setting, ...] = (
     ),
     real(
         "data.revolutions",
-        meaning="half turns of an arm of the spiral",
+        meaning="half turns of an arm of the spiral, as the authors count: 4 are two full turns",
         default=4.0,
         unit="1",
         applies=_SPIRAL,

@@ -64,7 +64,8 @@ OF_TRAINING: tuple[Setting, ...] = (
         "loss.settle",
         0,
         of="steps",
-        meaning="last steps without oscillation, from the next end of a pulse on",
+        meaning="number of last steps without oscillation, from the next end of a pulse on; counts "
+        "from the end, where Python's settle_at names the step itself",
         default=0,
         unit="step",
         applies=_DYNAMICAL,

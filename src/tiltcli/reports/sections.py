@@ -11,7 +11,7 @@ from typing import Any
 
 from tiltcli.evaluation.claims import Finding, Verdict
 from tiltcli.evaluation.comparison import Comparison
-from tiltcli.evaluation.texts import interval, metric_tables, number, p_value
+from tiltcli.evaluation.texts import interval, legend, metric_tables, number, p_value
 from tiltcli.reports.loaded_runs import Run
 from tiltcli.reports.origin import invocations
 from tiltcli.reports.verdict_list import Judged, notes
@@ -116,10 +116,9 @@ def comparison_tables(comparison: Comparison) -> str:
         rows = [[signed(cell) for cell in row] for row in one.rows]
         lines.append(f"<h4>{text(named)}</h4>")
         lines.append(table(f"Comparison by {named}", [text(h) for h in one.header], rows))
-    if comparison.notes:
-        items = "".join(f"<li>{text(note)}</li>" for note in comparison.notes)
-        lines.append(f'<ul class="note">{items}</ul>')
-    return "".join(lines)
+    notes = (legend(comparison), *comparison.notes)
+    items = "".join(f"<li>{text(note)}</li>" for note in notes)
+    return "".join([*lines, f'<ul class="note">{items}</ul>'])
 
 
 def provenance(run: Run) -> str:

@@ -78,6 +78,7 @@ def compare(
     """
     from tiltcli.api.comparing import compare as compare_runs
     from tiltcli.evaluation.comparison import METRICS
+    from tiltcli.evaluation.texts import legend
     from tiltcli.evaluation.tuning import METHODS
     from tiltcli.plots.style import check_path
 
@@ -101,7 +102,7 @@ def compare(
     if output_format is Format.TABLE:
         _show_learning(found, (run_a, run_b), results)
     if output_format in (Format.TABLE, Format.CSV):  # the others hold them
-        for note in found.notes:
+        for note in (*found.notes, legend(found)):
             say(f"note: {note}")
     if plot is not None:
         from tiltcli.plots.forest import forest
