@@ -33,7 +33,7 @@ $(STAMPS)/installed-%: $(STAMPS)/installed
 
 # What the report is made of; sweeps that are done already are not run again.
 SPIRAL := spiral-tuning-confirm spiral-phase spiral-confirm spiral-fig4 spiral-onsets \
-  spiral-curvature
+  spiral-curvature spiral-edge
 DIGITS := digits-tuning-confirm digits-mlp digits-confirm digits-myrtle5-phase \
   digits-myrtle5-confirm
 TUNED := spiral-tuning digits-tuning

@@ -115,13 +115,18 @@ def results() -> str:
     for row in rows:
         one = dict(zip(header, row, strict=True))
         # What was measured, without its numbers: they are in the report.
-        measured, _, width = re.split(r" \(\d|[:;]", one["measured"])[0].partition(" at width ")
+        named = re.split(r" \(\d|[:;]", one["measured"])[0]
+        measured, where = re.fullmatch(
+            r"(.*?)(?: (?:at|in) (width.*|cross-entropy|mse))?", named
+        ).groups()
         claim = one["claim"], measured
         data = next(name for start, name in DATA_SETS.items() if one["run"].startswith(start))
         low, high = one["95% interval"].split(" … ")
         said = f"{one['verdict']} {one['difference or share']} ({low} … {high}), {one['n']}"
-        said = f"width {width}: {said}" if width else said
-        found.setdefault(claim, {}).setdefault(data, []).append(f"{said}, {one['run']}")
+        said = f"{where}: {said}" if where else said
+        beside = one["null or control"].replace("–", "")
+        said = "; ".join(filter(None, [f"{said}, {one['run']}", beside]))
+        found.setdefault(claim, {}).setdefault(data, []).append(said)
     columns = list(dict.fromkeys(name for cells in found.values() for name in cells))
     lines = [
         (*claim, *("<br>".join(cells.get(column, ["–"])) for column in columns))

@@ -283,7 +283,7 @@ def test_periods_are_counted_by_trainings(findings):
     begins = [[period_of(seed, pulse) == 2 for pulse in range(4)] for seed in range(SEEDS)]
     assert doubling.estimate == proportion_interval(sum(np.mean(b) > 0.5 for b in begins), SEEDS)
     assert f"{np.sum(begins)} of {4 * SEEDS} instabilities do" in doubling.measured
-    assert doubling.measured.endswith("shuffled order 0")
+    assert doubling.beside.endswith(f"shuffled order 0 of {4 * SEEDS}")
     # Seeds 0 and 1 go on from 2 to 4 in every pulse, 4 and 5 begin with 4 in every other one.
     assert onward.estimate == proportion_interval(4, SEEDS)
     assert "12 of 24 instabilities have" in onward.measured
@@ -356,7 +356,7 @@ def test_the_settled_network(results, findings, control):
     found = only(findings["whole"], SETTLED, f"{control} − dynamical")
     judged(found, np.subtract(means[control], means["dynamical"]))
     a, b = (np.exp(np.mean(means[kind])) for kind in (control, "dynamical"))
-    assert f"means {a:.2f} and {b:.2f}" in found.measured
+    assert found.beside == f"dynamical {b:.2f}, {control} {a:.2f}"
 
 
 def test_missing_controls_are_said(results, findings):
@@ -365,9 +365,9 @@ def test_missing_controls_are_said(results, findings):
         found = only(findings["alone"], claim)
         assert found.verdict is Verdict.INCONCLUSIVE
         assert found.estimate.n == 0
-        assert "not judged" in found.measured
         assert (
-            "the run has no static and no class-blind trainings of the same seeds" in found.measured
+            found.beside
+            == "nothing to judge by: no static and no class-blind trainings of the same seeds"
         )
     assert "a rise ×" in only(findings["alone"], DOWN).measured
     for claim in (BEGIN, FACTOR, DOUBLING, ONWARD):
@@ -385,7 +385,7 @@ def test_one_control_is_missing(results):
     for claim in (DOWN, MATCHED, SETTLED):
         one = only(found, claim)
         assert "static" in one.measured.partition(":")[0]
-        assert one.measured.endswith("the run has no class-blind trainings of the same seeds")
+        assert one.beside.endswith("; no class-blind trainings of the same seeds")
 
 
 def test_valleys_by_dense_hessians(results):
@@ -442,7 +442,7 @@ def test_rows_of_valleys(results, findings):
             known = changes[..., which][~np.isnan(changes[..., which])]
             assert f"in {(known > 0).sum()} of {len(known)} pulses" in found.measured
             random = mean_interval(np.nanmean(changes[..., 2], axis=1))
-            assert f"random direction {random.mean:.3g}" in found.measured
+            assert f"random direction {random.mean:.3g}" in found.beside
 
 
 def test_report_shows_them(results):

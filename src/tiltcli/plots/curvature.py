@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
+SHARE = "share"
+
 PANELS = (
+    (SHARE, "curvature / bound"),
     ("hessian_max", "λ$_{max}$ of F(·, t)"),
     ("hessian_max_static", "λ$_{max}$ of the static loss"),
     ("hessian_max_preconditioned", "λ$_{max}$ of F, preconditioned"),
@@ -44,7 +48,9 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
     A single training is drawn as its probes. Several seeds are drawn as their geometric mean with
     the 95% interval of it (Student's, of the logarithms); of two probes in a row the higher
     counts, for on a 2-cycle λ_max is on a higher and a lower branch by turns. Onsets of
-    instabilities are marked where every step's loss was kept.
+    instabilities are marked where every step's loss was kept. Where optimisers or learning rates
+    differ, so that no one bound can be drawn, the first panel has what each is bound by, over its
+    bound.
 
     Args:
         traces: the jobs, those without probes are left out.
@@ -55,13 +61,20 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
         UserError: if nothing was probed, or there are more cells than can be told apart.
 
     """
-    groups = _lines([one for one in traces if len(one.probes)], len(look.colours))
+    groups = lines_of([one for one in traces if len(one.probes)], len(look.colours))
+    if not one_bound([one for members in groups.values() for one in members]):
+        groups = {name: list(map(_with_share, members)) for name, members in groups.items()}
     if not groups:
         raise UserError(f"{title}: nothing was probed")
     single = len(groups) == 1 and len(next(iter(groups.values()))) == 1
     known = pd.concat([one.probes for members in groups.values() for one in members])
+    tilted = any(one.schedule for members in groups.values() for one in members)
     panels = [
-        (column, said) for column, said in PANELS if column in known and known[column].notna().any()
+        (column, said)
+        for column, said in PANELS
+        if column in known
+        and known[column].notna().any()
+        and (tilted or column != "hessian_max_static")  # F is the static loss
     ]
     with style(look):
         figure = new_figure(look, 0.7 + (1.75 if look.narrow else 1.45) * len(panels))
@@ -77,12 +90,13 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
                 if column == "hessian_max":
                     _onsets(panel, members, colour)
             _frame(panel, groups, column, look)
-            log_scale(panel)
+            if column != SHARE:
+                log_scale(panel)
             panel.set_ylabel(said)
         axes[-1].set_xlim(0, None)
         axes[-1].set_xlabel("optimiser step")
         shown = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-        columns = 2 if look.narrow else 3
+        columns = min(2 if look.narrow else 3, max(1, 110 // (8 + max(map(len, shown)))))
         figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=columns)
         seeds = [len(members) for members in groups.values()]
         counted = str(seeds[0]) if len(set(seeds)) == 1 else f"{min(seeds)} to {max(seeds)}"
@@ -94,8 +108,29 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
     return figure
 
 
-def _lines(traces: Sequence[Trace], most: int) -> dict[str, list[Trace]]:
-    """Traces of each cell, under a name that says what sets it apart."""
+def one_bound(traces: Sequence[Trace]) -> bool:
+    """Whether trainings have one bound in common, at all times."""
+    return len({(t.bound, t.lr, str(t.job.get("train.lr_schedule"))) for t in traces}) == 1
+
+
+def _with_share(one: Trace) -> Trace:
+    shares = np.nan if one.curvature is None else one.curvature.shares
+    return replace(one, probes=one.probes.assign(**{SHARE: shares}))
+
+
+def lines_of(traces: Sequence[Trace], most: int) -> dict[str, list[Trace]]:
+    """Traces of each cell, under a name that says what sets it apart.
+
+    Propagates `UserError` where there are too many cells.
+
+    Args:
+        traces: trainings of one run.
+        most: cells that can be told apart.
+
+    Returns:
+        traces by name, in the order of the cells.
+
+    """
     jobs = pd.DataFrame(
         [
             {
@@ -115,7 +150,8 @@ def _lines(traces: Sequence[Trace], most: int) -> dict[str, list[Trace]]:
     check_panels("curvature", cells.rows, apart, len(cells.rows), most, "lines")
     found = {}
     for number in cells.rows.index.tolist():
-        group = named({key: cells.rows.loc[number, key] for key in keys})
+        row = cells.rows.loc[number]
+        group = named({key: row[key] for key in keys if pd.notna(row[key])})
         label = ", ".join(filter(None, [cell_name(cells, number), group]))
         members = set(cells.jobs_of(number))
         found[label] = [one for one in traces if one.job.id in members]
@@ -186,10 +222,12 @@ def _onsets(panel: Axes, members: Sequence[Trace], colour: str) -> None:
 def _frame(panel: Axes, groups: dict[str, list[Trace]], column: str, look: Look) -> None:
     """Draw the bound, and the boundaries of the pulses where they are the same for all."""
     everyone = [one for members in groups.values() for one in members]
-    bounds = {(one.bound, one.lr, str(one.job.get("train.lr_schedule"))) for one in everyone}
     bound, first = everyone[0].bound, everyone[0]
-    if bound is not None and len(bounds) == 1 and column.removesuffix("_static") == bound.column:
-        dashed: Any = {"color": look.grey, "linewidth": 1.0, "linestyle": "--"}
+    dashed: Any = {"color": look.grey, "linewidth": 1.0, "linestyle": "--"}
+    if column == SHARE:
+        panel.set_ylim(0, None)
+        panel.axhline(1.0, label="the bound", **dashed)
+    elif one_bound(everyone) and bound and column.removesuffix("_static") == bound.column:
         panel.plot(first.probes["step"], first.bounds, label=bound.formula, **dashed)
     pulses = {(one.schedule.pulse, one.schedule.settled_from) for one in everyone if one.schedule}
     if len(pulses) == 1:

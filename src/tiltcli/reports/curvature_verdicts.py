@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Sequence
 
+import numpy as np
+
 from tiltcli.analysis.traces import Trace, jobs_of, trace_of
 from tiltcli.errors import Outcome, UserError
 from tiltcli.evaluation.cells import REPLICATES
@@ -13,10 +15,12 @@ from tiltcli.evaluation.claims.curvature_claims import lambda_claims
 from tiltcli.evaluation.claims.onset_claims import instability_claims
 from tiltcli.evaluation.claims.valley_claims import valley_claims
 from tiltcli.evaluation.naming import named
+from tiltcli.evaluation.texts import Table, interval
 from tiltcli.grid.settings import tilting
 from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.reports.loaded_runs import Run
 from tiltcli.schedule import BLIND
+from tiltcli.statistics import mean_interval
 
 MOST_JOBS = 96
 """Probed jobs of a run up to which they are judged: each is looked at step by step."""
@@ -49,7 +53,7 @@ def curvature_findings(run: Run) -> list[Finding]:
     judged where single steps were kept, which is where a run is meant to be looked at closely.
     """
     found: list[Finding] = []
-    surroundings = groups(probed_traces(run))
+    surroundings = _groups(probed_traces(run))
     for traces in surroundings:
         tilted = [one for one in traces if one.schedule and one.job["loss.groups"] != BLIND]
         if len(tilted) < 2 or len({_settings(one, REPLICATES) for one in tilted}) > 1:
@@ -80,7 +84,7 @@ def _where(one: Trace, surroundings: Sequence[Sequence[Trace]]) -> str:
     return f" at {named({key: one.job.get(key) for key in apart})}" if apart else ""
 
 
-def groups(traces: Sequence[Trace]) -> list[list[Trace]]:
+def _groups(traces: Sequence[Trace]) -> list[list[Trace]]:
     """Trainings that differ only in their seeds and in how the loss is tilted, together."""
     apart = {*REPLICATES, "loss.kind", *tilting()}
     found: dict[tuple[tuple[str, str], ...], list[Trace]] = {}
@@ -91,3 +95,39 @@ def groups(traces: Sequence[Trace]) -> list[list[Trace]]:
 
 def _settings(one: Trace, apart: Collection[str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((k, str(v)) for k, v in one.job.settings.items() if k not in apart))
+
+
+def by_loss(traces: Sequence[Trace]) -> dict[str, list[Trace]]:
+    """Trainings by what they measure their errors with, whose curvatures are of other orders."""
+    found: dict[str, list[Trace]] = {}
+    for one in traces:
+        found.setdefault(str(one.job["loss.base"]), []).append(one)
+    return found
+
+
+def at_the_edge(traces: Sequence[Trace]) -> Table | None:
+    """What bounds each optimiser, over its bound, in the second half of its trainings.
+
+    Returns:
+        a row for each cell, the mean over its replicates of each one's mean over the probes; None
+        where all have one bound, which the figure shows, or more cells than can be told apart.
+
+    """
+    from tiltcli.plots.curvature import lines_of, one_bound
+
+    known = [one for one in traces if one.curvature is not None]
+    if not known or one_bound(known):
+        return None
+    rows = []
+    for name, members in lines_of(known, 9).items():
+        means = []
+        for one in members:
+            assert one.curvature is not None
+            late = one.curvature.steps >= one.metrics["step"].max() / 2
+            means.append(np.nanmean(one.curvature.shares[late]))
+        bound, found = members[0].bound, mean_interval(means)
+        assert bound is not None
+        said = interval(found.low, found.high, digits=3, sign=False)
+        rows.append((name, bound.column, bound.formula, f"{found.mean:.3f}", said, str(found.n)))
+    header = ("training", "curvature", "bound", "curvature / bound", "95% interval", "seeds")
+    return Table("At the edge: mean over the second half of the steps", header, tuple(rows))

@@ -10,7 +10,7 @@ from pathlib import Path
 from tiltcli.errors import RunError, UserError
 from tiltcli.evaluation.texts import interval, markdown, number, p_value, to_markdown
 from tiltcli.networks.initial import has_one_hidden_layer
-from tiltcli.reports.curvature_verdicts import groups, probed_traces
+from tiltcli.reports.curvature_verdicts import at_the_edge, by_loss, probed_traces
 from tiltcli.reports.loaded_runs import Run
 from tiltcli.reports.methods import methods_of
 from tiltcli.reports.origin import about, invocations, where_chosen
@@ -56,9 +56,9 @@ def _verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
     lines = []
     if judged:
         lines = [
-            "| claim | run | verdict | measured | difference or share | 95% interval | n | p | "
-            "p alone |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+            "| claim | run | verdict | measured | difference or share | 95% interval | n | "
+            "null or control | p | p alone |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
             *map(_verdict_row, judged),
             "",
         ]
@@ -73,7 +73,8 @@ def _verdict_row(one: Judged) -> str:
         f"| {finding.claim} | {_safe(one.run)} | **{one.verdict}** | {finding.measured} | "
         f"{number(estimate.mean, sign=signed)} | "
         f"{interval(estimate.low, estimate.high, sign=signed)} | "
-        f"{estimate.n} {finding.sample} | {p_value(one.p)} | {p_value(finding.p)} |"
+        f"{estimate.n} {finding.sample} | {finding.beside or '–'} | "
+        f"{p_value(one.p)} | {p_value(finding.p)} |"
     )
 
 
@@ -150,11 +151,13 @@ def _curvature_section(run: Run, figures: Path, base: Path) -> list[str]:
     from tiltcli.plots.style import save
     from tiltcli.plots.valley import valley
 
-    lines = []
-    for i, alike in enumerate(groups(traces), start=1):
-        path = figures / f"{run.name}-curvature{f'-{i}' if i > 1 else ''}.png"
+    lines: list[str] = []
+    for loss, alike in by_loss(traces).items():
+        path = figures / f"{run.name}-curvature{'-mse' if loss == 'mse' and lines else ''}.png"
         save(curvature(alike, run.name), path)
         lines += ["", _image(f"Curvature of {run.name}", path, base)]
+        table = at_the_edge(alike)
+        lines += ["", markdown((), [table], ())] if table else []
     for one in traces:
         if one.schedule and one.why_not_single_steps() is None and has_one_hidden_layer(one.job):
             engines = run.tables.jobs.set_index("job")["engine"]

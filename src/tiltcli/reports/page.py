@@ -13,6 +13,7 @@ from tiltcli.errors import UserError
 from tiltcli.evaluation.comparison import Comparison
 from tiltcli.reports import sections
 from tiltcli.reports.citing import citations
+from tiltcli.reports.curvature_verdicts import at_the_edge, by_loss, probed_traces
 from tiltcli.reports.instability_tables import HEADER, MOST_ROWS, Watched, listed, summed_up, watch
 from tiltcli.reports.loaded_runs import Run
 from tiltcli.reports.methods import methods_of
@@ -138,6 +139,13 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
             f"<h3>One training, step by step</h3><p>{text(data['trace']['about'])}</p>"
             '<div data-part="trace"></div>'
         )
+    if run.probed:
+        for alike in by_loss(probed_traces(run)).values():
+            if edge := at_the_edge(alike):
+                shown = sections.table(
+                    edge.title, edge.header, [list(map(text, row)) for row in edge.rows]
+                )
+                lines.append(f"<h3>{edge.title}</h3>{shown}")
     if run.probed or watched:
         lines.append(_instabilities(run, watched))
         data["valley"], said = _valley(run)

@@ -70,6 +70,7 @@ def _card(one: Judged) -> str:
     tested = ""
     if not math.isnan(one.p):
         tested = f"; p = {text(p_value(one.p))} (alone {text(p_value(finding.p))})"
+    beside = f"<p>Null or control: {signed(finding.beside)}</p>" if finding.beside else ""
     return (
         f'<li class="verdict {kind}"><span class="badge">'
         f"{MARKS[one.verdict]} {text(one.verdict)}</span>"
@@ -77,7 +78,7 @@ def _card(one: Judged) -> str:
         f'<p class="number">{signed(number(estimate.mean, sign=sign))}</p>'
         f"<p>95% interval {signed(interval(estimate.low, estimate.high, sign=sign))}; "
         f"n = {estimate.n} {text(finding.sample)}{tested}</p>"
-        f"{_bar(finding)}</li>"
+        f"{_bar(finding)}{beside}</li>"
     ).replace("p = &lt;", "p &lt;")
 
 

@@ -59,56 +59,58 @@ def lambda_claims(
     means = [pulse_means(one, _schedule(one)) for one in own.values()]
     pulses = min(map(len, means))
     if pulses >= 3:
-        falls = {name: _falls(pairs, pulses) for name, pairs in partners.items()}
+        falls = {name: _falls(some, pulses) for name, some in partners.items()}
         course = _course(np.array([values[:pulses] for values in means]))
-        what = "fall of ln λ_max of F per pulse, slope, dynamical − {}"
-        findings += _judged(DOWN, what, falls, lambda x: f"{x:.3f}", base, course)
-    both = {name: [matched(b, a) for a, b in some] for name, some in partners.items()}
-    bins = [one[2] for some in both.values() for one in some]
-    said = f"; {np.mean(bins):.0f} bins of loss shared by a pair, on average" if bins else ""
-    what = "ln λ_max of the static loss at matched training loss, {} − dynamical"
+        what = f"fall of ln λ_max of F per pulse, slope, dynamical − {{}}{base}: {course}"
+        findings += _judged(DOWN, what, 1, falls, lambda x: f"{x:.3f}")
+    both = {name: [matched(a, b) for a, b in some] for name, some in partners.items()}
+    bins = [one[2] for some in both.values() for one in some] or [0]
+    what = (
+        f"ln λ_max of the static loss at matched training loss, {{}} − dynamical{base}: "
+        f"{np.mean(bins):.0f} bins of loss shared by a pair, on average"
+    )
     alike = {name: [one[:2] for one in some] for name, some in both.items()}
-    findings += _judged(MATCHED, what, alike, _geometric, base, said)
-    what = "ln λ_max of the static loss, mean over the settled steps, {} − dynamical"
+    findings += _judged(MATCHED, what, -1, alike, _geometric)
+    what = f"ln λ_max of the static loss, mean over the settled steps, {{}} − dynamical{base}"
     late = {
-        name: [(_settled_log(b, _schedule(a)), _settled_log(a, _schedule(a))) for a, b in some]
+        name: [(_settled_log(a, _schedule(a)), _settled_log(b, _schedule(a))) for a, b in some]
         for name, some in partners.items()
     }
-    return findings + _judged(SETTLED, what, late, _geometric, base)
+    return findings + _judged(SETTLED, what, -1, late, _geometric)
 
 
 def _judged(
     claim: str,
     what: str,
+    sign: int,
     pairs: Mapping[str, Pairs],
     shown: Callable[[float], str],
-    base: str,
-    more: str = "",
 ) -> list[Finding]:
-    """Return a finding on the mean difference within the pairs, for each control that has them."""
+    """Return a finding on the mean difference, tilted − control, for each control that there is."""
     known = {name: [p for p in some if not np.isnan(p).any()] for name, some in pairs.items()}
     missing = [name for name, some in known.items() if len(some) < 2]
-    if missing:
-        more += f"; the run has no {' and no '.join(missing)} trainings of the same seeds"
+    lacking = f"no {' and no '.join(missing)} trainings of the same seeds" if missing else ""
+    if len(missing) == len(known):
+        nothing = Estimate(np.nan, np.nan, np.nan, 0)
+        lacking = f"nothing to judge by: {lacking}"
+        return [Finding(claim, what.format("control"), nothing, np.nan, beside=lacking)]
     findings = []
     for name, some in known.items():
         if name in missing:
             continue
-        table = np.array(some)
-        first, second = (shown(value) for value in table.mean(axis=0))
-        differences = table[:, 0] - table[:, 1]
+        tilted, control = np.array(some).T
+        differences = sign * (tilted - control)
+        beside = f"dynamical {shown(tilted.mean())}, {name} {shown(control.mean())}"
         findings.append(
             Finding(
                 claim,
-                f"{what.format(name)}{base}: means {first} and {second}{more}",
+                what.format(name),
                 mean_interval(differences),
                 permutation_test(differences),
+                beside="; ".join(filter(None, [beside, lacking])),
             )
         )
-    if findings:
-        return findings
-    nothing = Estimate(np.nan, np.nan, np.nan, 0)
-    return [Finding(claim, f"{what.format('control')}{base}: not judged{more}", nothing, np.nan)]
+    return findings
 
 
 def _course(logs: Array) -> str:
@@ -123,7 +125,7 @@ def _course(logs: Array) -> str:
         )
     )
     return (
-        f"; over {logs.shape[1]} pulses its geometric mean goes from {means[0]:.2f} to "
+        f"over {logs.shape[1]} pulses its geometric mean goes from {means[0]:.2f} to "
         f"{means[peak]:.2f} in pulse {peak + 1}, a rise × {rise}, and to {means[-1]:.2f} in the "
         f"last, a fall ÷ {fall}"
     )

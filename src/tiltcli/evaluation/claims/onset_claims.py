@@ -120,14 +120,15 @@ def _begin(own: Array, others: Array, base: str) -> Finding:
     best, null = (int(_mean(table).argmin()) for table in (own, others))
     return Finding(
         BEGIN,
-        "mean distance of onsets and crossings, of other trainings' crossings − own, "
-        f"steps{base}: {_mean(others[:, at]):.0f} and {_mean(own[:, at]):.0f}. Of 0.8 to 1.2 times "
-        f"the bound the own crossings agree best at {FACTORS[best]:.2f} ({_mean(own)[best]:.0f} "
-        f"steps; by training {ranged(mean_interval(each))}), those of others at "
-        f"{FACTORS[null]:.2f} ({_mean(others)[null]:.0f} steps)",
+        f"steps between onsets and crossings, other trainings' crossings − own{base}: of 0.8 to 1.2 times the bound the own crossings agree best at "
+        f"{FACTORS[best]:.2f} ({_mean(own)[best]:.0f} steps), by training "
+        f"{ranged(mean_interval(each))}; those of others at {FACTORS[null]:.2f} "
+        f"({_mean(others)[null]:.0f} steps)",
         mean_interval(nearer),
         permutation_test(nearer),
         "trainings",
+        beside=f"at the bound own crossings {_mean(own[:, at]):.0f} steps, others' "
+        f"{_mean(others[:, at]):.0f}",
     )
 
 
@@ -136,13 +137,14 @@ def _factor(own: Array, later: float, base: str) -> Finding:
     worse = np.minimum(low, high) - at
     return Finding(
         FACTOR,
-        f"mean distance of onsets and own crossings, the lesser of that at {ASIDE[0]} and at "
-        f"{ASIDE[1]} times the bound − that at the bound, steps{base}: {_mean(low):.0f}, "
-        f"{_mean(high):.0f} and {_mean(at):.0f}. The onset is when growth passes the detector's "
-        f"threshold: twice the threshold, {later:+.0f} steps in the median",
+        f"steps between onsets and own crossings, the lesser at {ASIDE[0]} and at {ASIDE[1]} times "
+        f"the bound − at the bound{base}: the onset is when growth "
+        f"passes the detector's threshold; twice the threshold, {later:+.0f} steps in the median",
         mean_interval(worse),
         permutation_test(worse),
         "trainings",
+        beside=f"{_mean(low):.0f} steps at {ASIDE[0]}, {_mean(at):.0f} at 1, "
+        f"{_mean(high):.0f} at {ASIDE[1]} times the bound",
     )
 
 
@@ -180,21 +182,22 @@ def _periods(
         Finding(
             DOUBLING,
             f"share of trainings most of whose instabilities begin with period 2{base}: {begun} of "
-            f"{total} instabilities do; with their swings in shuffled order {null_begun}",
+            f"{total} instabilities do",
             proportion_interval(most, trainings),
             np.nan,
             "trainings",
             0.5,
+            f"with their swings in shuffled order {null_begun} of {total}",
         ),
         Finding(
             ONWARD,
             f"share of trainings in which an instability has period 4, 8 or 16{base}: {longer} of "
-            f"{total} instabilities have; with their swings in shuffled order {null_longer}; "
-            f"{irregular} become irregular, {quasi} quasi-periodic",
+            f"{total} instabilities have; {irregular} become irregular, {quasi} quasi-periodic",
             proportion_interval(onward, trainings),
             np.nan,
             "trainings",
             0.5,
+            f"with their swings in shuffled order {null_longer} of {total}",
         ),
     ]
 

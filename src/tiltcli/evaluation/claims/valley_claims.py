@@ -75,10 +75,10 @@ def valley_claims(
                     claim.format(loss),
                     f"{what}, the lesser of its changes from begin to middle and from middle to "
                     f"end{base}: means {begin:.3f}, {middle:.3f}, {end:.3f}; both as claimed in "
-                    f"{int((pooled > 0).sum())} of {int((~np.isnan(pooled)).sum())} pulses; of F "
-                    f"along a random direction {ranged(random)}",
+                    f"{int((pooled > 0).sum())} of {int((~np.isnan(pooled)).sum())} pulses",
                     mean_interval(trained[which]),
                     permutation_test(trained[which]),
+                    beside=f"of F along a random direction {ranged(random)}",
                 )
             )
     return findings

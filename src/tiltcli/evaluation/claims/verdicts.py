@@ -29,6 +29,7 @@ class Finding:
             test.
         sample: what the sample is made of, in the plural.
         against: what the estimate is held against: 0 for a mean difference, 1/2 for a share.
+        beside: its null or control, with numbers; empty where `measured` says it all.
 
     """
 
@@ -38,6 +39,7 @@ class Finding:
     p: float
     sample: str = "seeds"
     against: float = 0.0
+    beside: str = ""
 
     @property
     def is_share(self) -> bool:
