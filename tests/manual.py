@@ -117,7 +117,9 @@ def results() -> str:
         # What was measured, without its numbers: they are in the report.
         named = re.split(r" \(\d|[:;]", one["measured"])[0]
         measured, where = re.fullmatch(
-            r"(.*?)(?: (?:at|in) (width.*|cross-entropy|mse))?", named
+            r"(.*?)(?: (?:at|in|against|for) "
+            r"(width.*|(?:static|class-blind|F|the static loss) in.*|cross-entropy|mse))?",
+            named,
         ).groups()
         claim = one["claim"], measured
         data = next(name for start, name in DATA_SETS.items() if one["run"].startswith(start))

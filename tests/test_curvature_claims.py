@@ -304,7 +304,7 @@ def slope(probes):
 def test_lambda_over_the_cycles(results, findings, control):
     rows = rows_of(results)
     falls = [slope(rows["dynamical", s][1]) - slope(rows[control, s][1]) for s in range(SEEDS)]
-    judged(only(findings["whole"], DOWN, f"dynamical − {control}"), falls)
+    judged(only(findings["whole"], DOWN, f"against {control}"), falls)
 
 
 def test_the_course_of_lambda(results, findings):
@@ -340,7 +340,7 @@ def test_curvature_at_matched_loss(results, findings, control):
     differences = [
         (by_loss(control, s) - by_loss("dynamical", s)).dropna().mean() for s in range(SEEDS)
     ]
-    judged(only(findings["whole"], MATCHED, f"{control} − dynamical"), differences)
+    judged(only(findings["whole"], MATCHED, f"against {control}"), differences)
 
 
 @pytest.mark.parametrize("control", CONTROLS)
@@ -353,7 +353,7 @@ def test_the_settled_network(results, findings, control):
         ]
         for kind in (control, "dynamical")
     }
-    found = only(findings["whole"], SETTLED, f"{control} − dynamical")
+    found = only(findings["whole"], SETTLED, f"against {control}")
     judged(found, np.subtract(means[control], means["dynamical"]))
     a, b = (np.exp(np.mean(means[kind])) for kind in (control, "dynamical"))
     assert found.beside == f"dynamical {b:.2f}, {control} {a:.2f}"
@@ -437,7 +437,7 @@ def test_rows_of_valleys(results, findings):
         begin, middle, end = (sign * shapes[:, :, k, :, column] for k in range(3))
         changes = np.minimum(middle - begin, middle - end)
         for which, loss in ((0, "F"), (1, "the static loss")):
-            found = only(findings["whole"], claim.format(loss))
+            found = only(findings["whole"], claim, f"to end for {loss}:")
             judged(found, np.nanmean(changes[..., which], axis=1))
             known = changes[..., which][~np.isnan(changes[..., which])]
             assert f"in {(known > 0).sum()} of {len(known)} pulses" in found.measured
@@ -449,7 +449,7 @@ def test_report_shows_them(results):
     shown = tilt("report", "whole", "-o", "r.md", cwd=results.parent)
     assert shown.returncode == 0, shown.stderr
     text = (results.parent / "r.md").read_text()
-    for claim in (BEGIN, DOUBLING, DOWN, MATCHED, WIDENS.format("the static loss")):
+    for claim in (BEGIN, DOUBLING, DOWN, MATCHED, WIDENS, DEEPENS):
         assert f"| {claim} |" in text
     assert "are not tested here" not in text
     assert "are not judged here" not in text

@@ -61,17 +61,21 @@ def lambda_claims(
     if pulses >= 3:
         falls = {name: _falls(some, pulses) for name, some in partners.items()}
         course = _course(np.array([values[:pulses] for values in means]))
-        what = f"fall of ln λ_max of F per pulse, slope, dynamical − {{}}{base}: {course}"
+        what = "fall of ln λ_max of F per pulse, slope, dynamical − control against "
+        what += f"{{}}{base}: {course}"
         findings += _judged(DOWN, what, 1, falls, lambda x: f"{x:.3f}")
     both = {name: [matched(a, b) for a, b in some] for name, some in partners.items()}
     bins = [one[2] for some in both.values() for one in some] or [0]
     what = (
-        f"ln λ_max of the static loss at matched training loss, {{}} − dynamical{base}: "
-        f"{np.mean(bins):.0f} bins of loss shared by a pair, on average"
+        "ln λ_max of the static loss at matched training loss, control − dynamical against "
+        f"{{}}{base}: {np.mean(bins):.0f} bins of loss shared by a pair, on average"
     )
     alike = {name: [one[:2] for one in some] for name, some in both.items()}
     findings += _judged(MATCHED, what, -1, alike, _geometric)
-    what = f"ln λ_max of the static loss, mean over the settled steps, {{}} − dynamical{base}"
+    what = (
+        "ln λ_max of the static loss, mean over the settled steps, control − dynamical against "
+        f"{{}}{base}"
+    )
     late = {
         name: [(_settled_log(a, _schedule(a)), _settled_log(b, _schedule(a))) for a, b in some]
         for name, some in partners.items()
@@ -93,7 +97,7 @@ def _judged(
     if len(missing) == len(known):
         nothing = Estimate(np.nan, np.nan, np.nan, 0)
         lacking = f"nothing to judge by: {lacking}"
-        return [Finding(claim, what.format("control"), nothing, np.nan, beside=lacking)]
+        return [Finding(claim, what.format("none"), nothing, np.nan, beside=lacking)]
     findings = []
     for name, some in known.items():
         if name in missing:

@@ -120,7 +120,8 @@ def _begin(own: Array, others: Array, base: str) -> Finding:
     best, null = (int(_mean(table).argmin()) for table in (own, others))
     return Finding(
         BEGIN,
-        f"steps between onsets and crossings, other trainings' crossings − own{base}: of 0.8 to 1.2 times the bound the own crossings agree best at "
+        f"steps between onsets and crossings, other trainings' crossings − own{base}: of 0.8 to "
+        "1.2 times the bound the own crossings agree best at "
         f"{FACTORS[best]:.2f} ({_mean(own)[best]:.0f} steps), by training "
         f"{ranged(mean_interval(each))}; those of others at {FACTORS[null]:.2f} "
         f"({_mean(others)[null]:.0f} steps)",

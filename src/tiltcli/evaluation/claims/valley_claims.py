@@ -28,8 +28,8 @@ FARTHER = 4.0
 
 OF_F, OF_STATIC, ALONG_RANDOM = range(3)
 
-WIDENS = "Valleys of {} widen to the middle of a pulse, then narrow"
-DEEPENS = "Valleys of {} deepen to the middle of a pulse, then rise"
+WIDENS = "Valleys widen to the middle of a pulse, then narrow"
+DEEPENS = "Valleys deepen to the middle of a pulse, then rise"
 
 
 def valley_claims(
@@ -72,10 +72,10 @@ def valley_claims(
             begin, middle, end = _known_mean(shapes)
             findings.append(
                 Finding(
-                    claim.format(loss),
+                    claim,
                     f"{what}, the lesser of its changes from begin to middle and from middle to "
-                    f"end{base}: means {begin:.3f}, {middle:.3f}, {end:.3f}; both as claimed in "
-                    f"{int((pooled > 0).sum())} of {int((~np.isnan(pooled)).sum())} pulses",
+                    f"end for {loss}{base}: means {begin:.3f}, {middle:.3f}, {end:.3f}; both as "
+                    f"claimed in {int((pooled > 0).sum())} of {int((~np.isnan(pooled)).sum())} pulses",
                     mean_interval(trained[which]),
                     permutation_test(trained[which]),
                     beside=f"of F along a random direction {ranged(random)}",
