@@ -75,7 +75,7 @@ def valley_claims(
                     claim,
                     f"{what}, the lesser of its changes from begin to middle and from middle to "
                     f"end for {loss}{base}: means {begin:.3f}, {middle:.3f}, {end:.3f}; both as "
-                    f"claimed in {int((pooled > 0).sum())} of {int((~np.isnan(pooled)).sum())} pulses",
+                    f"claimed in {(pooled > 0).sum()} of {(~np.isnan(pooled)).sum()} pulses",
                     mean_interval(trained[which]),
                     permutation_test(trained[which]),
                     beside=f"of F along a random direction {ranged(random)}",
