@@ -118,7 +118,8 @@ def results() -> str:
         named = re.split(r" \(\d|[:;]", one["measured"])[0]
         measured, where = re.fullmatch(
             r"(.*?)(?: (?:at|in|against|for) "
-            r"(width.*|(?:static|class-blind|F|the static loss) in.*|cross-entropy|mse))?",
+            r"(width.*|(?:static|class-blind|F|the static loss|others|the lesser of|period).*"
+            r"|cross-entropy|mse))?",
             named,
         ).groups()
         claim = one["claim"], measured
@@ -136,7 +137,8 @@ def results() -> str:
     ]
     made = sorted(set(re.findall(r"^- [\w-]+: (tiltcli .*); [\d-]+$", report, re.MULTILINE)))
     claims = _table(("claim", "measured", *columns), lines)
-    return "\n\n".join([*_methods(report), claims, f"Made by {'; '.join(made)}."])
+    *methods, note = _methods(report)
+    return "\n\n".join([*methods, f"{note} Made by {'; '.join(made)}.", claims])
 
 
 def _methods(report: str) -> Iterable[str]:

@@ -25,9 +25,7 @@ ASIDE = (0.9, 1.1)
 """Those that must fit worse than the bound itself, for it to be the bound."""
 
 BEGIN = "Instabilities begin where λ_max of the current loss crosses the bound (2/η)"
-FACTOR = "They begin at the bound, not at another multiple of it"
-DOUBLING = "Instabilities begin as period doubling in F(t)"
-ONWARD = "Period doubling goes on to period 4 and more"
+DOUBLING = "Instabilities are period doublings in F(t)"
 
 
 def instability_claims(traces: Sequence[Trace], base: str = "") -> list[Finding]:
@@ -120,8 +118,8 @@ def _begin(own: Array, others: Array, base: str) -> Finding:
     best, null = (int(_mean(table).argmin()) for table in (own, others))
     return Finding(
         BEGIN,
-        f"steps between onsets and crossings, other trainings' crossings − own{base}: of 0.8 to "
-        "1.2 times the bound the own crossings agree best at "
+        "steps between onsets and crossings, control − own at the bound against others' "
+        f"crossings{base}: of 0.8 to 1.2 times the bound the own crossings agree best at "
         f"{FACTORS[best]:.2f} ({_mean(own)[best]:.0f} steps), by training "
         f"{ranged(mean_interval(each))}; those of others at {FACTORS[null]:.2f} "
         f"({_mean(others)[null]:.0f} steps)",
@@ -137,9 +135,9 @@ def _factor(own: Array, later: float, base: str) -> Finding:
     low, at, high = (own[:, FACTORS.index(one)] for one in (ASIDE[0], 1.0, ASIDE[1]))
     worse = np.minimum(low, high) - at
     return Finding(
-        FACTOR,
-        f"steps between onsets and own crossings, the lesser at {ASIDE[0]} and at {ASIDE[1]} times "
-        f"the bound − at the bound{base}: the onset is when growth "
+        BEGIN,
+        "steps between onsets and crossings, control − own at the bound against the lesser of "
+        f"{ASIDE[0]} and {ASIDE[1]} times it{base}: the onset is when growth "
         f"passes the detector's threshold; twice the threshold, {later:+.0f} steps in the median",
         mean_interval(worse),
         permutation_test(worse),
@@ -164,43 +162,43 @@ def _later(traces: Sequence[Trace], found: Sequence[Sequence[Instability]]) -> f
 def _periods(
     traces: Sequence[Trace], found: Sequence[Sequence[Instability]], base: str
 ) -> list[Finding]:
-    pairs = [(one, own) for one, own in zip(traces, found, strict=True) if own]
-    seen = [[each.cascade for each in own] for _, own in pairs]
-    mixed = [[shuffled(one, each) for each in own] for one, own in pairs]
+    seen = [[each.cascade for each in own] for own in found if own]
+    mixed = [shuffled(one, each) for one, own in zip(traces, found, strict=True) for each in own]
     everyone = [one for own in seen for one in own]
-    total, trainings = len(everyone), len(seen)
-    most = sum(2 * sum(one.first == 2 for one in own) > len(own) for own in seen)
-    onward = sum(any(map(_goes_on, own)) for own in seen)
-    begun = sum(one.first == 2 for one in everyone)
-    null_begun = sum(one.first == 2 for own in mixed for one in own)
-    longer = sum(map(_goes_on, everyone))
-    null_longer = sum(_goes_on(one) for own in mixed for one in own)
-    irregular, quasi = (
-        sum(map(bool, flags))
-        for flags in zip(*((one.irregular, one.quasi) for one in everyone), strict=True)
-    )
-    return [
-        Finding(
-            DOUBLING,
-            f"share of trainings most of whose instabilities begin with period 2{base}: {begun} of "
-            f"{total} instabilities do",
-            proportion_interval(most, trainings),
-            np.nan,
-            "trainings",
-            0.5,
-            f"with their swings in shuffled order {null_begun} of {total}",
+    total = len(everyone)
+    irregular, quasi = sum(c.irregular for c in everyone), sum(c.quasi for c in everyone)
+    findings = []
+    for what, holds, trainings, more in (
+        (
+            "period 2 first in most instabilities",
+            _begins,
+            sum(2 * sum(map(_begins, own)) > len(own) for own in seen),
+            "begin with it",
         ),
-        Finding(
-            ONWARD,
-            f"share of trainings in which an instability has period 4, 8 or 16{base}: {longer} of "
-            f"{total} instabilities have; {irregular} become irregular, {quasi} quasi-periodic",
-            proportion_interval(onward, trainings),
-            np.nan,
-            "trainings",
-            0.5,
-            f"with their swings in shuffled order {null_longer} of {total}",
+        (
+            "period 4, 8 or 16 in any instability",
+            _goes_on,
+            sum(any(map(_goes_on, own)) for own in seen),
+            f"go on to it; {irregular} become irregular, {quasi} quasi-periodic",
         ),
-    ]
+    ):
+        findings.append(
+            Finding(
+                DOUBLING,
+                f"share of trainings for {what}{base}: {sum(map(holds, everyone))} of {total} "
+                f"instabilities {more}",
+                proportion_interval(trainings, len(seen)),
+                np.nan,
+                "trainings",
+                0.5,
+                f"with their swings in shuffled order {sum(map(holds, mixed))} of {total}",
+            )
+        )
+    return findings
+
+
+def _begins(one: Cascade) -> bool:
+    return one.first == 2
 
 
 def _goes_on(one: Cascade) -> bool:
