@@ -30,8 +30,41 @@ def is_axis(setting: Setting, value: Any) -> bool:
     return depth > setting.depth
 
 
-def axis_values(setting: Setting, value: Any) -> list[Any]:
+def axis_size(setting: Setting, value: Any) -> int:
+    """Return how many values an axis has, at least, without making or checking them."""
+    if not is_axis(setting, value):
+        return 1
+    if isinstance(value, list):
+        try:
+            return len(set(value))
+        except TypeError:  # of lists
+            return len({repr(one) for one in value})
+    kind, arguments = next(iter(value.items()), ("", []))
+    if not _is_computed(kind, arguments):
+        return 1
+    low, high, third = (*arguments, 1)[:3]
+    count: float = (high - low) / (third or 1) if kind == "range" else third
+    # Values closer than the twelve digits that are kept become one.
+    fine = abs(high - low) * 1e11 < count * max(abs(low), abs(high))
+    if fine or not 1 <= count <= LONGEST or (kind == "logspace" and min(low, high) <= 0):
+        return 1
+    if not setting.whole or kind == "range":
+        return math.ceil(count)
+    space = np.linspace if kind == "linspace" else np.geomspace
+    values = space(low, high, int(count))
+    return len(set(np.rint(values).tolist()))
+
+
+def axis_values(setting: Setting, value: Any, most: int = LONGEST) -> list[Any]:
     """Return the validated values, without repeats, of an axis or a plain value.
+
+    Args:
+        setting: the setting.
+        value: as the file has it.
+        most: how many are looked at, of those that are allowed.
+
+    Returns:
+        the values.
 
     Raises:
         ValueError: saying what is wrong and what is allowed.
@@ -39,14 +72,14 @@ def axis_values(setting: Setting, value: Any) -> list[Any]:
     """
     if not is_axis(setting, value):
         return [_validated(setting, value)]
-    raw = _computed(setting, value) if isinstance(value, dict) else value
+    raw = _computed(setting, value, most) if isinstance(value, dict) else value
     if not raw:
         raise ValueError("an empty axis; give at least one value")
     if len(raw) > LONGEST:
         raise ValueError(f"an axis of {len(raw)} values; at most {LONGEST} are allowed")
     values: list[Any] = []
     seen: set[str] = set()
-    for entry in raw:
+    for entry in raw[:most]:
         checked = _validated(setting, entry)
         if repr(checked) not in seen:
             seen.add(repr(checked))
@@ -72,8 +105,8 @@ def _show(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _computed(setting: Setting, table: dict[str, Any]) -> list[Any]:
-    """Values of { range | linspace | logspace = […] }."""
+def _computed(setting: Setting, table: dict[str, Any], most: int) -> list[Any]:
+    """Return the first values of { range | linspace | logspace = […] }."""
     if len(table) != 1 or next(iter(table)) not in KINDS:
         given = listing(list(table)) or "nothing"
         word = next(iter(table), "")
@@ -82,19 +115,23 @@ def _computed(setting: Setting, table: dict[str, Any]) -> list[Any]:
     bad = f"got {kind} = {_show(arguments)}; allowed: {KINDS[kind]}"
     if setting.arrow not in ("int64", "float64"):
         raise ValueError(f"got {kind}; allowed for this setting: {setting.allowed}, or a list")
-    if (
-        not isinstance(arguments, list)
-        or len(arguments) not in ((2, 3) if kind == "range" else (3,))
-        or any(isinstance(x, bool) or not isinstance(x, int | float) for x in arguments)
-        or not all(abs(x) <= MOST_WHOLE for x in arguments)
-    ):
+    if not _is_computed(kind, arguments):
         raise ValueError(bad)
-    values = _range(arguments) if kind == "range" else _space(kind, arguments, bad)
+    values = _range(arguments, most) if kind == "range" else _space(kind, arguments, bad, most)
     # A geometric axis of widths lands between whole numbers: take the nearest.
     return [round(x) for x in values] if setting.whole and kind != "range" else values
 
 
-def _range(arguments: list[float]) -> list[float]:
+def _is_computed(kind: str, arguments: Any) -> bool:
+    return (
+        isinstance(arguments, list)
+        and len(arguments) in ((2, 3) if kind == "range" else (3,))
+        and not any(isinstance(x, bool) or not isinstance(x, int | float) for x in arguments)
+        and all(abs(x) <= MOST_WHOLE for x in arguments)
+    )
+
+
+def _range(arguments: list[float], most: int) -> list[float]:
     start, stop, step = (*arguments, 1)[:3]
     if step == 0:
         raise ValueError("got a range with step 0; allowed: any other step")
@@ -102,13 +139,13 @@ def _range(arguments: list[float]) -> list[float]:
     if count > LONGEST:
         raise ValueError(f"an axis of about {count:.3g} values; at most {LONGEST} are allowed")
     if all(isinstance(x, int) for x in (start, stop, step)):
-        return list(range(int(start), int(stop), int(step)))
+        return list(range(int(start), int(stop), int(step))[:most])
     # 0.1 · 3 is 0.30000000000000004: twelve digits make 0.3 of it, as the user wrote.
     steps = range(max(0, math.ceil(count - 1e-9)))
-    return [float(f"{start + i * step:.12g}") for i in steps]
+    return [float(f"{start + i * step:.12g}") for i in steps[:most]]
 
 
-def _space(kind: str, arguments: list[float], bad: str) -> list[float]:
+def _space(kind: str, arguments: list[float], bad: str, most: int) -> list[float]:
     low, high, number = arguments
     if number != int(number) or not 1 <= number <= LONGEST:
         raise ValueError(f"{bad} (the number of values: whole, from 1 to {LONGEST})")
@@ -118,4 +155,4 @@ def _space(kind: str, arguments: list[float], bad: str) -> list[float]:
         if low <= 0 or high <= 0:
             raise ValueError(bad)
         values = np.geomspace(low, high, int(number))
-    return [float(f"{x:.12g}") for x in values]
+    return [float(f"{x:.12g}") for x in values[:most]]

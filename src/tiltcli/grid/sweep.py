@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tiltcli.errors import Fault, UserError, listing, nearest, with_suggestion
-from tiltcli.grid.axes import axis_values, is_axis
+from tiltcli.grid.axes import LONGEST, axis_size, axis_values, is_axis
+from tiltcli.grid.bounds import (
+    MOST_JOBS,
+    combinations,
+    oversized,
+    text_fault,
+    too_many,
+)
 from tiltcli.grid.expand import Grid, Resolved, Watched
+from tiltcli.grid.fault_list import FaultList
 from tiltcli.grid.jobs import Job
 from tiltcli.grid.line_numbers import key_lines
 from tiltcli.grid.named_files import NamedFiles
@@ -30,7 +39,6 @@ from tiltcli.grid.settings import (
 )
 from tiltcli.grid.syntax import not_toml, read_grid
 
-MOST_JOBS = 2_000_000
 MOST_SEEDS = 1_000_000  # given by their number
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _TOP = ("name", *TABLES, "sweep", "also", "probe")
@@ -108,6 +116,8 @@ def parse_sweep(
     """Expand the text of a grid file, or what it says (faults then have no lines); `load_sweep`."""
     if isinstance(text, dict):
         return _Reader(text, {}, source, folder).sweep(name, overrides, stored)
+    if (fault := text_fault(text, source)) is not None:
+        raise UserError(fault)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -117,44 +127,33 @@ def parse_sweep(
     return _Reader(document, key_lines(text), source, folder).sweep(name, overrides, stored)
 
 
-class _Reader:
+_Block = tuple[dict[str, Any], list[list[str]], str]
+"""Keys as the file has them and their values, tied axes, and what its keys begin with."""
+
+
+class _Reader(FaultList):
     """Collects every fault before it gives up."""
 
     def __init__(
         self, document: dict[str, Any], lines: Mapping[str, int], source: str, folder: Path
     ) -> None:
+        super().__init__(lines, source)
         self.document = document
-        self.lines = lines
-        self.source = source
         self.folder = folder
-        self.faults: list[Fault] = []
-        self.overrides: dict[str, Any] = {}
         self.files = NamedFiles(folder)
-
-    def fault(self, key: str, message: str, block: str = "") -> None:
-        """Note a fault at a key: in its block, or where the base tables set it."""
-        place: dict[str, Any] = {"source": self.source or None}
-        if key in self.overrides:
-            place = {"source": "--set"}
-        else:
-            table = key.rpartition(".")[0]
-            for name in (block + key, key, block + table, table, block.rstrip(".")):
-                if name in self.lines:
-                    place["line"] = self.lines[name]
-                    break
-        known = Fault(message, key=block + key if block else key, **place)
-        if known not in self.faults:
-            self.faults.append(known)
 
     def sweep(self, name: str, overrides: Sequence[str], stored: bool) -> Sweep:
         """Check everything and expand."""
         self._read_overrides(overrides)
+        if large := list(oversized({**self.document, **self.overrides})):
+            for key, said in large:
+                self.fault(key, said)
+            raise UserError(*self.faults)
         name = self._name(name)
         for key in self.document:
             if key not in _TOP:
                 self._unknown(key, _TOP, "")
-        base, base_zip = self._tables(self.document, "")
-        grids = [(base, base_zip, "")]
+        blocks = [self._tables(self.document, "")]
         also = self.document.get("also", [])
         if not isinstance(also, list) or not all(isinstance(block, dict) for block in also):
             self.fault("also", "must be [[also]] blocks, each with tables of its own")
@@ -164,14 +163,12 @@ class _Reader:
             for key in block:
                 if key not in (*TABLES, "sweep"):
                     self._unknown(key, (*TABLES, "sweep"), prefix)
-            values, ties = self._tables(block, prefix)
-            own = {**base, **values}
-            inherited = [
-                kept
-                for tie in base_zip
-                if len(kept := [key for key in tie if key not in values]) > 1
-            ]
-            grids.append((own, inherited + ties, prefix))
+            blocks.append(self._tables(block, prefix, blocks[0][1]))
+        most = self._most(blocks)
+        base = self._values(blocks[0][0], "", most)
+        grids = [(base, blocks[0][1], "")]
+        for found, ties, prefix in blocks[1:]:
+            grids.append(({**base, **self._values(found, prefix, most)}, ties, prefix))
         jobs, axes, expanded, used = self._expand(grids)
         probe = read_probe(self._probe_table(), self.fault)
         methods = self._methods(self.document.get("sweep", {}))
@@ -216,6 +213,9 @@ class _Reader:
 
     def _read_overrides(self, overrides: Sequence[str]) -> None:
         for text in overrides:
+            if (fault := text_fault(text, "--set")) is not None:
+                self.faults.append(replace(fault, line=None))
+                continue
             key, value = parse_override(text)
             if value is None:
                 self.faults.append(Fault(f"got {text!r}; allowed: key=value", source="--set"))
@@ -228,9 +228,12 @@ class _Reader:
         self.fault(key, with_suggestion("unknown", key, known), block)
 
     def _tables(
-        self, tables: Mapping[str, Any], block: str
-    ) -> tuple[dict[str, list[Any]], list[list[str]]]:
-        """Validate the tables of the file or of one block: key → values, and the tied axes."""
+        self,
+        tables: Mapping[str, Any],
+        block: str,
+        base_zip: Sequence[list[str]] = (),
+    ) -> _Block:
+        """Read the tables of the file or of one block; ties of the file hold there too."""
         found: dict[str, Any] = {}
         for table in TABLES:
             content = tables.get(table, {})
@@ -252,25 +255,45 @@ class _Reader:
                 found["train.seeds"] = value if isinstance(value, list) else [value]
             elif _setting_key(key) in SETTINGS:
                 found[key] = value
+        seeds = found.get("train.seeds")
+        if isinstance(seeds, int) and not isinstance(seeds, bool):
+            if 1 <= seeds <= MOST_SEEDS:
+                found["train.seeds"] = list(range(seeds))
+            else:
+                said = f"got {seeds}; allowed: a number of seeds ≥ 1, at most {MOST_SEEDS}, "
+                self.fault("train.seeds", said + "or a list of seeds", block)
+                del found["train.seeds"]
+        ties = self._ties(tables.get("sweep", {}), block)
+        own = {_setting_key(key) for key in found}
+        inherited = ([key for key in tie if key not in own] for tie in base_zip)
+        ties = [*(tie for tie in inherited if len(tie) > 1), *ties]
+        return found, ties, block
+
+    def _most(self, blocks: Sequence[_Block]) -> int:
+        """Return how many values of each axis are worth looking at: few, if jobs are too many."""
+        base: dict[str, int] = {}
+        total = 0
+        for found, ties, prefix in blocks:
+            own = {_setting_key(key): value for key, value in found.items()}
+            sizes = base | {key: axis_size(SETTINGS[key], value) for key, value in own.items()}
+            base = base or sizes
+            total += combinations(sizes, ties)
+            if total > MOST_JOBS:
+                self.fault("train", too_many(total), prefix)
+                return 2
+        return LONGEST
+
+    def _values(self, found: Mapping[str, Any], block: str, most: int) -> dict[str, list[Any]]:
+        """Return the validated values of every axis."""
         values: dict[str, list[Any]] = {}
         for key, value in found.items():
             setting = SETTINGS[_setting_key(key)]
-            if key == "train.seeds" and isinstance(value, int) and not isinstance(value, bool):
-                if not 1 <= value <= MOST_SEEDS:
-                    self.fault(
-                        key,
-                        f"got {value}; allowed: a number of seeds ≥ 1, at most {MOST_SEEDS}, "
-                        "or a list of seeds",
-                        block,
-                    )
-                    continue
-                value = list(range(value))
             try:
-                values[setting.key] = axis_values(setting, value)
+                values[setting.key] = axis_values(setting, value, most)
             except ValueError as error:
                 self.fault(key, str(error), block)
                 values[setting.key] = []
-        return values, self._ties(tables.get("sweep", {}), block)
+        return values
 
     def _flat(self, table: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Keys and values of a table; a factory's arguments each by themselves."""
@@ -305,7 +328,7 @@ class _Reader:
         if not isinstance(given, list) or not all(isinstance(key, str) for key in given):
             self.fault("sweep.methods", 'must be a list of settings, as ["loss.kind"]')
             return ()
-        for key in given:
+        for key in dict.fromkeys(given):
             if key not in SETTINGS:
                 said = with_suggestion(f"names {key}, which is unknown", key, SETTINGS)
                 self.fault("sweep.methods", said)
@@ -357,12 +380,7 @@ class _Reader:
                 ties = []
             grid = Grid(values, ties)
             if expanded + grid.size > MOST_JOBS:
-                self.fault(
-                    "also" if block else "train",
-                    f"the grid has {expanded + grid.size:,} jobs; "
-                    f"at most {MOST_JOBS:,} are allowed",
-                    block,
-                )
+                self.fault("train", too_many(expanded + grid.size), block)
                 continue
             expanded += grid.size
 
@@ -371,7 +389,8 @@ class _Reader:
                 used.update(resolved.settings)
                 return resolved
 
-            for job in grid.jobs(resolve):
+            # Where something is wrong already, the first of them tell what else is.
+            for job in itertools.islice(grid.jobs(resolve), 10_000 if self.faults else None):
                 if not self.faults:
                     jobs.setdefault(job.id, job)
             for key, found in values.items():
