@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -296,6 +297,45 @@ def test_addresses(address, hint):
 def test_nobody_answers():
     with pytest.raises(UserError, match=r"no Dask scheduler answered within 0\.5 s"):
         Connection("tcp://127.0.0.1:9", timeout=0.5).__enter__()
+
+
+GREET = """
+import socket, sys, threading
+from tiltcli.errors import UserError
+from tiltcli.execution.dask.connection import Connection
+
+for said in (b"", b"HTTP/1.0 400 Bad Request" + 2 * bytes((13, 10)), bytes(4096), b"x" * 4096):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = []
+
+        def serve():
+            while True:
+                held.append(server.accept()[0])
+                held[-1].sendall(said)
+
+        threading.Thread(target=serve, daemon=True).start()
+        for protocol in ("tcp", "tls", "ws"):
+            try:
+                address = f"{protocol}://127.0.0.1:{server.getsockname()[1]}"
+                Connection(address, timeout=0.5).__enter__()
+            except UserError as error:
+                print(error)
+"""
+
+
+def test_another_service():
+    """One that accepts and is silent, or speaks otherwise, is left, and the process ends."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GREET],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0 and "\nerror" not in done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) == 12
+    assert all("no Dask scheduler answered within 0.5 s" in line for line in said)
 
 
 def test_not_installed(monkeypatch):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import queue
 import re
 import threading
 import uuid
@@ -19,7 +20,7 @@ from typing import Any, Self, TypeAlias
 
 from tiltcli.errors import UserError
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 6.0
 ANSWER_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
 """Time after which a scheduler that does not answer, though connected, counts as lost."""
@@ -90,12 +91,13 @@ class Connection:
         self._quiet = contextlib.ExitStack()
         self._quiet.enter_context(_silent())
         try:
+            _greet(self.address, self._timeout)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # versions are compared by our own handshake
                 self._client = Client(
                     self.address, timeout=self._timeout, name="tiltcli", set_as_default=False
                 )
-        except (OSError, TimeoutError, ValueError, ImportError) as error:
+        except Exception as error:  # whatever the libraries make of what is at that port
             self._quiet.close()
             reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
             raise UserError(
@@ -204,6 +206,49 @@ class Connection:
         except (Exception, asyncio.CancelledError):
             return []
         return [str(line[-1]) for line in reversed(lines)]
+
+
+def _greet(address: str, seconds: float) -> None:
+    """Ask who is there, in a thread that is left behind if it does not come to an end.
+
+    A client of Dask would wait for ever at a port that accepts and says nothing, or no word of
+    Dask's.
+
+    Raises:
+        TimeoutError: if nobody answers.
+        ValueError: if it is not a scheduler; or whatever the libraries raise.
+
+    """
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    async def ask() -> Any:
+        how = Security().get_connection_args("client")
+        comm = await connect(address, timeout=seconds, **how)
+        try:
+            await comm.write({"op": "identity", "reply": True})
+            return await comm.read()
+        finally:
+            comm.abort()
+
+    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answer.put(asyncio.run(asyncio.wait_for(ask(), seconds)))
+        except BaseException as error:
+            answer.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        found = answer.get(timeout=seconds + 1)
+    except queue.Empty:
+        raise TimeoutError("no answer") from None
+    if isinstance(found, BaseException):
+        raise found
+    if not isinstance(found, dict) or found.get("type") != "Scheduler":
+        kind = found.get("type", "") if isinstance(found, dict) else ""
+        raise ValueError(f"there is another service: {kind or 'not one of Dask'}")
 
 
 @contextlib.contextmanager
