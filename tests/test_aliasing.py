@@ -52,7 +52,5 @@ def test_the_templates_see_their_pulses(name, tmp_path):
     tomllib.loads(text)
     (tmp_path / "grid.toml").write_text(text, encoding="utf-8")
     tilted = [j for j in load_sweep(tmp_path / "grid.toml").jobs if j["loss.kind"] == "dynamical"]
-    logs = [
-        Logged(job["loss.period"] + job["loss.rest"], job["train.log_every"]) for job in tilted
-    ]
+    logs = [Logged(job["loss.period"] + job["loss.rest"], job["train.log_every"]) for job in tilted]
     assert logs and aliasing(logs) is None

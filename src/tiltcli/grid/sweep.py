@@ -12,14 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tiltcli.errors import Fault, UserError, listing, nearest, with_suggestion
+from tiltcli.grid import bounds
 from tiltcli.grid.axes import LONGEST, axis_size, axis_values, is_axis
-from tiltcli.grid.bounds import (
-    MOST_JOBS,
-    combinations,
-    oversized,
-    text_fault,
-    too_many,
-)
 from tiltcli.grid.expand import Grid, Resolved, Watched
 from tiltcli.grid.fault_list import FaultList
 from tiltcli.grid.jobs import Job
@@ -54,7 +48,7 @@ class Sweep:
         name: the run's name.
         jobs: the jobs, each once, in the order of the grid.
         axes: key → its values, for every setting that takes several.
-        expanded: combinations before equal work was merged.
+        expanded: bounds.combinations before equal work was merged.
         document: the grid file's content with `--set` applied: what is kept beside the results.
         unused: settings given that no job has.
         folder: folder that paths in the document are relative to.
@@ -116,7 +110,7 @@ def parse_sweep(
     """Expand the text of a grid file, or what it says (faults then have no lines); `load_sweep`."""
     if isinstance(text, dict):
         return _Reader(text, {}, source, folder).sweep(name, overrides, stored)
-    if (fault := text_fault(text, source)) is not None:
+    if (fault := bounds.text_fault(text, source)) is not None:
         raise UserError(fault)
     try:
         document = tomllib.loads(text)
@@ -145,7 +139,7 @@ class _Reader(FaultList):
     def sweep(self, name: str, overrides: Sequence[str], stored: bool) -> Sweep:
         """Check everything and expand."""
         self._read_overrides(overrides)
-        if large := list(oversized({**self.document, **self.overrides})):
+        if large := list(bounds.oversized({**self.document, **self.overrides})):
             for key, said in large:
                 self.fault(key, said)
             raise UserError(*self.faults)
@@ -213,7 +207,7 @@ class _Reader(FaultList):
 
     def _read_overrides(self, overrides: Sequence[str]) -> None:
         for text in overrides:
-            if (fault := text_fault(text, "--set")) is not None:
+            if (fault := bounds.text_fault(text, "--set")) is not None:
                 self.faults.append(replace(fault, line=None))
                 continue
             key, value = parse_override(text)
@@ -277,9 +271,9 @@ class _Reader(FaultList):
             own = {_setting_key(key): value for key, value in found.items()}
             sizes = base | {key: axis_size(SETTINGS[key], value) for key, value in own.items()}
             base = base or sizes
-            total += combinations(sizes, ties)
-            if total > MOST_JOBS:
-                self.fault("train", too_many(total), prefix)
+            total += bounds.combinations(sizes, ties)
+            if total > bounds.MOST_JOBS:
+                self.fault("train", bounds.too_many(total), prefix)
                 return 2
         return LONGEST
 
@@ -379,8 +373,8 @@ class _Reader(FaultList):
                 values = {key: found or [None] for key, found in values.items()}
                 ties = []
             grid = Grid(values, ties)
-            if expanded + grid.size > MOST_JOBS:
-                self.fault("train", too_many(expanded + grid.size), block)
+            if expanded + grid.size > bounds.MOST_JOBS:
+                self.fault("train", bounds.too_many(expanded + grid.size), block)
                 continue
             expanded += grid.size
 
