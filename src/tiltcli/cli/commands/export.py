@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tiltcli.cli.app import app, say
-from tiltcli.cli.options import RESULTS, OneJob, Results, Run, Where
+from tiltcli.cli.options import RESULTS, OneJob, Results, Run, Where, choice
+from tiltcli.errors import UserError
+
+
+class Tracker(StrEnum):
+    """What metrics are exported to."""
+
+    TENSORBOARD = "tensorboard"
+    MLFLOW = "mlflow"
+    WANDB = "wandb-offline"
 
 
 @app.command()
 def export(
     run: Run,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="File to write: .safetensors, .pt2 or .onnx."
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="File to write: .safetensors, .pt2 or .onnx; with --to, a folder.",
         ),
-    ],
+    ] = None,
+    to: Annotated[
+        Tracker | None,
+        choice(Tracker, "--to", "Write all jobs' metrics for this tracker instead."),
+    ] = None,
     best: Annotated[
         str | None,
         typer.Option("--best", metavar="METRIC", help="The job that is best by it."),
@@ -28,14 +45,31 @@ def export(
     where: Where = None,
     results: Results = RESULTS,
 ) -> None:
-    """Write a trained network to a file: weights, or all that it takes to predict.
+    """Write a trained network to a file, or a run's metrics to where other tools look.
 
     Example: [bold]tiltcli export mine --best val_accuracy -o mine.onnx[/bold]
 
     Inputs are as they were in your data: standardisation, one-hot columns and medians are inside
     .pt2 (torch.export.load) and .onnx; beside the weights in .safetensors, as JSON. Where the run
     kept no weights (train.keep), the job is trained again and checked against what it stored.
+
+    With --to every job becomes a run of TensorBoard (./runs), MLflow (./mlflow.db) or Weights &
+    Biases (./wandb, offline), with its settings, its metrics by step and its final numbers. What is
+    there already is not written twice. Each takes an extra: pip install 'tiltcli[mlflow]'.
     """
+    if to is not None:
+        if best is not None:
+            raise UserError("--best chooses a network; with --to, --where and --job choose jobs")
+        from tiltcli.api.exporting import export_metrics
+
+        written, there, shows = export_metrics(
+            run, to, output=output, results=results, where=where or (), job=job
+        )
+        before = f"; {there} were there already" if there else ""
+        say(f"written: {written} jobs{before}; {shows}")
+        return
+    if output is None:
+        raise UserError("give -o FILE for a network, or --to for metrics")
     from tiltcli.execution.trained import export_trained
 
     found, note = export_trained(

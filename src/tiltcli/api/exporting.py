@@ -1,0 +1,277 @@
+"""`tiltcli export --to`: a run's jobs as runs of the trackers that people already look at."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tiltcli.api.narrowing import narrowed
+from tiltcli.errors import METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Outcome, UserError
+from tiltcli.store.outputs import output_folder
+from tiltcli.store.read import find_run, read
+
+_FINAL = [one.name for one in RESULT_COLUMNS if one.type in ("float64", "int64")]
+_ALONG = [
+    *(one.name for one in METRIC_COLUMNS if one.type == "float64"),
+    *(one.name for one in PROBE_COLUMNS if one.type == "float64" and one.name != "lr"),
+]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A job as trackers take it.
+
+    Attributes:
+        run: name of the run.
+        job: its id.
+        outcome: how it ended.
+        settings: its settings by their dotted names.
+        final: its final numbers.
+        along: (step, numbers) of each logged or probed epoch, by step.
+
+    """
+
+    run: str
+    job: str
+    outcome: str
+    settings: dict[str, Any]
+    final: dict[str, float]
+    along: list[tuple[int, dict[str, float]]]
+
+
+def export_metrics(
+    run: str | Path,
+    to: str,
+    *,
+    output: Path | None = None,
+    results: str | Path = "results",
+    where: Sequence[str] = (),
+    job: str | None = None,
+) -> tuple[int, int, str]:
+    """Write the jobs of a run as runs of a tracker; those that are there already stay as they are.
+
+    Args:
+        run: a run, by name or path.
+        to: one of `TRACKERS`.
+        output: folder to write to; None: where the tracker looks by itself, in this folder.
+        results: folder that runs are kept under.
+        where: conditions on the jobs, such as `model.width == 30`.
+        job: id of one job, or its beginning.
+
+    Returns:
+        jobs written now, jobs that were there already, and the command that shows them.
+
+    Raises:
+        UserError: if the tracker's library is not installed, or there is no such run or job.
+
+    """
+    tracker = TRACKERS[to]
+    for name in tracker.needs:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            raise UserError(
+                f"--to {to}: needs {name}, which is not installed: "
+                f"pip install 'tiltcli[{tracker.extra}]'"
+            ) from None
+    tables = narrowed(read(find_run(run, Path(results))), where, job)
+    folder = output_folder(output if output is not None else Path(tracker.folder))
+    found = tables.jobs["job"].tolist()
+    with _quiet():
+        there = tracker.there(folder, tables.name)
+        todo = [one for one in found if one not in there]
+        tracker.write(folder, tables.name, _exported(tables.name, tables, todo))
+    return len(todo), len(found) - len(todo), tracker.shows.format(folder=folder)
+
+
+def _exported(name: str, tables: Any, wanted: Sequence[str]) -> Iterator[Exported]:
+    settings = [column for column in tables.jobs if "." in column]
+    rows = tables.jobs.set_index("job")
+    both = pd.concat([tables.metrics, tables.probes.drop(columns="lr", errors="ignore")])
+    columns = [column for column in _ALONG if column in both]
+    # One row per step, whatever was measured at it.
+    along = both[both["job"].isin(wanted)].groupby(["job", "step"])[columns].first()
+    for job in wanted:
+        row = rows.loc[job]
+        steps = along.loc[job] if job in along.index.get_level_values(0) else along.iloc[:0]
+        yield Exported(
+            name,
+            job,
+            str(row["outcome"]),
+            _known(row[settings]),
+            _known(row[[column for column in _FINAL if column in row]]),
+            [(int(step), _known(one)) for step, one in steps.iterrows()],
+        )
+
+
+def _known(row: pd.Series[Any]) -> dict[str, Any]:
+    """What a row holds, as Python's own numbers and texts."""
+    return {
+        str(name): value.item() if hasattr(value, "item") else value
+        for name, value in row.items()
+        if not pd.isna(value)
+    }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' own remarks, and without their reports to their makers."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _in_tensorboard(folder: Path, run: str) -> set[str]:
+    return {path.name for path in (folder / run).glob("*") if path.is_dir()}
+
+
+def _to_tensorboard(folder: Path, run: str, jobs: Iterator[Exported]) -> None:
+    from tensorboardX import SummaryWriter
+    from tensorboardX.summary import hparams
+
+    for one in jobs:
+        half = folder / f".{one.job}"  # named as whole once it is
+        with SummaryWriter(logdir=str(half)) as writer:
+            for step, values in one.along:
+                for name, value in values.items():
+                    writer.add_scalar(name, value, step)
+            settings = {**one.settings, "outcome": one.outcome}
+            final = {f"final/{name}": value for name, value in one.final.items()}
+            for summary in hparams(settings, final):
+                writer.file_writer.add_summary(summary)
+            for name, value in final.items():
+                writer.add_scalar(name, value, 0)
+        (folder / run).mkdir(exist_ok=True)
+        half.rename(folder / run / one.job)
+
+
+def _mlflow(folder: Path, run: str) -> tuple[Any, str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    known = client.get_experiment_by_name(run)
+    return client, known.experiment_id if known else client.create_experiment(run)
+
+
+def _in_mlflow(folder: Path, run: str) -> set[str]:
+    client, experiment = _mlflow(folder, run)
+    ended = client.search_runs([experiment], "status != 'RUNNING'", max_results=50_000)
+    return {one.data.tags.get("tiltcli.job", "") for one in ended}
+
+
+def _to_mlflow(folder: Path, run: str, jobs: Iterator[Exported]) -> None:
+    from mlflow.entities import Metric, Param
+
+    client, experiment = _mlflow(folder, run)
+    for one in jobs:
+        tags = {"tiltcli.job": one.job, "outcome": one.outcome}
+        at = client.create_run(experiment, run_name=one.job, tags=tags).info.run_id
+        now = int(time.time() * 1000)
+        numbers = [
+            Metric(name, value, now, step)
+            for step, values in one.along
+            for name, value in values.items()
+        ]
+        numbers += [Metric(f"final_{name}", value, now, 0) for name, value in one.final.items()]
+        settings = [Param(name, str(value)) for name, value in one.settings.items()]
+        for some in _parts(settings, 100):
+            client.log_batch(at, params=some)
+        for some in _parts(numbers, 1000):
+            client.log_batch(at, metrics=some)
+        client.set_terminated(at, "FAILED" if one.outcome == Outcome.FAILED else "FINISHED")
+
+
+def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
+    """Items in lists as long as a call takes."""
+    yield from (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _in_wandb(folder: Path, run: str) -> set[str]:
+    return {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*-*")}
+
+
+def _to_wandb(folder: Path, run: str, jobs: Iterator[Exported]) -> None:
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True)
+    for one in jobs:
+        to = wandb.init(
+            project=run,
+            id=one.job,
+            name=one.job,
+            config={**one.settings, "outcome": one.outcome},
+            dir=str(folder),
+            mode="offline",
+            settings=settings,
+        )
+        for step, values in one.along:
+            to.log(values, step=step)
+        to.summary.update({f"final/{name}": value for name, value in one.final.items()})
+        to.finish()
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """A tracker of experiments.
+
+    Attributes:
+        needs: modules of its libraries.
+        extra: extra of this package that brings them.
+        folder: where it looks by itself.
+        shows: command that shows what is in a folder.
+        there: folder and run → jobs that are there already.
+        write: writes jobs.
+
+    """
+
+    needs: tuple[str, ...]
+    extra: str
+    folder: str
+    shows: str
+    there: Callable[[Path, str], set[str]]
+    write: Callable[[Path, str, Iterator[Exported]], None]
+
+
+TRACKERS = {
+    "tensorboard": Tracker(
+        ("tensorboardX",),
+        "tensorboard",
+        "runs",
+        "tensorboard --logdir {folder}",
+        _in_tensorboard,
+        _to_tensorboard,
+    ),
+    "mlflow": Tracker(
+        ("mlflow", "sqlalchemy", "alembic"),
+        "mlflow",
+        ".",
+        "mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db",
+        _in_mlflow,
+        _to_mlflow,
+    ),
+    "wandb-offline": Tracker(
+        ("wandb",),
+        "wandb",
+        ".",
+        "wandb sync {folder}/wandb/offline-run-*",
+        _in_wandb,
+        _to_wandb,
+    ),
+}
