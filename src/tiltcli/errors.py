@@ -190,10 +190,45 @@ LYAPUNOV_COLUMNS: tuple[Column, ...] = (
     ),
 )
 
+ALIGNMENT_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "alignment",
+        "list<float64>",
+        "1",
+        "of each class (of each group, where loss.groups = random): ⟨g, v⟩²/|g|², g the gradient "
+        "of its samples' loss, v the unit eigenvector of hessian_max; NaN where g is 0",
+    ),
+)
+
+DENSITY_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "density_nodes",
+        "list<float64>",
+        "nat",
+        "density of the eigenvalues of the Hessian of F(·, t) by stochastic Lanczos quadrature: "
+        "nodes of each random vector, one after the other",
+    ),
+    Column(
+        "density_weights",
+        "list<float64>",
+        "1",
+        "share of the eigenvalues at each node; their sum is 1",
+    ),
+    Column("density_vectors", "int64", "1", "random vectors, each with as many nodes"),
+    Column(
+        "density_error",
+        "float64",
+        "1",
+        "largest standard error, over the vectors, of the share of eigenvalues up to any number",
+    ),
+)
+
 QUANTITY_COLUMNS = {
     "hessian": HESSIAN_COLUMNS,
     "ntk": NTK_COLUMNS,
     "lyapunov": LYAPUNOV_COLUMNS,
+    "alignment": ALIGNMENT_COLUMNS,
+    "density": DENSITY_COLUMNS,
 }
 """What `[probe] quantities` may name, and the columns that each fills."""
 

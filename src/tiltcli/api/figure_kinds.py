@@ -198,6 +198,18 @@ def _curvature(request: Request) -> Figure:
     return curvature(request.all(), request.title, request.look)
 
 
+def _plane(request: Request) -> Figure:
+    from tiltcli.plots.plane import plane
+
+    return plane(request.all(), request.title, request.look)
+
+
+def _density(request: Request) -> Figure:
+    from tiltcli.plots.spectra import spectra
+
+    return spectra(request.one(), request.look)
+
+
 def _valley(request: Request) -> Figure:
     from tiltcli.analysis.valleys import valleys_of
     from tiltcli.plots.valley import valley
@@ -268,6 +280,8 @@ KINDS = {
         Kind("gamma", "the class weights Γ(t)", _gamma, ("job",)),
         Kind("trace", "one training step by step", _trace, ("job", "zoom")),
         Kind("curvature", "λ_max of Hessian and NTK along trainings", _curvature, ("job",), True),
+        Kind("plane", "loss against sharpness, a curve per cell", _plane, ("job",), True),
+        Kind("density", "densities of the Hessian's eigenvalues", _density, ("job",), True),
         Kind("valley", "the loss along its steepest line, through a pulse", _valley, ("job",)),
         Kind("bifurcation", "the last losses of a branch against η", _bifurcation, ("job",)),
         Kind(

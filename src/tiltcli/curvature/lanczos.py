@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+from scipy.linalg import eigh_tridiagonal
 
 Array = npt.NDArray[np.float64]
 Product = Callable[[Array], Array]
@@ -188,6 +189,31 @@ def extreme_eigenvalues(
         not so many, or where one did not converge within MOST products.
 
     """
+    return _lanczos(product, size, top, bottom, tolerance)[0]
+
+
+def top_eigenvector(product: Product, size: int) -> Array:
+    """Return the unit eigenvector of the largest eigenvalue, up to its sign.
+
+    Args:
+        product: as of `extreme_eigenvalues`.
+        size: n.
+
+    Returns:
+        shape (n,); NaN if it did not converge.
+
+    """
+    found, krylov = _lanczos(product, size, 1, 0, TOLERANCE)
+    if math.isnan(found[0]):
+        return np.full(size, np.nan)
+    k = krylov.count
+    vectors = eigh_tridiagonal(krylov.alpha[:k], krylov.beta[: k - 1])[1]
+    return np.asarray(vectors[:, -1] @ krylov.basis[:k])
+
+
+def _lanczos(
+    product: Product, size: int, top: int, bottom: int, tolerance: float
+) -> tuple[Array, Krylov]:
     krylov = Krylov.of(size)
     generator = np.random.default_rng(0)
     found = np.full(top + bottom, np.nan)
@@ -225,4 +251,4 @@ def extreme_eigenvalues(
             length = orthogonalise(krylov.basis, count, w)
             earliest = min(count + _MORE, size)
         direction = w / length
-    return found
+    return found, krylov

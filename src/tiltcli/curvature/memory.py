@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tiltcli.curvature.points import kernel_count
 from tiltcli.data.limits import machine_memory
-from tiltcli.errors import Fault
+from tiltcli.errors import Fault, listing
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.networks.initial import depth_of, has_one_hidden_layer, takes_pictures
 
@@ -64,14 +64,15 @@ def memory_faults(
     room = int(SHARE * machine_memory())
     has = f"this machine has {_said(machine_memory())}"
     faults = []
-    if "hessian" in settings.quantities:
+    of_hessian = [one for one in settings.quantities if one in ("hessian", "alignment", "density")]
+    if of_hessian:
         needed = hessian_bytes(job, samples, parameters)
         if needed > room:
             faults.append(
                 Fault(
                     f"the Hessian of {parameters:,} parameters would take {_said(needed)} "
                     f"({VECTORS} vectors of that length); {has}. Probe a smaller model.width, "
-                    'or leave "hessian" out',
+                    f"or leave {listing(of_hessian)} out",
                     key=option("quantities"),
                 )
             )

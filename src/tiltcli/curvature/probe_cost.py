@@ -72,9 +72,7 @@ def probe_seconds(job: Job, data: Dataset, settings: ProbeSettings, engine: str)
             seconds += _update_seconds(job, small, list(found.values())[-1]) * due[-1] * share
             continue
         asked = settings.ntk_points if quantity == "ntk" else None
-        whole = (
-            len(data.train) if quantity == "hessian" else len(kernel_points(data.train.y, asked))
-        )
+        whole = len(kernel_points(data.train.y, asked)) if quantity == "ntk" else len(data.train)
         part = _part(small, min(whole, points))
         one = Prober(job, part, replace(settings, quantities=(quantity,), ntk_points=None))
         each = [_second(partial(one, snapshot)) for snapshot in found.values()]
@@ -94,7 +92,7 @@ def _update_seconds(job: Job, data: Dataset, at: Snapshot) -> float:
 def _by_products(job: Job, data: Dataset, settings: ProbeSettings) -> float:
     import torch
 
-    from tiltcli.curvature.spectrum import SIGNS
+    from tiltcli.curvature.spectrum import NODES, SIGNS, VECTORS
     from tiltcli.engines.torch.update_cost import one_thread
     from tiltcli.networks.models import network_of, tensors_of
 
@@ -112,6 +110,10 @@ def _by_products(job: Job, data: Dataset, settings: ProbeSettings) -> float:
     points = 0
     if "hessian" in settings.quantities:
         points += (HESSIAN + SIGNS) * len(data.train)
+    if "alignment" in settings.quantities:
+        points += (HESSIAN + data.classes) * len(data.train)
+    if "density" in settings.quantities:
+        points += VECTORS * NODES * len(data.train)
     if "ntk" in settings.quantities:
         own = len(kernel_points(data.train.y, settings.ntk_points))
         points += KERNEL * (data.classes + 1) * own  # a product of the traced kernel takes C

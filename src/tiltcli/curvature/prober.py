@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.curvature.lanczos import Product, extreme_eigenvalues
+from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, top_eigenvector
 from tiltcli.curvature.points import kernel_points
+from tiltcli.curvature.spectrum import density
 from tiltcli.curvature.stability import stability_bound
 from tiltcli.data import Dataset
 from tiltcli.engines.base import Snapshot
@@ -102,6 +103,15 @@ class Prober:
         if "ntk" in self._settings.quantities:
             row |= self._curvature.ntk(snapshot.theta)
             row["ntk_points"] = len(self._points)
+        if "alignment" in self._settings.quantities:
+            row["alignment"] = self._alignment(snapshot)
+        if "density" in self._settings.quantities:
+            at = snapshot.theta, snapshot.gamma
+            size = self._curvature.gradient(*at).size  # theta may hold what is not trained
+            found = density(self._curvature.hessian_product(*at), size)
+            row["density_nodes"] = found.nodes.ravel().tolist()
+            row["density_weights"] = (found.weights / len(found.weights)).ravel().tolist()
+            row["density_vectors"], row["density_error"] = len(found.nodes), found.error
         return row
 
     def _preconditioned(self, snapshot: Snapshot) -> float:
@@ -114,6 +124,18 @@ class Prober:
             return np.asarray(root * (hessian(inner) + self._decay * inner))
 
         return float(extreme_eigenvalues(product, root.size, 1)[0])
+
+    def _alignment(self, snapshot: Snapshot) -> list[float]:
+        product = self._curvature.hessian_product(snapshot.theta, snapshot.gamma)
+        slopes = [
+            self._curvature.gradient(snapshot.theta, only) for only in np.eye(snapshot.gamma.size)
+        ]
+        v = top_eigenvector(product, slopes[0].size)
+        squares = [float(g @ g) for g in slopes]
+        return [
+            float(g @ v) ** 2 / square if square else np.nan
+            for g, square in zip(slopes, squares, strict=True)
+        ]
 
     def _batch_sharpness(self, snapshot: Snapshot) -> float:
         quotients = []

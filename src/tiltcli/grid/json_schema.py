@@ -209,7 +209,9 @@ def _probe() -> Schema:
                 "default": [*DEFAULT],
                 "description": "hessian: λ_max of F(·, t) and of the static loss; "
                 "ntk: λ_max of the tangent kernel; "
-                "lyapunov: largest exponent of the training map.",
+                "lyapunov: largest exponent of the training map; "
+                "alignment: of the classes' gradients with the top eigenvector; "
+                "density: of the Hessian's eigenvalues.",
             },
             "ntk_points": count
             | {

@@ -15,7 +15,7 @@ from tiltcli.evaluation.cells import gather
 from tiltcli.evaluation.facets import cell_name, check_panels, telling
 from tiltcli.evaluation.naming import named
 from tiltcli.plots.scales import log_scale
-from tiltcli.plots.style import PAPER, Look, new_figure, style
+from tiltcli.plots.style import PAPER, Look, new_figure, packed, style
 from tiltcli.statistics import mean_interval
 from tiltcli.store.spool import setting_columns
 
@@ -36,6 +36,7 @@ PANELS = (
     ("hessian_max_preconditioned", "λ$_{max}$ of F, preconditioned"),
     ("batch_sharpness", "batch sharpness"),
     ("ntk_max", "NTK λ$_{max}$"),
+    ("lyapunov", "Lyapunov exponent\nper step"),
 )
 
 MOST_PULSES = 40
@@ -79,10 +80,13 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
     with style(look):
         figure = new_figure(look, 0.7 + (1.75 if look.narrow else 1.45) * len(panels))
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        exponents: list[str] = []
         for panel, (column, said) in zip(axes, panels, strict=True):
             for number, (label, members) in enumerate(groups.items()):
                 colour = look.ink if label == "static" else look.colours[number]
-                if single:
+                if column == "lyapunov":
+                    exponents.append(_exponents(panel, members, colour, label))
+                elif single:
                     _points(panel, members[0], column, colour, look)
                 else:
                     # The first line is the thicker one, so that two that agree are both seen.
@@ -90,7 +94,11 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
                 if column == "hessian_max":
                     _onsets(panel, members, colour)
             _frame(panel, groups, column, look)
-            if column != SHARE:
+            if column == "lyapunov":
+                panel.axhline(0.0, color=look.grey, linewidth=0.6)
+                whole = packed(["of all steps: " + exponents[0], *exponents[1:]], look)
+                panel.set_title(whole, loc="left", fontsize=look.small)
+            elif column != SHARE:
                 log_scale(panel)
             panel.set_ylabel(said)
         axes[-1].set_xlim(0, None)
@@ -118,7 +126,7 @@ def _with_share(one: Trace) -> Trace:
     return replace(one, probes=one.probes.assign(**{SHARE: shares}))
 
 
-def lines_of(traces: Sequence[Trace], most: int) -> dict[str, list[Trace]]:
+def lines_of(traces: Sequence[Trace], most: int, kind: str = "curvature") -> dict[str, list[Trace]]:
     """Traces of each cell, under a name that says what sets it apart.
 
     Propagates `UserError` where there are too many cells.
@@ -126,6 +134,7 @@ def lines_of(traces: Sequence[Trace], most: int) -> dict[str, list[Trace]]:
     Args:
         traces: trainings of one run.
         most: cells that can be told apart.
+        kind: of the figure, for the message.
 
     Returns:
         traces by name, in the order of the cells.
@@ -147,7 +156,7 @@ def lines_of(traces: Sequence[Trace], most: int) -> dict[str, list[Trace]]:
     cells = gather(jobs)
     keys = telling(cells.rows, cells.outside)
     apart = [*keys, *telling(cells.rows[~cells.rows["static"]], cells.inside)]
-    check_panels("curvature", cells.rows, apart, len(cells.rows), most, "lines")
+    check_panels(kind, cells.rows, apart, len(cells.rows), most, "lines")
     found = {}
     for number in cells.rows.index.tolist():
         row = cells.rows.loc[number]
@@ -187,6 +196,33 @@ def _band(
     if logs.shape[1] > 1:
         low, high = np.exp([one.low for one in found]), np.exp([one.high for one in found])
         panel.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def local_exponents(one: Trace) -> pd.Series:
+    """Return the Lyapunov exponent over the steps since an earlier probe, by step.
+
+    That is a pulse earlier, or a fortieth of the probes where there are no pulses.
+    """
+    probes = one.probes[one.probes["lyapunov"].notna() | one.probes["step"].eq(0)]
+    growth = (probes["lyapunov"] * probes["step"]).set_axis(probes["step"]).fillna(0.0)
+    steps = pd.Series(growth.index, growth.index)
+    apart = max(1, len(growth) // 40)
+    if one.schedule is not None:
+        apart = max(1, int((steps < steps.min() + one.schedule.pulse).sum()))
+    return (growth.diff(apart) / steps.diff(apart)).dropna()
+
+
+def _exponents(panel: Axes, members: Sequence[Trace], colour: str, label: str) -> str:
+    """Draw exponents over some seeds; returns words on that of the whole trainings."""
+    table = pd.DataFrame({one.job.id: local_exponents(one) for one in members}).sort_index()
+    found = [mean_interval(row) for row in table.to_numpy()]
+    whole = mean_interval([one.probes["lyapunov"].dropna().iloc[-1:].mean() for one in members])
+    panel.plot(table.index, [one.mean for one in found], color=colour, label=label, linewidth=0.8)
+    if len(members) > 1:
+        low, high = [one.low for one in found], [one.high for one in found]
+        panel.fill_between(table.index, low, high, color=colour, alpha=0.25, linewidth=0)
+    interval = f" [{whole.low:.2g}, {whole.high:.2g}]" if len(members) > 1 else ""
+    return f"{label or 'all steps'}: {whole.mean:.2g}{interval}"
 
 
 def seed_table(members: Sequence[Trace], column: str) -> tuple[npt.NDArray[np.int64], Array]:

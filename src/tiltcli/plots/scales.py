@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def log_scale(panel: Axes) -> None:
-    """Make the y axis logarithmic; ticks between powers of ten are named where it is short."""
+def log_scale(panel: Axes, name: Literal["x", "y"] = "y") -> None:
+    """Make an axis logarithmic; ticks between powers of ten are named where it is short."""
     from matplotlib.ticker import FuncFormatter
 
+    axis = panel.xaxis if name == "x" else panel.yaxis
+
     def between(value: float, _: int | None) -> str:
-        low, high = sorted(panel.get_ylim())
+        low, high = sorted(axis.get_view_interval())
         digit = f"{value:e}"[0]
         decades = high / low
         named = (
@@ -24,6 +26,6 @@ def log_scale(panel: Axes) -> None:
         )
         return f"{value:g}" if named else ""
 
-    panel.set_yscale("log")
-    panel.yaxis.set_major_formatter("{x:g}")
-    panel.yaxis.set_minor_formatter(FuncFormatter(between))
+    panel.set(**{f"{name}scale": "log"})
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(FuncFormatter(between))

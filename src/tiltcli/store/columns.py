@@ -18,6 +18,7 @@ _TYPES = {
     "int64": pa.int64(),
     "float64": pa.float64(),
     "bool": pa.bool_(),
+    "list<float64>": pa.list_(pa.float64()),
 }
 
 

@@ -1,0 +1,144 @@
+"""Alignment and spectral density along trainings, against dense matrices; their figures."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import tiltcli
+from helpers import tilt, write_grid
+from tiltcli.analysis.retraining import weights_at
+from tiltcli.analysis.traces import jobs_of, trace_of
+from tiltcli.curvature.lanczos import top_eigenvector
+from tiltcli.data import dataset_of
+from tiltcli.networks.models import network_of
+from tiltcli.plots.curvature import local_exponents
+from tiltcli.plots.plane import plane
+from tiltcli.plots.spectra import spectra
+
+GRID = """
+[data]
+kind = "spiral"
+points_per_class = 12
+[model]
+width = 5
+depth = {depth}
+[loss]
+kind = ["static", "dynamical"]
+amplitude = 6
+period = 10
+groups = "{groups}"
+[train]
+epochs = 40
+lr = [0.2, 1e30]
+dtype = "float64"
+seeds = 2
+[probe]
+every = 20
+quantities = ["alignment", "density", "hessian"]
+"""
+
+
+def swept(folder, depth=1, groups="class", overrides=()):
+    grid = write_grid(folder, GRID.format(depth=depth, groups=groups), "one")
+    tiltcli.sweep(grid, results=folder, workers=1, overrides=overrides)
+    return tiltcli.read("one", folder)
+
+
+@pytest.mark.parametrize(("depth", "groups"), [(1, "class"), (1, "random"), (2, "class")])
+def test_against_dense_matrices(tmp_path, depth, groups):
+    few = ["train.lr=0.2", "loss.kind=dynamical", "train.seeds=1", "train.epochs=20"]
+    tables = swept(tmp_path, depth, groups, few)
+    (job,) = jobs_of(tmp_path / "one", list(tables.jobs["job"]))
+    data = dataset_of(job)
+    (snapshot,) = weights_at(job, data, [20], "fused")
+    row = tables.probes.set_index(["job", "epoch"]).loc[(job.id, 20)]
+    network = network_of(job, data.sample_shape, data.classes, torch.float64)
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(snapshot.theta), network.parameters())
+    X, group = data.train.X, torch.from_numpy(data.train.group)
+    gamma = snapshot.gamma.copy()
+    # The oracle weighs by class: where groups are others, sample by sample.
+    z = network(torch.from_numpy(X))
+    each = torch.nn.functional.cross_entropy(z, torch.from_numpy(data.train.y), reduction="none")
+    parameters = list(network.parameters())
+
+    def slope(value, **kept):
+        found = torch.autograd.grad(value, parameters, retain_graph=True, **kept)
+        return torch.cat([part.flatten() for part in found])
+
+    whole = slope((torch.from_numpy(gamma)[group] * each).mean(), create_graph=True)
+    H = torch.stack([slope(one) for one in whole]).numpy()
+    values, vectors = np.linalg.eigh(H)
+    assert row["hessian_max"] == pytest.approx(values[-1], rel=1e-7)
+    slopes = [slope(each[group == k].mean()).numpy() for k in range(3)]
+    expected = [float(g @ vectors[:, -1]) ** 2 / (g @ g) for g in slopes]
+    np.testing.assert_allclose(row["alignment"], expected, rtol=1e-5)
+    nodes = np.reshape(row["density_nodes"], (int(row["density_vectors"]), -1))
+    weights = np.reshape(row["density_weights"], nodes.shape)
+    assert weights.sum() == pytest.approx(1)
+    shares = [
+        abs(weights[nodes <= at].sum() - np.mean(values <= at)) for at in np.linspace(-2, 2, 81)
+    ]
+    # What is nearly zero falls to either side by rounding, as in the matrix itself.
+    away = np.abs(np.linspace(-2, 2, 81)) > 1e-6
+    assert 0 < row["density_error"] < 0.2
+    assert max(np.array(shares)[away]) < 4 * row["density_error"]
+    for power in (1, 2):
+        moments = (weights * nodes**power).sum(axis=1) * len(nodes)
+        error = moments.std(ddof=1) / np.sqrt(len(nodes))
+        assert abs(moments.mean() - np.mean(values**power)) < 4 * error
+
+
+def test_top_eigenvector_of_a_matrix():
+    draw = np.random.default_rng(3)
+    root = draw.standard_normal((50, 50))
+    A = root + root.T
+    expected = np.linalg.eigh(A)[1][:, -1]
+    found = top_eigenvector(lambda v: A @ v, 50)
+    assert abs(found @ expected) == pytest.approx(1, abs=1e-8)
+    assert np.linalg.norm(found) == pytest.approx(1)
+
+
+def test_figures_of_trainings_with_another_axis_and_lost_jobs(tmp_path):
+    tables = swept(tmp_path)
+    assert set(tables.jobs["outcome"]) == {"completed", "diverged"}
+    for kind in ("plane", "density"):
+        drawn = tilt("plot", kind, "one", "--results", ".", cwd=tmp_path)
+        assert drawn.returncode == 0, drawn.stderr
+        assert (tmp_path / "one/figures" / f"{kind}.png").stat().st_size > 10_000
+    jobs = jobs_of(tmp_path / "one", list(tables.jobs["job"]))
+    traces = [trace_of(tables, job) for job in jobs]
+    figure = plane(traces, "one")
+    (axes,) = figure.axes
+    labels = [line.get_label() for line in axes.lines if not line.get_label().startswith("_")]
+    assert len(labels) == 4 and all(label.endswith("n = 2") for label in labels), labels
+    # A curve begins where its trainings do, and the dots are where they end.
+    alive = tables.jobs.loc[tables.jobs["train.lr"].eq(0.2), ["job", "loss.kind"]]
+    static = alive.loc[alive["loss.kind"].eq("static"), "job"]
+    metrics, probes = (t.set_index(["job", "epoch"]) for t in (tables.metrics, tables.probes))
+    first = np.exp(np.log([metrics.loc[(job, 0), "train_loss"] for job in static]).mean())
+    assert any(np.isclose(line.get_xdata()[0], first) for line in axes.lines)
+    ends = {round(float(x), 12) for line in axes.lines for x in np.atleast_1d(line.get_xdata())}
+    assert {round(float(metrics.loc[(job, 40), "train_loss"]), 12) for job in static} <= ends
+    assert probes["hessian_max_static"].notna().all()
+    none = [trace_of(replace(tables, probes=tables.probes[:0]), job) for job in jobs[:1]]
+    with pytest.raises(tiltcli.UserError, match="no spectral density"):
+        spectra(none[0])
+    with pytest.raises(tiltcli.UserError, match=r"multiple of train\.log_every"):
+        plane(none, "one")
+
+
+def test_exponents_between_probes_are_differences_of_sums(tmp_path):
+    tables = swept(tmp_path, overrides=["loss.kind=static", "train.seeds=1", "train.lr=0.2"])
+    (job,) = jobs_of(tmp_path / "one", list(tables.jobs["job"]))
+    steps = np.arange(0, 800, 10)
+    growth = np.cumsum(np.sin(steps))
+    with np.errstate(invalid="ignore"):
+        rows = {"step": steps, "epoch": steps, "lyapunov": (growth - growth[0]) / steps}
+    one = trace_of(tables, job)
+    object.__setattr__(one, "probes", pd.DataFrame(rows))
+    found = local_exponents(one)
+    assert list(found.index[:2]) == [20, 30]
+    np.testing.assert_allclose(found, (growth[2:] - growth[:-2]) / 20)
