@@ -4,6 +4,7 @@ Look at what it wrote before it is committed: from then on it is what the figure
 """
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from tiltcli.plots.curves import curves
 from tiltcli.plots.forest import forest
 from tiltcli.plots.gamma import gamma_figure
 from tiltcli.plots.phase import phase
+from tiltcli.plots.plane import plane
+from tiltcli.plots.spectra import spectra
 from tiltcli.plots.style import Look
 from tiltcli.plots.trace import trace
 from tiltcli.plots.valley import valley
@@ -143,6 +146,24 @@ def training(seed, kind="dynamical"):
     )
 
 
+def with_densities(one):
+    """The training with three spectra that spread."""
+    draw, rows = np.random.default_rng(0), []
+    for epoch in (0, 500, 1000):
+        nodes = np.concatenate(
+            [draw.normal(0, 1e-3, (5, 30)), draw.normal(0.1, epoch / 1e4 + 1e-3, (5, 9))], axis=1
+        )
+        nodes = np.hstack([nodes, np.full((5, 1), 1.0 + epoch / 600)])
+        weights = draw.uniform(0.5, 1.5, nodes.shape)
+        weights /= weights.sum()
+        row = {"density_nodes": nodes.ravel(), "density_weights": weights.ravel()}
+        rows.append(
+            {"epoch": epoch, "step": epoch, "lr": 1.0, "density_vectors": 5, "density_error": 0.03}
+            | row
+        )
+    return replace(one, probes=pd.DataFrame(rows))
+
+
 def valleys():
     """Parabolas that tilt with the class weights."""
 
@@ -193,6 +214,12 @@ FIGURES = {
         "golden",
         look,
     ),
+    "plane": lambda look: plane(
+        [training(seed, kind) for kind in ("static", "dynamical") for seed in range(3)],
+        "golden",
+        look,
+    ),
+    "density": lambda look: spectra(with_densities(training(0)), look),
     "bifurcation": lambda look: bifurcation(branches(), None, "golden", look),
     "valley": lambda look: valley(training(0), valleys(), look),
     "budget": lambda look: budget(expectations(), "test_accuracy", "val_accuracy", "golden", look),

@@ -78,7 +78,7 @@ def spectra(one: Trace, look: Look = PAPER) -> Figure:
         places = [float(np.arcsinh(t / scale)) for t in ticks]
         shown = [(p, t) for p, t in zip(places, ticks, strict=True) if at[0] <= p <= at[-1]]
         axes[-1].set_xticks([p for p, _ in shown], [f"{t:g}" for _, t in shown])
-        axes[-1].set_xlabel("eigenvalue of the Hessian of F (linear about 0, logarithmic beyond)")
+        axes[-1].set_xlabel("eigenvalue of F's Hessian (asinh scale)")
         figure.supylabel("density on this scale", fontsize=look.theme.text)
         figure.suptitle(one.title)
         remarks = ["band: standard error over random vectors", "dashed: stability bound"]
