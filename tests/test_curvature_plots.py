@@ -12,6 +12,7 @@ from tiltcli.errors import UserError
 from tiltcli.plots.curvature import curvature, seed_table
 from tiltcli.plots.trace import trace
 from tiltcli.plots.valley import valley
+from tiltcli.reports.curvature_verdicts import at_the_edge
 from tiltcli.statistics import mean_interval
 
 GRID = """
@@ -42,6 +43,62 @@ def folder(tmp_path_factory):
     bare = GRID[: GRID.index("[probe]")].replace("2004", "60")
     tiltcli.sweep(write_grid(path, bare, "bare"), results=path / "results")
     return path
+
+
+EDGE = """
+[data]
+kind = "spiral"
+points_per_class = 20
+[model]
+width = 8
+[loss]
+kind = "static"
+base = "mse"
+[train]
+epochs = 300
+log_every = 100
+seeds = 3
+[probe]
+every = 20
+quantities = ["hessian"]
+[[also]]
+train.momentum = 0.9
+train.nesterov = true
+train.lr = 0.1
+[[also]]
+train.optimizer = "adam"
+train.lr = 0.01
+"""
+
+
+def test_each_optimiser_beside_its_own_bound(folder):
+    """The panel and the table, from the probes and the formulas."""
+    tiltcli.sweep(write_grid(folder, EDGE, "edge"), results=folder / "results")
+    tables = tiltcli.read("edge", folder / "results")
+    jobs = tables.jobs
+    cells = {  # what is bound, and by what
+        "static, lr 0.01, optimizer adam": ("hessian_max_preconditioned", 38 / 0.01),
+        "static, lr 0.1, optimizer sgd, momentum 0.9": ("hessian_max", 38 / 2.8),
+        "static, lr 1, optimizer sgd, momentum 0": ("hessian_max", 2),
+    }
+    traces = [trace_of(tables, j) for j in jobs_of(folder / "results" / "edge", list(jobs["job"]))]
+    panel = curvature(traces, "edge").axes[0]
+    assert panel.get_ylabel() == "curvature / bound"
+    rows = {row[0]: row for row in at_the_edge(traces).rows}
+    assert list(rows) == list(cells)
+    drawn = {line.get_label(): line for line in panel.lines}
+    for name, (column, bound) in cells.items():
+        rate = float(name.split()[2].rstrip(","))
+        own = tables.probes[tables.probes["job"].isin(jobs.loc[jobs["train.lr"] == rate, "job"])]
+        shares = own.pivot(index="epoch", columns="job", values=column) / bound
+        logs = np.log(shares.where(shares > 0)).mean(axis=1)
+        np.testing.assert_allclose(drawn[name].get_ydata(), np.exp(logs), rtol=1e-6)
+        late = mean_interval(shares.loc[150:].mean())
+        assert rows[name][3:] == (f"{late.mean:.3f}", f"{late.low:.3f} … {late.high:.3f}", "3")
+    assert at_the_edge([one for one in traces if one.lr == 1]) is None
+    shown = tilt("report", "edge", "-o", "edge.md", cwd=folder)
+    assert shown.returncode == 0, shown.stderr
+    assert "**At the edge" in (folder / "edge.md").read_text()
 
 
 @pytest.fixture(scope="module")

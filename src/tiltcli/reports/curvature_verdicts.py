@@ -110,7 +110,7 @@ def at_the_edge(traces: Sequence[Trace]) -> Table | None:
 
     Returns:
         a row for each cell, the mean over its replicates of each one's mean over the probes; None
-        where all have one bound, which the figure shows, or more cells than can be told apart.
+        where all have one bound, which the figure shows.
 
     """
     from tiltcli.plots.curvature import lines_of, one_bound
@@ -119,12 +119,12 @@ def at_the_edge(traces: Sequence[Trace]) -> Table | None:
     if not known or one_bound(known):
         return None
     rows = []
-    for name, members in lines_of(known, 9).items():
+    for name, members in lines_of(known, len(known)).items():
         means = []
         for one in members:
             assert one.curvature is not None
-            late = one.curvature.steps >= one.metrics["step"].max() / 2
-            means.append(np.nanmean(one.curvature.shares[late]))
+            shares = one.curvature.shares[one.curvature.steps >= one.metrics["step"].max() / 2]
+            means += [shares[~np.isnan(shares)].mean()] if not np.isnan(shares).all() else []
         bound, found = members[0].bound, mean_interval(means)
         assert bound is not None
         said = interval(found.low, found.high, digits=3, sign=False)
