@@ -105,6 +105,24 @@ def test_the_same_rows_as_in_process(tmp_path, cluster, whole):
     assert f"nothing to do; {JOBS} were done before" in again.stderr
 
 
+def test_probes_of_a_finished_run(tmp_path, cluster):
+    """The same as here, of jobs that lack different epochs and of one that diverged."""
+    text = GRID.replace("[train]", "[train]\nlr = [0.5, 1e30]").replace("seeds = 3", "seeds = 2")
+    words = ["--quantities", "hessian,density,lyapunov"]
+    for name in ("here", "there"):
+        tiltcli.sweep(write_grid(tmp_path, text, name), results=tmp_path / "results")
+        away = ["--cluster", cluster.address] if name == "there" else []
+        some = ["--where", "model.width=4", "--where", "train.lr=0.5", "--epochs", "100"]
+        for which in (some, ["--every", "50"]):
+            done = tilt_process("probe", name, *words, *which, *away, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+    here, there = (tiltcli.read(name, tmp_path / "results").probes for name in ("here", "there"))
+    assert len(here) > 5 * 10 and here["lyapunov"].notna().any()
+    pd.testing.assert_frame_equal(here, there)
+    both = tilt_process("probe", "there", *away, "--workers", "1", "--every", "9", cwd=tmp_path)
+    assert both.returncode == 2 and "--workers" in both.stderr
+
+
 def set_seconds(path, seconds):
     """Make a checkpoint say that its training took so long; what it said before."""
     with safe_open(path, framework="pt") as file:

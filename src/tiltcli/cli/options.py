@@ -132,6 +132,10 @@ Workers = Annotated[
         help="Jobs trained at once; 0: in this process; default: one per core.",
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="ADDRESS", help="Dask scheduler, tcp://host:8786."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 OutputFormat = Annotated[Format, choice(Format, "--format", "Form of the output.")]
 

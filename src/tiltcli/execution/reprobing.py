@@ -7,17 +7,17 @@ the same is checked: what the training ends with must be what the run holds, to 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import total_steps
-from tiltcli.errors import RESULT_COLUMNS, Fault, Outcome, UserError, listing
+from tiltcli.errors import RESULT_COLUMNS, Fault, Outcome, RunError, UserError, listing
 from tiltcli.evaluation.selection import parse_selection, select
 from tiltcli.execution.checks import check_derivative, check_probe
 from tiltcli.execution.local import ended_jobs, run_tasks
@@ -28,6 +28,9 @@ from tiltcli.grid import Job, ProbeSettings, load_run
 from tiltcli.store import Finished, RunWriter
 from tiltcli.store.probe_rows import missing_epochs
 from tiltcli.store.read import find_run, last_probed_epochs, read_jobs, read_probes
+
+if TYPE_CHECKING:
+    from tiltcli.execution.runner import Trainer
 
 # What a training that is done again must have again: all that it measured, but its time.
 _SAME = (
@@ -152,6 +155,7 @@ def probe_run(
     where: Sequence[str] = (),
     job: str | None = None,
     workers: int | None = None,
+    trainer: Trainer | None = None,
     command: Sequence[str] = (),
     progress: Progress | None = None,
     stop: threading.Event | None = None,
@@ -165,6 +169,7 @@ def probe_run(
         where: conditions that jobs must meet.
         job: id of a job, or its beginning.
         workers: jobs trained at once, 0 for this process; default: one per core.
+        trainer: trains the jobs elsewhere; None for this machine.
         command: command line, for the provenance.
         progress: filled in as it goes, for a display.
         stop: set it to stop cleanly.
@@ -195,6 +200,11 @@ def probe_run(
         if name not in by_id
     }
     _check_probes({one: str(row["engine"]) for one, row in stored.items()}, by_id, settings)
+    if trainer is not None:
+        if workers is not None:
+            raise UserError("--workers: of no use with --cluster, whose workers train the jobs")
+        known = [by_id[name] for name in stored if name in by_id]
+        trainer.check(known, {job.id: str(stored[job.id]["engine"]) for job in known})
     probed = added = 0
     with RunWriter(folder, sweep, command) as writer:
         last = last_probed_epochs(rows)
@@ -211,7 +221,11 @@ def probe_run(
             mine = [task for task in tasks if task.engine == engine]
             threads = max(1, at_once(workers) // max(1, len(mine)))
             several = (replace(task, threads=threads) for task in mine)
-            running = run_tasks(engine, several, len(mine), workers, progress, stop.is_set)
+            running: Generator[Finished | RunError | None, None, None]
+            if trainer is not None:
+                running = trainer(several, writer, progress, stop.is_set)
+            else:
+                running = run_tasks(engine, several, len(mine), workers, progress, stop.is_set)
             with closing(ended_jobs(running, stop)) as ended:
                 for done in ended:
                     name = str(done.row["job"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
 from tiltcli.cli.app import INTERRUPTED, app, say
-from tiltcli.cli.options import RESULTS, OneJob, Quiet, Results, Run, Where, Workers
+from tiltcli.cli.options import RESULTS, Cluster, OneJob, Quiet, Results, Run, Where, Workers
 from tiltcli.errors import QUANTITY_COLUMNS, UserError
 
 
@@ -36,6 +37,7 @@ def probe(
     where: Where = None,
     job: OneJob = None,
     workers: Workers = None,
+    cluster: Cluster = None,
     quiet: Quiet = False,
     results: Results = RESULTS,
 ) -> None:
@@ -64,13 +66,20 @@ def probe(
     )
     progress, stop = Progress(), Stop()
     stop.listen()
-    with display(progress, folder.resolve().name, stop, quiet):
+    with ExitStack() as stack:
+        trainer = None
+        if cluster is not None:
+            from tiltcli.execution.dask import ClusterTrainer
+
+            trainer = stack.enter_context(ClusterTrainer(cluster))
+        stack.enter_context(display(progress, folder.resolve().name, stop, quiet))
         found = probe_run(
             folder,
             settings,
             where=where or (),
             job=job,
             workers=workers,
+            trainer=trainer,
             command=sys.argv,
             progress=progress,
             stop=stop.event,

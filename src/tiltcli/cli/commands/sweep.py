@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiltcli.cli.app import INTERRUPTED, app, say
-from tiltcli.cli.options import RESULTS, Device, EngineName, Quiet, Results, Workers, choice
+from tiltcli.cli.options import (
+    RESULTS,
+    Cluster,
+    Device,
+    EngineName,
+    Quiet,
+    Results,
+    Workers,
+    choice,
+)
 from tiltcli.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,10 +49,7 @@ def sweep(
         str | None,
         typer.Option("--shard", metavar="I/N", help="Every N-th job from the I-th on; see above."),
     ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option("--cluster", metavar="ADDRESS", help="Dask scheduler, tcp://host:8786."),
-    ] = None,
+    cluster: Cluster = None,
     send_tables: Annotated[
         bool,
         typer.Option(

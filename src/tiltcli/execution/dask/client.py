@@ -66,7 +66,7 @@ class ClusterTrainer:
         self, tasks: Iterable[Task], writer: RunWriter, progress: Progress, stopped: Stopped
     ) -> Generator[Finished | None, None, None]:
         """Train jobs; yield each as it ends, None for one that was interrupted."""
-        todo = list(tasks)  # of one engine, and probed alike
+        todo = list(tasks)  # of one engine
         if not todo or stopped():
             return
         token, connection = self._connection.token, self._connection
@@ -81,7 +81,7 @@ class ClusterTrainer:
                     "process": info["process"],
                     "jobs": pack_jobs([task.job for task in batch]),
                     "engine": batch[0].engine,
-                    "probe": None if batch[0].probe is None else asdict(batch[0].probe),
+                    "probes": [task.probe and asdict(task.probe) for task in batch],
                     "checkpoint_seconds": (
                         None if batch[0].checkpoint is None else batch[0].checkpoint_seconds
                     ),

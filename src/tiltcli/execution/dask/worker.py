@@ -96,9 +96,9 @@ def train_batch(request: str) -> dict[str, Any]:
 
     Args:
         request: JSON of `token` and `batch` (names for progress), `process` (that it is meant for),
-            `jobs` (from `pack_jobs`), `engine`, `probe` (settings or null), `checkpoint_seconds`
-            (null for no checkpoints), and `folder`: of the run, for checkpoints and the metrics of
-            long jobs; null where it is not shared.
+            `jobs` (from `pack_jobs`), `engine`, `probes` (settings of each or null),
+            `checkpoint_seconds` (null for no checkpoints), and `folder`: of the run, for
+            checkpoints and the metrics of long jobs; null where it is not shared.
 
     Returns:
         `process`; `seconds` of wall time; per job its `rows` (of the jobs table, without the
@@ -118,9 +118,9 @@ def train_batch(request: str) -> dict[str, Any]:
     started = time.perf_counter()
     stopped, tell = _stopped(asked["token"]), _teller(asked["token"], asked["batch"])
     jobs = unpack_jobs(asked["jobs"])
-    engine, probe = asked["engine"], unpack_probe(asked["probe"])
+    engine, every = asked["engine"], [unpack_probe(probe) for probe in asked["probes"]]
     _load(engine)
-    executor = None if probe is None else _probers()
+    executor = _probers() if any(every) else None
     amounts = [[0, 0] for _ in jobs]
     finished: list[Finished | None] = []
     with tempfile.TemporaryDirectory(prefix="tiltcli-") as scratch:
@@ -132,7 +132,7 @@ def train_batch(request: str) -> dict[str, Any]:
             amounts[number] = [n + m for n, m in zip(amounts[number], advance, strict=True)]
             tell(number, advance)
 
-        for number, job in enumerate(jobs):
+        for number, (job, probe) in enumerate(zip(jobs, every, strict=True)):
             if stopped():
                 finished.append(None)
                 continue
