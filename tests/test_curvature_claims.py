@@ -25,6 +25,7 @@ from tiltcli.evaluation.claims.onset_claims import BEGIN, DOUBLING, distance
 from tiltcli.evaluation.claims.valley_claims import DEEPENS, WIDENS, pulse_shapes
 from tiltcli.reports.curvature_verdicts import curvature_findings
 from tiltcli.reports.loaded_runs import load_run
+from tiltcli.reports.sections import signed
 from tiltcli.statistics import Estimate, mean_interval, proportion_interval
 
 GRID = """
@@ -444,6 +445,10 @@ def test_rows_of_valleys(results, findings):
             assert f"in {(known > 0).sum()} of {len(known)} pulses" in found.measured
             random = mean_interval(np.nanmean(changes[..., 2], axis=1))
             assert f"random direction {random.mean:.3g}" in found.beside
+
+
+def test_words_keep_their_hyphens():
+    assert signed("class-blind -0.02, -.5 … +1") == "class-blind −0.02, −.5 … +1"
 
 
 def test_report_shows_them(results):

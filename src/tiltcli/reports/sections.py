@@ -31,7 +31,7 @@ def sentence(written: str) -> str:
 
 def signed(written: str) -> str:
     """Numbers as HTML, with a minus of its own in place of the hyphen."""
-    return text(written).replace("-", "−")
+    return re.sub(r"-(?=[\d.])", "−", text(written))
 
 
 def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
