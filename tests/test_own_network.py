@@ -93,7 +93,7 @@ def test_trains_as_a_plain_loop(overrides):
         assert rows[2][epoch] == pytest.approx(float(loss.mean()), rel=1e-9)
         assert rows[3][epoch] == pytest.approx(float((gamma[step][y] * loss).mean()), rel=1e-9)
         assert rows[4][epoch] == float((logits.argmax(1) == y).double().mean())
-        assert rows[6][epoch] == float(seen.double().mean())
+        assert rows[7][epoch] == float(seen.double().mean())
         net.train()
         order = np.random.default_rng([0, epoch]).permutation(len(y))
         order = np.arange(len(y)) if size == len(y) else order

@@ -45,7 +45,7 @@ class Killed(BaseException):
 def finished(job, rows=3, outcome="completed", folder=None, probed=()):
     """A job that ended, its metrics in memory or in a file in a folder."""
     numbers = np.arange(rows)
-    block = Block(numbers, numbers, *[numbers * 0.5] * 6, 1)
+    block = Block(numbers, numbers, *[numbers * 0.5] * 8, 1)
     one = MetricsSpool(job, folder or Path())
     if rows:
         one.add(block)

@@ -92,16 +92,21 @@ class Column:
     meaning: str
 
 
+_BALANCED = "mean over the classes of the fraction of their samples classified right, on the"
+
 RESULT_COLUMNS: tuple[Column, ...] = (
     Column("parameters", "int64", "1", "number of trainable parameters"),
     Column("train_samples", "int64", "1", "number of training samples, P"),
     Column("labels", "string", "", "names of the classes in order, a JSON list; null if very long"),
     Column("train_loss", "float64", "nat", "final static loss on the training set"),
     Column("train_accuracy", "float64", "1", "final fraction of training samples classified right"),
+    Column("train_balanced_accuracy", "float64", "1", f"final {_BALANCED} training set"),
     Column("val_loss", "float64", "nat", "final static loss on the validation set"),
     Column("val_accuracy", "float64", "1", "final fraction of validation samples classified right"),
+    Column("val_balanced_accuracy", "float64", "1", f"final {_BALANCED} validation set"),
     Column("test_loss", "float64", "nat", "final static loss on the test set"),
     Column("test_accuracy", "float64", "1", "final fraction of test samples classified right"),
+    Column("test_balanced_accuracy", "float64", "1", f"final {_BALANCED} test set"),
     Column("epochs", "int64", "epoch", "epochs done; for a diverged job, the epoch it diverged at"),
     Column("seconds", "float64", "s", "wall time the job took"),
     Column("engine", "string", "", "engine that trained it: fused or torch"),
@@ -120,8 +125,10 @@ METRIC_COLUMNS: tuple[Column, ...] = (
     Column("train_loss", "float64", "nat", "static loss L on the training set"),
     Column("dynamical_loss", "float64", "nat", "F: the loss weighted by this step's class weights"),
     Column("train_accuracy", "float64", "1", "fraction of training samples classified right"),
+    Column("train_balanced_accuracy", "float64", "1", f"{_BALANCED} training set"),
     Column("val_loss", "float64", "nat", "static loss on the validation set"),
     Column("val_accuracy", "float64", "1", "fraction of validation samples classified right"),
+    Column("val_balanced_accuracy", "float64", "1", f"{_BALANCED} validation set"),
     Column("lr", "float64", "1", "learning rate of the update that comes next"),
 )
 

@@ -207,6 +207,26 @@ def groups_of(
     return np.random.default_rng([_GROUPS, seed]).permutation(labels)
 
 
+def balance(
+    labels: Int64[np.ndarray, " samples"], classes: int
+) -> Float64[np.ndarray, " {classes}"]:
+    """Weight of each class that makes all of them count alike: P / (classes there are · samples).
+
+    The Γ of a sample's class is multiplied by it (`loss.class_weight = "balanced"`); over the
+    samples they average 1. It is scikit-learn's "balanced".
+
+    Args:
+        labels: classes of the training samples, shape (P,).
+        classes: number of classes C.
+
+    Returns:
+        weights, shape (C,); 1 of a class without samples.
+
+    """
+    sizes = np.bincount(labels, minlength=classes)
+    return np.where(sizes > 0, len(labels) / (np.count_nonzero(sizes) * np.maximum(sizes, 1)), 1.0)
+
+
 def gamma(
     step: npt.ArrayLike,
     *,

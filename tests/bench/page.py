@@ -64,7 +64,8 @@ def make(folder, size, log_every=20):
                     f"Traceback (most recent call last):\n  made up\nValueError: no. {i % 7}"
                 )
             loss = 1.1 * (1.01 - curve)
-            block = Block(epochs, epochs, loss, loss, curve, loss, curve - 0.02, loss * 0 + 1, 1000)
+            scores = (curve, curve, loss, curve - 0.02, curve - 0.02)
+            block = Block(epochs, epochs, loss, loss, *scores, loss * 0 + 1, 1000)
             named = {"job": job.id, "outcome": outcome, **setting_columns(job), **row}
             writer.add(Finished(named, [block], len(epochs)))
     return len(sweep.jobs)

@@ -16,6 +16,7 @@ from tiltcli.engines.base import (
     Interrupted,
     Snapshot,
     Trail,
+    balance_of,
     class_weights,
     schedule_of,
     total_steps,
@@ -76,9 +77,8 @@ class Brancher:
         self._start, self._steps, self._keep = start, steps, keep
         schedule = schedule_of(job, data.classes, total_steps(job, len(data.train)))
         every = start.step + np.arange(steps + 1)
-        self._gammas = class_weights(
-            schedule, np.full_like(every, start.step) if frozen else every, data.classes
-        )
+        steps_of_gamma = np.full_like(every, start.step) if frozen else every
+        self._gammas = class_weights(schedule, steps_of_gamma, data.classes, balance_of(job, data))
         none = np.zeros(0, dtype=np.int64)
         self._has_derivative = without_derivative(job, "fused") is None
         self._curvature: NetworkCurvature = curvature_of(job, data, none)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tiltcli.analysis.retraining import weights_at
 from tiltcli.analysis.slices import Slice, Slicer, phase_steps
 from tiltcli.analysis.traces import Trace
 from tiltcli.data import dataset_of
+from tiltcli.engines.base import balance_of, class_weights
 from tiltcli.errors import UserError
 
 PHASES = 21
@@ -82,5 +85,8 @@ def valleys_of(
     chosen = min(1, pulses - 1)
     own = steps[chosen]
     middle = next(shot for shot in snapshots if shot.step == own[len(own) // 2])
-    frozen = [slicer.at(step, middle.theta, schedule.gamma(step)) for step in own]
+    gammas = class_weights(
+        schedule, np.array(own, np.int64), data.classes, balance_of(one.job, data)
+    )
+    frozen = [slicer.at(step, middle.theta, g) for step, g in zip(own, gammas, strict=True)]
     return Valleys(chosen + 1, begins[chosen], slicer.along(snapshots), middle.step, frozen)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.data import Dataset
+from tiltcli.data import Dataset, Part
 from tiltcli.errors import Outcome
 from tiltcli.grid import Job
-from tiltcli.schedule import Schedule
+from tiltcli.schedule import Schedule, balance
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64, Int64
@@ -33,7 +33,7 @@ class Block:
     """Metrics of some logged epochs, one entry each (columns as in the metrics table).
 
     `updates` counts the optimiser updates made since the previous block, for the progress display.
-    Where there is no validation part, val_loss and val_accuracy are NaN.
+    Where there is no validation part, its columns are NaN.
     """
 
     epoch: Int64[np.ndarray, " rows"]
@@ -41,8 +41,10 @@ class Block:
     train_loss: Float64[np.ndarray, " rows"]
     dynamical_loss: Float64[np.ndarray, " rows"]
     train_accuracy: Float64[np.ndarray, " rows"]
+    train_balanced_accuracy: Float64[np.ndarray, " rows"]
     val_loss: Float64[np.ndarray, " rows"]
     val_accuracy: Float64[np.ndarray, " rows"]
+    val_balanced_accuracy: Float64[np.ndarray, " rows"]
     lr: Float64[np.ndarray, " rows"]
     updates: int
 
@@ -57,6 +59,7 @@ class Ending:
         note: how it diverged, else empty.
         test_loss: static loss on the test part at the end; NaN without one.
         test_accuracy: accuracy on the test part at the end; NaN without one.
+        test_balanced_accuracy: likewise, the mean of the classes' recalls.
         parameters: number of trainable parameters.
         seconds_before: time that earlier runs, interrupted and resumed, spent on the job.
         unsaved: why the last checkpoint could not be saved, else empty.
@@ -68,6 +71,7 @@ class Ending:
     note: str
     test_loss: float
     test_accuracy: float
+    test_balanced_accuracy: float
     parameters: int
     seconds_before: float = 0.0
     unsaved: str = ""
@@ -187,14 +191,23 @@ def schedule_of(job: Job, classes: int, total_steps: int) -> Schedule | None:
     )
 
 
+def balance_of(job: Job, data: Dataset) -> tuple[float, ...]:
+    """Constant weight of each class; none at all where the classes are not balanced."""
+    if job.get("loss.class_weight") != "balanced":
+        return ()
+    return tuple(balance(data.train.y, data.classes).tolist())
+
+
 def class_weights(
-    schedule: Schedule | None, steps: Int64[np.ndarray, " steps"], classes: int
+    schedule: Schedule | None,
+    steps: Int64[np.ndarray, " steps"],
+    classes: int,
+    balance: Sequence[float] = (),
 ) -> Float64[np.ndarray, "steps {classes}"]:
-    """Γ at `steps`, shape (steps, classes); ones for the static loss."""
-    if schedule is None:
-        return np.ones((len(steps), classes))
+    """Γ at `steps`, times each class's constant weight, shape (steps, classes); static: Γ = 1."""
     with np.errstate(over="ignore", invalid="ignore"):  # the job will diverge
-        return schedule.gamma(steps)
+        gammas = np.ones((len(steps), classes)) if schedule is None else schedule.gamma(steps)
+        return gammas * np.array(balance) if len(balance) else gammas
 
 
 def learning_rates(
@@ -217,6 +230,29 @@ def rates_at(
     fractions, factors = np.array(pairs).T
     with np.errstate(over="ignore"):  # the job will diverge
         return np.asarray(rate * np.interp(steps / total_steps, fractions, factors))
+
+
+def accuracies(
+    right: Int64[np.ndarray, "*rows classes"], part: Part | None
+) -> tuple[Float64[np.ndarray, "*rows"], Float64[np.ndarray, "*rows"]]:
+    """Return accuracy and balanced accuracy, the mean recall of the classes that there are.
+
+    Args:
+        right: samples of each class that are classified right, shape (…, C).
+        part: the samples; without any both are NaN.
+
+    """
+    if part is None:
+        none = np.full(right.shape[:-1], np.nan)
+        return none, none
+    sizes = part.layout(("sizes", right.shape[-1]), lambda: _sizes(part, right.shape[-1]))
+    there = sizes > 0
+    recalls = right[..., there] / sizes[there]
+    return np.asarray(right.sum(axis=-1) / len(part)), np.asarray(recalls.mean(axis=-1))
+
+
+def _sizes(part: Part, classes: int) -> Whole:
+    return np.bincount(part.y, minlength=classes)
 
 
 def divergence_note(epoch: int, loss: float) -> str:

@@ -177,7 +177,10 @@ def _null_word(key: str) -> str | None:
 
 
 def _with_nulls(condition: Condition) -> Condition:
-    """Put null for a word that the column has null for: the full batch."""
+    """Put null for a word that the column has null for: the full batch; and no null for "none"."""
+    if condition.key in SETTINGS and SETTINGS[condition.key].default == "none":
+        named = ("none" if value is None else value for value in condition.values)
+        return replace(condition, values=tuple(named))
     word = _null_word(condition.key)
     if word is None:
         return condition

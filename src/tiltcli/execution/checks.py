@@ -74,11 +74,14 @@ def check_jobs(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, st
     seen: set[tuple[Any, ...]] = set()
     # Jobs that agree on these need be checked once.
     probed = probing_settings() if sweep.probe is not None else ()
-    alike = tuple(dict.fromkeys((*data_settings(), *network_settings(), *probed)))
+    alike = tuple(dict.fromkeys((*data_settings(), *network_settings(), *probed, "train.keep")))
     for job in sweep.jobs:
         try:
             engines[job.id] = choose_engine(engine, job)
             check_derivative(sweep.probe, job, engines[job.id])
+            if job.get("loss.class_weight") == "balanced" and job.get("loss.groups") == "random":
+                said = 'got "balanced" with loss.groups = "random", whose groups are no classes'
+                raise UserError(Fault(f'{said}; allowed here: "none"', key="loss.class_weight"))
             # A user's network may not like a last batch of a single sample.
             key = (*texts(job, alike), str(is_own(job) and job["train.batch_size"]))
             if key in seen:

@@ -285,6 +285,8 @@ def _difference(done: Finished, stored: Mapping[str, Any]) -> str | None:
         return "failed: " + str(done.row["error"]).strip().splitlines()[-1]
     for key in _SAME:
         new, old = done.row.get(key), stored.get(key)
+        if key.endswith("balanced_accuracy") and pd.isna(old):
+            continue  # runs of earlier versions had none
         if new != old and not (pd.isna(new) and pd.isna(old)):
             return (
                 f"trained again it has {key} = {new}, the run holds {old}: not the same training "

@@ -21,6 +21,8 @@ from tiltcli.grid import Job, ProbeSettings
 from tiltcli.store import Finished, MetricsSpool
 from tiltcli.store.spool import setting_columns
 
+SCORES = ("loss", "accuracy", "balanced_accuracy")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -120,18 +122,17 @@ def train_job(
             "labels": data.labels_text,
             **{
                 name: spool.last[name]
-                for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+                for name in (f"{part}_{score}" for part in ("train", "val") for score in SCORES)
             },
             "test_loss": ending.test_loss,
             "test_accuracy": ending.test_accuracy,
+            "test_balanced_accuracy": ending.test_balanced_accuracy,
             "epochs": ending.epoch,
             "seconds": time.perf_counter() - started + ending.seconds_before,
             "engine": task.engine,
         }
-        if data.val is None:
-            row["val_loss"] = row["val_accuracy"] = None
-        if data.test is None:
-            row["test_loss"] = row["test_accuracy"] = None
+        for part in {"val", "test"} - set(data.parts):
+            row |= {f"{part}_{score}": None for score in SCORES}
         return Finished(row, spool.finish(), spool.rows, probes, ending.unsaved)
     except Interrupted:
         spool.discard()

@@ -34,6 +34,15 @@ OF_TRAINING: tuple[Setting, ...] = (
         decides=("cost", "probe"),
         fused=("cross_entropy", "mse"),
     ),
+    choice(
+        "loss.class_weight",
+        *("none", "balanced"),
+        meaning="constant weight of each class, by which Γ is multiplied: 1; or balanced, so that "
+        "each class counts alike: P / (classes · samples of the class)",
+        default="none",
+        fused=("none", "balanced"),
+        since_stored=True,
+    ),
     real(
         "loss.amplitude",
         least=1,

@@ -18,6 +18,8 @@ from tiltcli.engines.base import (
     Interrupted,
     Snapshot,
     Trail,
+    accuracies,
+    balance_of,
     class_weights,
     divergence_note,
     rates_at,
@@ -62,6 +64,7 @@ class _Schedules:
 
     gamma: Schedule | None
     classes: int
+    balance: tuple[float, ...]
     rate: float
     factors: tuple[tuple[float, float], ...]
     every: int
@@ -75,6 +78,7 @@ class _Schedules:
         return _Schedules(
             schedule_of(job, data.classes, total),
             data.classes,
+            balance_of(job, data),
             float(job["train.lr"]),
             tuple((x, y) for x, y in job.get("train.lr_schedule") or ()),
             int(job["train.log_every"]),
@@ -113,7 +117,7 @@ def _slice(schedules: _Schedules, begin: int, end: int) -> _Slice:
     logged = (places == 0) & (epochs % schedules.every == 0)
     return _Slice(
         steps,
-        class_weights(schedules.gamma, steps, schedules.classes),
+        class_weights(schedules.gamma, steps, schedules.classes, schedules.balance),
         rates_at(schedules.rate, schedules.factors, steps, schedules.total),
         logged | (steps == schedules.total),
     )
@@ -190,15 +194,18 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
         if diverged is not None:
             part, result = _ended(network, data, part, result, schedules)
             last = True
+        learnt = accuracies(result.train_correct, data.train)
+        val = accuracies(result.val_correct, data.val)
         yield Block(
             epoch=part.logged // per_epoch,
             step=part.logged,
             train_loss=result.train_loss,
             dynamical_loss=result.dynamical_loss,
-            train_accuracy=result.train_correct / len(data.train),
+            train_accuracy=learnt[0],
+            train_balanced_accuracy=learnt[1],
             val_loss=result.val_loss,
-            # Without validation points the loss is NaN at every step.
-            val_accuracy=result.val_correct / len(data.val) if data.val else result.val_loss,
+            val_accuracy=val[0],
+            val_balanced_accuracy=val[1],
             lr=part.logged_rates,
             updates=len(part.steps) - last if diverged is None else diverged,
         )
@@ -217,12 +224,12 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
             size = min(2 * size, LARGEST_BLOCK)
         elif taken > 2 * BLOCK_SECONDS:
             size = max(size // 2, 1)
-    test_loss = test_accuracy = float("nan")
+    test_loss, right = float("nan"), np.zeros(data.classes, np.int64)
     if data.test is not None:
         points = _points(data.test, data.classes, str(job["train.dtype"]), depth_of(job))
         test_loss, right = network.evaluate(points)
-        test_accuracy = right / len(data.test)
-    yield Ending(outcome, ended, note, test_loss, test_accuracy, network.parameters)
+    plain, balanced = map(float, accuracies(right, data.test))
+    yield Ending(outcome, ended, note, test_loss, plain, balanced, network.parameters)
 
 
 def _ended(
@@ -241,12 +248,12 @@ def _ended(
         for points in network.points
     )
     assert train is not None
-    val_loss, val_right = (float("nan"), 0) if val is None else (val.loss, val.right)
+    val_loss, val_right = (float("nan"), 0 * train.right) if val is None else (val.loss, val.right)
     longer = result._replace(
         train_loss=np.append(result.train_loss, train.loss),
         dynamical_loss=np.append(result.dynamical_loss, train.weighted),
-        train_correct=np.append(result.train_correct, train.right),
+        train_correct=np.vstack([result.train_correct, train.right]),
         val_loss=np.append(result.val_loss, val_loss),
-        val_correct=np.append(result.val_correct, val_right),
+        val_correct=np.vstack([result.val_correct, val_right]),
     )
     return part.until(at, True), longer

@@ -27,9 +27,9 @@ class Steps(NamedTuple):
     Attributes:
         train_loss: static loss, float64.
         dynamical_loss: loss weighted by the step's Γ, float64.
-        train_correct: points classified right, int64.
+        train_correct: training points classified right by class, int64, (rows, C).
         val_loss: static loss on the validation points, float64; NaN without any.
-        val_correct: validation points classified right, int64; 0 without any.
+        val_correct: likewise of the validation points; 0 without any.
         diverged_at: step at which the loss was not finite or had exploded; None if none was.
         diverged_loss: that loss, of the training set or of the step's batch; NaN if none was.
         trail: parameters before each update, (updates, parameters); no rows unless asked for.
@@ -47,11 +47,11 @@ class Steps(NamedTuple):
 
 
 class Measures(NamedTuple):
-    """Static loss, loss weighted by Γ, and number classified right."""
+    """Static loss, loss weighted by Γ, and numbers classified right by class, (C,)."""
 
     loss: float
     weighted: float
-    right: int
+    right: Labels
 
 
 class Batches(NamedTuple):
@@ -154,10 +154,11 @@ class FusedNetwork:
     def _space(self, points: tuple[Any, ...]) -> tuple[Any, ...]:
         kind, lanes = self._dtype, lanes_of(self._dtype)
         classes = padded(self._classes, kind)
-        ends = zeros((self._classes, lanes), kind), np.zeros(3)
+        size = max(some[0].shape[1] for some in (points, self._batch, self._val))
+        ends = zeros((self._classes, lanes), kind), zeros((size,), kind), np.zeros(3)
         if self._narrow:
             logits = zeros((self._classes, points[0].shape[1]), kind)
-            return logits, ends[0], zeros((classes,), kind), ends[1]
+            return logits, ends[0], zeros((classes,), kind), *ends[1:]
         depth = len(self._layers) - 1
         width = padded(int(self._layers[0, 1]), kind)
         return (
@@ -214,8 +215,8 @@ class FusedNetwork:
             the measures; each is taken before the step's update.
 
         """
-        out = np.zeros((int(np.count_nonzero(record)) + 1, 5))
-        out[:, 3] = np.nan
+        out = np.full((int(np.count_nonzero(record)) + 1, 3), np.nan)
+        rights = np.zeros((len(out), 2, self._classes), np.int64)
         trail = np.empty((len(lrs) if keep else 0, self._theta.size), self._dtype)
         kept, diverged, diverged_loss = descend(
             self._dims,
@@ -233,12 +234,13 @@ class FusedNetwork:
             as_given(record, np.bool_),
             update_last,
             out,
+            rights,
             trail,
         )
         self._made += len(lrs)
-        loss, weighted, right, val_loss, val_right = out[:kept].T
+        loss, weighted, val_loss = out[:kept].T
+        right, val_right = rights[:kept, 0], rights[:kept, 1]
         at = None if diverged < 0 else int(diverged)
-        right, val_right = right.astype(np.int64), val_right.astype(np.int64)
         if keep:
             made = len(lrs) - (not update_last) if at is None else at
             trail = trail[:made, self.layout[4]]
@@ -246,17 +248,19 @@ class FusedNetwork:
 
     def measure(self, points: Points, gamma: Float64[np.ndarray, " classes"]) -> Measures:
         """Measure on some points, weighted by Γ (C,)."""
-        loss, weighted, right = evaluate(
+        right = np.zeros(self._classes, np.int64)
+        loss, weighted = evaluate(
             self._dims,
             self._base,
             points.arrays,
             (self._theta, self._layers),
-            self._space(points.arrays) if self._narrow else self._work,
+            self._space(points.arrays),
             as_given(gamma, self._dtype),
+            right,
         )
-        return Measures(float(loss), float(weighted), int(right))
+        return Measures(float(loss), float(weighted), right)
 
-    def evaluate(self, points: Points) -> tuple[float, int]:
-        """Static loss and number right on some points."""
+    def evaluate(self, points: Points) -> tuple[float, Labels]:
+        """Static loss and numbers right by class on some points."""
         loss, _, right = self.measure(points, np.ones(self._classes))
         return loss, right

@@ -34,6 +34,7 @@ def _measuring(with_gradient: bool) -> Any:
         stride: Any,
         classes: Any,
         bias: Any,
+        hits: Any,
         sums: Any,
     ) -> Any:
         """Measure a stretch of points; see `forward_backward` in the modules that call this.
@@ -51,6 +52,7 @@ def _measuring(with_gradient: bool) -> Any:
             stride: points from one class's logits to the next's.
             classes: their number.
             bias: (classes, lanes) that ∂F/∂b of the last layer is added to, lane by lane.
+            hits: (stride,) 1 where a point is classified right, else 0.
             sums: (3,) float64 that Σ loss, Σ Γ loss and the number right are added to.
 
         """
@@ -67,6 +69,7 @@ def _measuring(with_gradient: bool) -> Any:
             stride,
             classes,
             bias,
+            hits,
             sums,
         )
         known = len(dims.types[1]) if len(dims) else None
@@ -151,7 +154,8 @@ def _emit(
     with_gradient: bool,
     base: type[_CrossEntropy | _Squares],
 ) -> None:
-    logits, labels, groups, grouped, gammas, inverse, points, stride, classes, bias, sums = args
+    logits, labels, groups, grouped, gammas, inverse, points, stride, classes, *rest = args
+    bias, right_ones, sums = rest
     build = lanes.builder
     count = classes if known is None else known
     double = ir.DoubleType()
@@ -211,7 +215,9 @@ def _emit(
             gamma = lanes.get(weight[g])
             lanes.put(lanes.fma(lanes.as_double(gamma), wide, lanes.get(dynamical)), dynamical)
             hits = lanes.compare("==", label[g], lanes.get(guess[g]))
-            mask = build.bitcast(build.and_(hits, there), ir.IntType(lanes.lanes))
+            hits = build.and_(hits, there)
+            lanes.store(lanes.select(hits, lanes.constant(1.0), zero), right_ones, begins[g])
+            mask = build.bitcast(hits, ir.IntType(lanes.lanes))
             number = build.zext(build.ctpop(mask), lanes.index)
             lanes.put(build.add(lanes.get(right), number), right)
             if with_gradient:

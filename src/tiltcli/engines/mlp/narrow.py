@@ -208,7 +208,7 @@ def forward_backward(
     """Go forward, measure into `sums`, and leave ∂F/∂logits in `logits` for `step`."""
     X, _, labels, groups, grouped, count, inverse = points
     theta, layers = network
-    logits, bias, _, sums = work
+    logits, bias, _, hits, sums = work
     sums[:] = 0.0
     bias[:] = 0.0
     padded, lanes = X.shape[1], bias.shape[1]
@@ -227,6 +227,7 @@ def forward_backward(
         padded,
         layers[1, 1],
         bias,
+        hits,
         sums,
     )
 
@@ -235,7 +236,7 @@ def step(dims: Any, points: Any, network: Any, work: Any, optimiser: Any) -> Non
     """Make the optimiser's step along what the last `forward_backward` left."""
     X, count = points[0], points[5]
     theta, layers = network
-    logits, bias, gradient, _ = work
+    logits, bias, gradient, _, _ = work
     kind, coefficients, _, first, second = optimiser
     _backward_step(
         dims,
@@ -263,7 +264,7 @@ def evaluate(dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: 
     """Go forward and measure into `sums`."""
     X, _, labels, groups, grouped, count, inverse = points
     theta, layers = network
-    logits, bias, _, sums = work
+    logits, bias, _, hits, sums = work
     sums[:] = 0.0
     padded, lanes = X.shape[1], bias.shape[1]
     through = (count + lanes - 1) // lanes * lanes
@@ -281,5 +282,6 @@ def evaluate(dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: 
         padded,
         layers[1, 1],
         bias,
+        hits,
         sums,
     )

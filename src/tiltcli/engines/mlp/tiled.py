@@ -47,7 +47,7 @@ def forward_backward(
     """Go forward and back over all tiles; measures in `sums`, gradients in `gradient`."""
     X, rows, labels, groups, grouped, count, inverse = points
     theta, layers = network
-    hidden, back, logits, turned, turned_logits, gradient, zero, bias, sums = work
+    hidden, back, logits, turned, turned_logits, gradient, zero, bias, hits, sums = work
     last, none = layers.shape[0] - 1, theta.dtype.type(-np.inf)
     classes = layers[last, 1]
     lanes = bias.shape[1]
@@ -71,6 +71,7 @@ def forward_backward(
             TILE,
             classes,
             bias,
+            hits[begin:],
             sums,
         )
         deltas, columns = logits, turned_logits
@@ -116,7 +117,7 @@ def evaluate(dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: 
     """Go forward and measure into `sums`."""
     _, _, labels, groups, grouped, count, inverse = points
     _, layers = network
-    logits, bias, sums = work[2], work[7], work[8]
+    logits, bias, hits, sums = work[2], work[7], work[8], work[9]
     lanes = bias.shape[1]
     sums[:] = 0.0
     for begin in range(0, count, TILE):
@@ -135,5 +136,6 @@ def evaluate(dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: 
             TILE,
             layers[layers.shape[0] - 1, 1],
             bias,
+            hits[begin:],
             sums,
         )

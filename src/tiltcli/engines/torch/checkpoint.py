@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tiltcli.engines.torch.state import Training
 
-FORMAT = "tiltcli checkpoint 1"
+FORMAT = "tiltcli checkpoint 2"
 _ROW = tuple(field.name for field in fields(Block) if field.name != "updates")
 _WHOLE = ("epoch", "step")
 

@@ -60,13 +60,12 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
                 yield metrics.block()
         if metrics.rows or metrics.updates:
             yield metrics.block()
-        test_loss, test_accuracy = run.evaluate(run.test)
+        tested = run.evaluate("test")
     except Interrupted:
         checkpoint.save(run, metrics.blocks())
         yield metrics.block()  # for the count of updates
         raise
     before = 0.0 if earlier is None else earlier.seconds
-    tested = (test_loss, test_accuracy)
     yield Ending(outcome, epoch, note, *tested, run.parameters, before, checkpoint.unsaved)
 
 

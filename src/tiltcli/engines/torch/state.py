@@ -17,6 +17,8 @@ from tiltcli.engines.base import (
     Array,
     Interrupted,
     Snapshot,
+    accuracies,
+    balance_of,
     class_weights,
     learning_rates,
     schedule_of,
@@ -47,8 +49,10 @@ class Row(NamedTuple):
     train_loss: float
     dynamical_loss: float
     train_accuracy: float
+    train_balanced_accuracy: float
     val_loss: float
     val_accuracy: float
+    val_balanced_accuracy: float
     lr: float
 
 
@@ -69,11 +73,11 @@ class Samples(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums over samples: static loss, weighted loss, number classified right."""
+    """Sums over samples: static loss, weighted loss, and right ones by class, (C,)."""
 
     loss: float
     weighted: float
-    right: int
+    right: Tensor
 
 
 class Training:
@@ -92,7 +96,7 @@ class Training:
     def __init__(
         self, job: Job, data: Dataset, device: torch.device, stop: Callable[[], bool]
     ) -> None:
-        self.job = job
+        self.job, self.data = job, data
         self.device = device
         self.stop = stop
         self.dtype: torch.dtype = getattr(torch, job["train.dtype"])
@@ -112,6 +116,7 @@ class Training:
         self.per_epoch = steps_per_epoch(job, len(data.train))
         self.total_steps = self.per_epoch * self.epochs
         self.schedule = schedule_of(job, data.classes, self.total_steps)
+        self.balance = balance_of(job, data)
         sample = data.sample_shape
         self.dice = Dice(device) if is_own(job) else None
         self.network = network_of(job, sample, data.classes, self.dtype, self.dice)
@@ -184,7 +189,7 @@ class Training:
         """
         gamma, _ = self._pace()
         self.optimizer.zero_grad(set_to_none=True)
-        loss, weighted, right = 0.0, 0.0, 0
+        loss, weighted, right = 0.0, 0.0, torch.zeros(self.classes, dtype=torch.int64)
         count = len(self.train.y) if rows is None else len(rows)
         self.network.train()
         # In pieces a batch norm would see other means; a user's network gets its batch whole.
@@ -197,8 +202,12 @@ class Training:
             loss += float(each.detach().sum(dtype=torch.float64))
             if rows is None:
                 weighted += _total(each.detach(), gamma, group)
-                right += int((logits.detach().argmax(dim=1) == y).sum())
+                right += self._right(logits.detach(), y)
         return Sums(loss, weighted, right)
+
+    def _right(self, logits: Tensor, y: Tensor) -> Tensor:
+        hits = y[logits.argmax(dim=1) == y]
+        return torch.bincount(hits, minlength=self.classes).cpu()
 
     def _update(self) -> None:
         _, rate = self._pace()
@@ -240,11 +249,14 @@ class Training:
         if self._plan[0] != block:
             begin = block * PLAN_STEPS
             steps = np.arange(begin, begin + PLAN_STEPS, dtype=np.int64)
-            gamma = torch.from_numpy(class_weights(self.schedule, steps, self.classes))
+            gamma = torch.from_numpy(
+                class_weights(self.schedule, steps, self.classes, self.balance)
+            )
             rates = learning_rates(self.job, steps, self.total_steps)
             self._plan = block, gamma.to(self.device, self.dtype), rates
         _, gammas, rates = self._plan
-        return None if self.schedule is None else gammas[at], float(rates[at])
+        flat = self.schedule is None and not self.balance
+        return None if flat else gammas[at], float(rates[at])
 
     def _row(self, sums: Sums) -> Row:
         count = len(self.train.y)
@@ -253,8 +265,8 @@ class Training:
             self.step,
             sums.loss / count,
             sums.weighted / count,
-            sums.right / count,
-            *self.evaluate(self.val),
+            *_accuracies(sums, self.data.train),
+            *self.evaluate("val"),
             self._pace()[1],
         )
 
@@ -262,29 +274,30 @@ class Training:
         """Metrics of the present state."""
         return self._row(self._sums(self.train, self._pace()[0]))
 
-    def evaluate(self, samples: Samples | None) -> tuple[float, float]:
-        """Static loss and accuracy on a part; NaN without one."""
+    def evaluate(self, part: str) -> tuple[float, float, float]:
+        """Static loss, accuracy and balanced accuracy on "val" or "test"; NaN without it."""
+        samples: Samples | None = getattr(self, part)
         if samples is None:
-            return float("nan"), float("nan")
+            return (math.nan,) * 3
         sums = self._sums(samples, None)
-        return sums.loss / len(samples.y), sums.right / len(samples.y)
+        return sums.loss / len(samples.y), *_accuracies(sums, self.data.parts[part])
 
     @torch.no_grad()
     def _sums(self, samples: Samples, gamma: Tensor | None) -> Sums:
-        loss, weighted, right = 0.0, 0.0, 0
+        loss, weighted, right = 0.0, 0.0, torch.zeros(self.classes, dtype=torch.int64)
         self.network.eval()
         for X, y, group in self._pieces(samples, None, self.piece):
             logits = self.logits(X)
             each = sample_losses(self.base, logits, y)
             loss += float(each.sum(dtype=torch.float64))
             weighted += _total(each, gamma, group)
-            right += int((logits.argmax(dim=1) == y).sum())
+            right += self._right(logits, y)
         return Sums(loss, weighted, right)
 
     def snapshot(self) -> Snapshot:
         """Copy of the present weights, and of what else a user's network hangs on."""
         steps = np.array([self.step], dtype=np.int64)
-        gamma = class_weights(self.schedule, steps, self.classes)[0]
+        gamma = class_weights(self.schedule, steps, self.classes, self.balance)[0]
         parts = (p for some in tensors_of(self.network) for p in some.values())
         flat = torch.cat([p.detach().flatten().to("cpu", torch.float64) for p in parts])
         theta = flat.numpy()
@@ -295,6 +308,11 @@ class Training:
             squares = [state["exp_avg_sq"].flatten().to("cpu", torch.float64) for state in states]
             adam = first * (np.sqrt(torch.cat(squares).numpy() / second) + group["eps"])
         return Snapshot(self.epoch, self.step, self._pace()[1], gamma, theta, adam)
+
+
+def _accuracies(sums: Sums, part: Part) -> tuple[float, float]:
+    plain, balanced = accuracies(sums.right.numpy(), part)
+    return float(plain), float(balanced)
 
 
 def _ready(
