@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tiltcli.curvature import probe_cost as probe_trial
-from tiltcli.curvature.autograd import SIGNS
+from tiltcli.curvature.spectrum import SIGNS
 from tiltcli.engines.torch import update_cost as trial
 from tiltcli.execution import estimates as estimate
 from tiltcli.grid import ProbeSettings, parse_sweep
