@@ -129,6 +129,22 @@ def test_zoom_is_an_axis_of_its_own(browser):
     assert browser.execute_script(shown, box) == pytest.approx([low, high])
 
 
+def test_all_axes_at_once_with_what_goes_with_each(browser):
+    host = browser.find_element(By.CSS_SELECTOR, "#run-0 [data-part=parallel]")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", host)
+    settle(browser)
+    box = host.find_element(By.CSS_SELECTOR, ".plot")
+    drawn = browser.execute_script("return arguments[0].layout.annotations.map(a => a.text)", box)
+    for axis in ("width", "loss", "amplitude", "period"):
+        (title,) = [text for text in drawn if text.startswith(f"{axis}<br>")]
+        assert re.fullmatch(rf"{axis}<br>\d+% \(\d+% … \d+%\)", title)
+    lines = "return arguments[0].data.slice(0, 8).flatMap(t => t.y).filter(y => y === null).length"
+    assert browser.execute_script(lines, box) == 9  # cells that have a mean
+    browser.execute_script("arguments[0].open = true", host.find_element(By.TAG_NAME, "details"))
+    settle(browser)
+    assert len(host.find_elements(By.CSS_SELECTOR, "tbody tr")) == 4
+
+
 def test_json_cannot_end_its_element():
     hostile = {"a": [HOSTILE, "\u2028", "<!--", "é"]}
     written = json_text(hostile)

@@ -14,6 +14,7 @@ from tiltcli.reports.curvature_verdicts import at_the_edge, by_loss, probed_trac
 from tiltcli.reports.loaded_runs import Run
 from tiltcli.reports.methods import methods_of
 from tiltcli.reports.origin import about, invocations, where_chosen
+from tiltcli.reports.parallel_panel import in_words
 from tiltcli.reports.verdict_list import Judged, judge, notes
 
 
@@ -107,6 +108,7 @@ def _phase_section(run: Run, figures: Path, base: Path) -> list[str]:
     else:
         save(figure, path)
         lines = [_image(f"Phase diagram of {run.name}", path, base), ""]
+    lines += [line for one in [in_words(run.tables.jobs, metric)] if one for line in (one, "")]
     lines.append(f"The cell with the best mean {metric} of each width, on the same seeds:")
     return [*lines, "", to_markdown(run.comparison(best=metric))]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tiltcli.errors import UserError
 from tiltcli.evaluation.comparison import Comparison
+from tiltcli.evaluation.importance import DEFINITION
 from tiltcli.reports import sections
 from tiltcli.reports.citing import citations
 from tiltcli.reports.curvature_verdicts import at_the_edge, by_loss, probed_traces
@@ -25,7 +26,10 @@ from tiltcli.reports.sections import signed, text
 from tiltcli.reports.valley_panel import valley
 from tiltcli.reports.verdict_list import judge
 
-SCRIPTS = ("base", "plots", "phase", "widths", "explorer", "trace", "valley", "jobs", "main")
+SCRIPTS = (
+    *("base", "plots", "phase", "widths", "explorer"),
+    *("trace", "valley", "parallel", "jobs", "main"),
+)
 
 PLOTLY = "plotly-cartesian-4.1.1.min.js.gz"
 """plotly.js's own bundle of two-dimensional charts, as its npm package
@@ -132,6 +136,10 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
         lines.append(f"<h3>By width</h3>{_origin(run, runs, data)}")
         lines.append('<div data-part="widths"></div>')
         lines.append(_comparison(run, data["judge"]))
+    if data["parallel"]:
+        lines.append(
+            f'<h3>All axes at once</h3><p>{text(DEFINITION)}</p><div data-part="parallel"></div>'
+        )
     if cells > 1 or data["trace"] is None:
         lines.append('<h3>Learning curves of a cell</h3><div data-part="explorer"></div>')
     if data["trace"]:

@@ -17,6 +17,7 @@ from tiltcli.reports.loaded_runs import CURVES, Run
 from tiltcli.reports.one_training import panels, single
 from tiltcli.reports.pack import floats, shares
 from tiltcli.reports.page_cells import PageCells, page_cells, whole
+from tiltcli.reports.parallel_panel import parallel
 
 CURVES_BYTES, MOST_ROWS = 6_000_000, 3000
 """What all runs of a page share: room for curves, and rows of job tables."""
@@ -52,6 +53,7 @@ def run_data(run: Run, runs: int, watched: Sequence[Watched]) -> dict[str, Any]:
         "widths": widths,
         "curves": _blocks(run, page, [*static, *best], budget),
         "probes": _probes(run, page, [*static, *best], budget / 4),
+        "parallel": parallel(tables.jobs, judge),
         "weights": weights(run, page.rows, best),
         "trace": None if one is None else panels(one, found=own),
         "zooms": enlarged(watched),

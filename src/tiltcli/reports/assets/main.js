@@ -79,6 +79,7 @@ function start(section) {
   if (host("trace") && run.trace) new TracePlot(host("trace"), run.trace, "One training");
   if (host("zooms") && run.zooms.length) new Zooms(host("zooms"), run.zooms);
   if (host("valley") && run.valley) new ValleyPlot(host("valley"), run.valley);
+  if (host("parallel")) new Parallel(host("parallel"), run.parallel);
   new Jobs(host("jobs"), run.jobs, section.dataset.name);
 }
 
