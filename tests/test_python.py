@@ -98,8 +98,10 @@ def test_texts_are_short_and_pages_escaped(results):
     sides = ("tiny@loss.kind=static", "tiny@loss.kind=dynamical")
     found = tiltcli.compare(*sides, results=results)
     done = tiltcli.sweep(GRID, results=results)
-    columns, probed = tables.jobs.shape[1], tables.probes.shape[1]
-    assert repr(tables) == f"<tiny: jobs 20 × {columns}, metrics 40 × 9, probes 0 × {probed}>"
+    shapes = [f"{one.shape[0]} × {one.shape[1]}" for one in (tables.jobs, tables.metrics)]
+    assert repr(tables) == (
+        f"<tiny: jobs {shapes[0]}, metrics {shapes[1]}, probes 0 × {tables.probes.shape[1]}>"
+    )
     assert "20 jobs: 20 done before" in repr(done)
     assert repr(found).startswith(f"<{sides[1]} − {sides[0]}: 2 rows; train_accuracy: ")
     for one in (tables, found, done):
