@@ -8,6 +8,7 @@ from dense import dense
 from tiltcli.curvature.autograd import AutogradCurvature
 from tiltcli.curvature.compiled import CompiledCurvature
 from tiltcli.curvature.lanczos import extreme_eigenvalues
+from tiltcli.curvature.layers import LayeredCurvature
 from tiltcli.curvature.points import kernel_points
 from tiltcli.curvature.spectrum import SIGNS
 from tiltcli.data import Dataset, Part
@@ -68,6 +69,42 @@ def test_one_hidden_layer(base, P, D, W, C):
             network, base, data.train.X, data.train.y, data.train.y, np.arange(P), C
         )
         assert_right(other, theta, weights, H, J, exact=False)
+
+
+@pytest.mark.parametrize("base", ["cross_entropy", "mse"])
+@pytest.mark.parametrize(
+    ("P", "D", "W", "C", "depth"), [(41, 5, 7, 4, 2), (30, 2, 4, 2, 4), (25, 3, 9, 3, 3)]
+)
+def test_several_hidden_layers(base, P, D, W, C, depth):
+    rng = np.random.default_rng(depth)
+    X, y, group = rng.normal(size=(P, D)), rng.integers(0, C, P), rng.integers(0, C, P)
+    units = [D, *[W] * depth, C]
+    parameters = {}
+    for k in range(depth + 1):
+        parameters[f"W{k + 1}"] = rng.normal(size=(units[k], units[k + 1])) * 0.7
+        parameters[f"b{k + 1}"] = rng.normal(size=units[k + 1]) * 0.7
+    network = Perceptron(parameters, torch.float64)
+    data = Dataset(Part(X, y, y), None, None, C, tuple(map(str, range(C))))
+    gamma = rng.uniform(0.1, 2.0, C)
+    theta, H, J = dense(network, base, X, y, gamma)
+    curvature = LayeredCurvature(data, W, depth, base, np.arange(P))
+    assert_right(curvature, theta, gamma, H, J)
+    product = curvature.hessian_product(theta, gamma)
+    np.testing.assert_allclose(
+        np.stack([product(unit) for unit in np.eye(len(H))]), H, atol=1e-12 * np.abs(H).max()
+    )
+    some = np.arange(0, P, 2)
+    _, H, _ = dense(network, base, X[some], y[some], gamma)
+    product = curvature.on(some).hessian_product(theta, gamma)
+    v = rng.normal(size=len(H))
+    np.testing.assert_allclose(product(v), H @ v, atol=1e-11 * np.abs(H).max())
+    # Groups that are not the classes weigh likewise.
+    other = LayeredCurvature(
+        Dataset(Part(X, y, group), None, None, C, data.labels), W, depth, base, np.arange(P)
+    )
+    by_torch = AutogradCurvature(network, base, X, y, group, np.arange(P), C)
+    expected = by_torch.gradient(theta, gamma)
+    np.testing.assert_allclose(other.gradient(theta, gamma), expected, atol=1e-12)
 
 
 def test_weights_of_the_reference():

@@ -20,6 +20,7 @@ points_per_class = {points}
 classes = {classes}
 [model]
 width = 6
+depth = {depth}
 [loss]
 kind = "dynamical"
 base = "{base}"
@@ -45,33 +46,35 @@ def swept(
     dtype="float64",
     more="",
     classes=3,
+    depth=1,
     **kwargs,
 ):
     text = GRID.format(
-        base=base, lr=lr, dtype=dtype, more=more, classes=classes, points=45 // classes
+        base=base, lr=lr, dtype=dtype, more=more, depth=depth, classes=classes, points=45 // classes
     )
     tiltcli.sweep(write_grid(folder, text, name), results=folder, **kwargs)
     return tiltcli.read(name, folder)
 
 
 @pytest.mark.parametrize(
-    ("base", "momentum", "nesterov", "decay", "classes"),
+    ("base", "momentum", "nesterov", "decay", "classes", "depth"),
     [
-        ("cross_entropy", 0.0, False, 0.0, 3),
-        ("mse", 0.0, False, 0.02, 3),
-        ("cross_entropy", 0.8, False, 0.01, 3),
-        ("mse", 0.5, True, 0.0, 3),
-        ("cross_entropy", 0.6, True, 0.01, 11),  # too many for the kernel's own products
+        ("cross_entropy", 0.0, False, 0.0, 3, 1),
+        ("mse", 0.0, False, 0.02, 3, 1),
+        ("cross_entropy", 0.8, False, 0.01, 3, 1),
+        ("mse", 0.5, True, 0.0, 3, 1),
+        ("cross_entropy", 0.6, True, 0.01, 11, 1),  # too many for the kernel's own products
+        ("cross_entropy", 0.0, False, 0.0, 3, 2),
     ],
 )
 def test_exponent_against_products_of_dense_matrices(
-    tmp_path, base, momentum, nesterov, decay, classes
+    tmp_path, base, momentum, nesterov, decay, classes, depth
 ):
     more = f"momentum = {momentum}\nnesterov = {str(nesterov).lower()}\nweight_decay = {decay}"
     more = more if momentum else f"weight_decay = {decay}"
     lr = 0.5 if base == "cross_entropy" else 0.05
     more += "\nlr_schedule = [[0.0, 1.0], [1.0, 0.3]]"
-    tables = swept(tmp_path, base=base, lr=lr, more=more, classes=classes)
+    tables = swept(tmp_path, base=base, lr=lr, more=more, classes=classes, depth=depth)
     (job,) = jobs_of(tmp_path / "one", list(tables.jobs["job"]))
     data = dataset_of(job)
     network = network_of(job, data.sample_shape, data.classes, torch.float64)
@@ -157,7 +160,13 @@ def test_what_has_no_derivative_is_refused_beforehand(tmp_path):
         write_grid(
             tmp_path,
             GRID.format(
-                classes=3, points=15, base="mse", lr=0.1, dtype="float32", more='optimizer = "adam"'
+                depth=1,
+                classes=3,
+                points=15,
+                base="mse",
+                lr=0.1,
+                dtype="float32",
+                more='optimizer = "adam"',
             ).partition("[probe]")[0],
             "adam",
         ),

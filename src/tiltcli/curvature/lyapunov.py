@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from tiltcli.curvature.blas import single_blas_thread
 from tiltcli.curvature.lanczos import Product
 from tiltcli.curvature.prober import curvature_of
 from tiltcli.data import Dataset
@@ -124,6 +125,7 @@ class Follower:
 
         self._grow = grow
 
+    @single_blas_thread()
     def follow(self, trail: Trail) -> float:
         """Take the updates that came next; returns the exponent over all that count, or NaN."""
         growth = self._grow(trail)

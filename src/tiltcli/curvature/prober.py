@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tiltcli.curvature.blas import single_blas_thread
 from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, top_eigenvector
 from tiltcli.curvature.points import kernel_points
 from tiltcli.curvature.spectrum import density
@@ -14,10 +15,13 @@ from tiltcli.curvature.stability import stability_bound
 from tiltcli.data import Dataset
 from tiltcli.engines.base import Snapshot
 from tiltcli.grid import Job, ProbeSettings
-from tiltcli.networks.initial import has_one_hidden_layer
+from tiltcli.networks.initial import depth_of, has_one_hidden_layer, takes_pictures
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int64
+
+LAYERED = 1 << 25
+"""Points times logits times units up to which deeper perceptrons are gone through at once."""
 
 MOST_BATCHES = 32
 """Batches, of a seeded order, that the batch sharpness is a mean of, at most."""
@@ -78,6 +82,7 @@ class Prober:
             for begin in range(0, min(MOST_BATCHES, count // size) * size, size):
                 self._batches.append(self._curvature.on(order[begin : begin + size]))
 
+    @single_blas_thread()
     def __call__(self, snapshot: Snapshot) -> dict[str, Any]:
         """Row of the probes table; a number is a pure function of the snapshot's weights and Γ."""
         row: dict[str, Any] = {
@@ -156,13 +161,20 @@ def curvature_of(job: Job, data: Dataset, points: Int64[np.ndarray, " points"]) 
         points: training points of the tangent kernel.
 
     """
-    if not has_one_hidden_layer(job):
-        from tiltcli.curvature.autograd import AutogradCurvature
+    base, depth = str(job["loss.base"]), depth_of(job)
+    if has_one_hidden_layer(job):
+        from tiltcli.curvature.compiled import CompiledCurvature
 
-        return AutogradCurvature.of(job, data, points)
-    from tiltcli.curvature.compiled import CompiledCurvature
+        return CompiledCurvature(data, int(job["model.width"]), base, points)
+    if not takes_pictures(job):
+        width = int(job["model.width"])
+        if len(data.train) * data.classes * width * depth <= LAYERED:
+            from tiltcli.curvature.layers import LayeredCurvature
 
-    return CompiledCurvature(data, int(job["model.width"]), str(job["loss.base"]), points)
+            return LayeredCurvature(data, width, depth, base, points)
+    from tiltcli.curvature.autograd import AutogradCurvature
+
+    return AutogradCurvature.of(job, data, points)
 
 
 __all__ = ["NetworkCurvature", "Prober", "curvature_of"]
