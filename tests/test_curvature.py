@@ -7,8 +7,8 @@ import torch
 from dense import dense
 from tiltcli.curvature.autograd import AutogradCurvature
 from tiltcli.curvature.compiled import CompiledCurvature
+from tiltcli.curvature.deep_perceptron import LayeredCurvature
 from tiltcli.curvature.lanczos import extreme_eigenvalues
-from tiltcli.curvature.layers import LayeredCurvature
 from tiltcli.curvature.points import kernel_points
 from tiltcli.curvature.spectrum import SIGNS
 from tiltcli.data import Dataset, Part

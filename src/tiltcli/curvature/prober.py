@@ -169,7 +169,7 @@ def curvature_of(job: Job, data: Dataset, points: Int64[np.ndarray, " points"]) 
     if not takes_pictures(job):
         width = int(job["model.width"])
         if len(data.train) * data.classes * width * depth <= LAYERED:
-            from tiltcli.curvature.layers import LayeredCurvature
+            from tiltcli.curvature.deep_perceptron import LayeredCurvature
 
             return LayeredCurvature(data, width, depth, base, points)
     from tiltcli.curvature.autograd import AutogradCurvature
