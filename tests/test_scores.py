@@ -5,11 +5,13 @@ import pytest
 
 import perceptron
 import tiltcli
-from helpers import write_grid
+from helpers import tilt, write_grid
 from tiltcli.data import dataset_of
 from tiltcli.engines import Block, Context, Ending, Snapshot, load_engine
 from tiltcli.errors import UserError
 from tiltcli.grid import parse_sweep
+from tiltcli.plots.style import said
+from tiltcli.reports.loaded_runs import load_run
 
 SIZES = {"train": (61, 12, 4, 0), "val": (30, 5, 3, 1), "test": (20, 0, 4, 2)}
 """Samples of each class; training lacks the last but one of validation's, and so on."""
@@ -178,3 +180,25 @@ def test_of_many_equal_classes_it_is_the_accuracy(tmp_path):
     for part in ("train", "val"):
         plain, balanced = found[f"{part}_accuracy"], found[f"{part}_balanced_accuracy"]
         np.testing.assert_allclose(balanced, plain, rtol=0, atol=1e-12)
+
+
+def test_commands_and_report_take_it(folder, tmp_path):
+    text = GRID.replace('"dynamical"', '["static", "dynamical"]') + "seeds = 5\n"
+    grid = write_grid(folder, text, "views")
+    tiltcli.sweep(grid, results=tmp_path / "results", workers=0)
+    metric = ["--metric", "val_balanced_accuracy"]
+    sides = ["views@loss.kind=static", "views@loss.kind=dynamical"]
+    for words in (
+        ["compare", *sides, *metric],
+        ["confirm", "views", *metric],
+        ["plot", "phase", "views", *metric, "-o", "phase.svg"],
+        ["plot", "curves", "views", *metric, "-o", "curves.svg"],
+        ["report", "views", "-o", "report.html"],
+    ):
+        done = tilt(*words, cwd=tmp_path)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+    assert said("val_balanced_accuracy") == "validation balanced accuracy"
+    loaded = load_run("views", tmp_path / "results")
+    assert loaded.metrics[:3] == ["train_accuracy", "val_accuracy", "test_accuracy"]
+    assert "train_balanced_accuracy" in loaded.metrics
+    assert "val_balanced_accuracy" in loaded.comparison().rows["metric"].unique()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -265,7 +266,7 @@ def test_keeping_makes_no_other_jobs(tmp_path):
     assert done.returncode == 2 and 'got "best", and there is no validation part' in done.stderr
 
 
-def test_faults_of_export(tmp_path):
+def test_faults_of_export(tmp_path, monkeypatch):
     write_grid(tmp_path)
     assert tilt("sweep", "grid.toml", "--workers", 0, cwd=tmp_path).returncode == 0
     for words, said in (
@@ -277,4 +278,7 @@ def test_faults_of_export(tmp_path):
     ):
         done = tilt("export", "grid", *words, cwd=tmp_path)
         assert done.returncode == 2 and said in done.stderr, done.stderr
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    done = tilt("export", "grid", "--best", "val_accuracy", "-o", "m.onnx", cwd=tmp_path)
+    assert done.returncode == 2 and "pip install 'tiltcli[onnx]'" in done.stderr, done.stderr
     assert not list(tmp_path.glob("*m.*"))

@@ -199,9 +199,9 @@ def said(metric: str, *, short: bool = False) -> str:
         short: leave out the unit.
 
     """
-    part, _, what = metric.rpartition("_")
-    text = f"{_SAID.get(part, part)} {what}".strip()
-    return f"{text} (nat)" if what == "loss" and not short else text
+    part, _, what = metric.partition("_")
+    text = f"{_SAID.get(part, part)} {what.replace('_', ' ')}".strip()
+    return f"{text} (nat)" if text.endswith("loss") and not short else text
 
 
 def check_path(path: Path) -> None:

@@ -17,6 +17,9 @@ from tiltcli.store.read import Tables, find_run, read, read_jobs, read_probes
 CURVES = ("train_accuracy", "val_accuracy", "train_loss")
 """Columns of the metrics table that are averaged over the jobs of a cell."""
 
+UNEVEN = 0.02
+"""Difference from which a balanced accuracy is shown beside the plain one."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -69,8 +72,12 @@ class Run:
 
     @property
     def metrics(self) -> list[str]:
-        """Final accuracies that the run has, training first."""
-        return [name for name in METRICS if self.tables.jobs[name].notna().any()]
+        """Final accuracies that the run has, training first; the balanced ones if they differ."""
+        jobs = self.tables.jobs
+        plain = [name for name in METRICS if jobs[name].notna().any()]
+        pairs = [(name, name.replace("accuracy", "balanced_accuracy")) for name in plain]
+        apart = [two for one, two in pairs if (jobs[one] - jobs[two]).abs().gt(UNEVEN).any()]
+        return plain + apart
 
     def comparison(self, best: str | None = None) -> Comparison:
         """Return static (a) against dynamical (b); with `best`, each width's best cell by it.
