@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
 FEW = 6
+MOST_SAID = 4000
+"""Characters of one message: beyond, nobody reads what a file made it repeat."""
+
+_SHORT = re.compile(
+    "failed to map segment|annot allocate memory|an't allocate memory|Unable to allocate"
+    "|an't start new thread|launch worker thread"
+)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def harmless(text: str) -> str:
+    """Text in one line, control characters spelled: no value moves a cursor or fakes a message."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what it came of, is of memory or threads that are not to be had."""
+    # Libraries say it each in their own way, few by Python's own error.
+    causes = [error]
+    while (before := causes[-1].__cause__ or causes[-1].__context__) and before not in causes:
+        causes.append(before)
+    return any(isinstance(one, MemoryError) or _SHORT.search(str(one)) for one in causes)
 
 
 @dataclass(frozen=True)
@@ -35,7 +58,8 @@ class Fault:
         place = self.source or ""
         if self.line is not None:
             place = f"{place}:{self.line}" if place else f"line {self.line}"
-        return ": ".join(part for part in (place, self.key, self.message) if part)
+        said = harmless(": ".join(part for part in (place, self.key, self.message) if part))
+        return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}…"
 
 
 class UserError(Exception):

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import tiltcli
+from tiltcli.errors import harmless
 
 app = typer.Typer(
     name="tiltcli",
@@ -45,6 +46,7 @@ def _options(
 
 def say(text: str) -> None:
     """Write a message to stderr; on a terminal, long lines break between words."""
+    text = "\n".join(map(harmless, text.split("\n")))
     if sys.stderr.isatty():
         columns = shutil.get_terminal_size().columns
         lines = (

@@ -16,7 +16,7 @@ from tiltcli.data import dataset_of, downloads_of
 from tiltcli.data.fetch import Published
 from tiltcli.engines.base import steps_per_epoch
 from tiltcli.engines.coverage import uncovered
-from tiltcli.errors import listing
+from tiltcli.errors import harmless, listing
 from tiltcli.execution.checks import Checker, check_run
 from tiltcli.execution.estimates import Estimate, estimate
 from tiltcli.execution.pace import clock
@@ -72,7 +72,7 @@ def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Checker | No
     lines += [f"  {job.id}  {_describe(job, varying)}" for job in plan.jobs[:SHOWN]]
     if len(plan.jobs) > SHOWN:
         lines.append(f"  … and {len(plan.jobs) - SHOWN} more")
-    print("\n".join(lines))  # noqa: T201 - the command's output
+    print("\n".join(map(harmless, lines)))  # noqa: T201 - the command's output
 
 
 def show_several(grids: Sequence[Path], results: Path) -> None:

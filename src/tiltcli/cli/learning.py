@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tiltcli.cli.sparks import key, spark, stretched
 from tiltcli.cli.standings import aligned
-from tiltcli.errors import Outcome
+from tiltcli.errors import Outcome, harmless
 
 if TYPE_CHECKING:
     from tiltcli.store.read import Tables
@@ -46,7 +46,7 @@ def learning(tables: Tables, width: int) -> list[str]:
     left = [[*map(short, keys), "loss"]]
     for group in found:
         for place, number in enumerate(group.shown):
-            names = [value_text(one, value) for one, value in group.settings.items()]
+            names = [harmless(value_text(one, value)) for one, value in group.settings.items()]
             left.append([*([""] * len(keys) if place else names), cell_name(cells, number)])
     ends = [["", *(mean_text(cells, number, name) for number in shown)] for name in metrics]
     fixed = sum(max(map(len, column)) + 2 for column in zip(*left, strict=True))

@@ -8,7 +8,11 @@ import re
 import sys
 
 from tiltcli.cli.app import INTERRUPTED, USAGE, app, say
-from tiltcli.errors import UserError
+from tiltcli.cli.streams import outlast
+from tiltcli.errors import UserError, out_of_memory
+
+LEAST_MEMORY = 1200 << 20
+"""Bytes of address space that NumPy, Arrow and the compiler take before anything is done."""
 
 
 def load_commands() -> None:
@@ -50,10 +54,16 @@ def main() -> None:
         sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--no-color")]
     from tiltcli.cli.console import set_up_streams
 
+    outlast()
     set_up_streams()
-    load_commands()
     try:
-        app(prog_name="tiltcli")
+        if not {"-h", "--help", "--version"} & {*sys.argv}:
+            _check_memory()
+        load_commands()
+        try:
+            app(prog_name="tiltcli")
+        finally:
+            sys.stdout.flush()
     except UserError as error:
         for fault in error.faults:
             say(f"error: {fault}")
@@ -61,12 +71,36 @@ def main() -> None:
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except OSError as error:
-        if error.filename is None and error.strerror is None:
+    except Exception as error:
+        if not (said := _mendable(error)):
             raise
-        say(f"error: {error.filename or ''}: {error.strerror}")
+        say(f"error: {said}")
         sys.exit(USAGE)
+
+
+def _check_memory() -> None:
+    """Refuse a limit under which the libraries abort, or wait for ever, instead of saying so.
+
+    Raises:
+        UserError: with the limit and what is needed.
+
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+        raise UserError(
+            f"not enough memory: the limit of this process (ulimit -v) is {limit / 2**20:,.0f} MiB "
+            f"of address space; needed: {LEAST_MEMORY / 2**20:,.0f} MiB, for torch some thousands"
+        )
+
+
+def _mendable(error: Exception) -> str:
+    """Say what the user can mend about an error of the system; nothing where it is our fault."""
+    if out_of_memory(error):
+        return "not enough memory; finished jobs are kept"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiltcli.cli.app import say
 from tiltcli.cli.options import Format
+from tiltcli.errors import harmless
 
 if TYPE_CHECKING:
     from tiltcli.evaluation.texts import Table
@@ -79,8 +80,24 @@ def to_csv(result: Result) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, result.columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: _bare(value) for key, value in row.items()} for row in result.records)
+    writer.writerows(
+        {key: _defused(_bare(value)) for key, value in row.items()} for row in result.records
+    )
     return text.getvalue()
+
+
+def _defused(value: Any) -> Any:
+    """Return a text that a spreadsheet would run as a formula with a quote before it."""
+    formula = isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@")
+    return f"'{value}" if formula and not _is_number(value) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def to_markdown(result: Result) -> str:
@@ -101,16 +118,16 @@ def _to_terminal(result: Result) -> None:
         tables = result.compact
     gap = 2 if not tables or max(map(_width, tables)) <= console.width else 1
     for line in result.lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(harmless(line), highlight=False, markup=False, soft_wrap=True)
     for table in tables:
         if table.title:
-            console.print(f"\n{table.title}", style="bold", markup=False)
+            console.print(f"\n{harmless(table.title)}", style="bold", markup=False)
         grid = Grid(box=None, pad_edge=False, padding=(0, gap, 0, 0))
         for name in table.header:
             left = name in table.left
             grid.add_column(name, justify="left" if left else "right", no_wrap=True)
         for row in table.rows:
-            grid.add_row(*row)
+            grid.add_row(*map(harmless, row))
         console.print(grid, highlight=False)
 
 

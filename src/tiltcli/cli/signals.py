@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -45,4 +46,5 @@ class Stop:
 
 def _write(data: bytes) -> None:
     # Not through sys.stderr: the signal may have come in the middle of a write to it.
-    os.write(sys.stderr.fileno(), data)
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        os.write(sys.stderr.fileno(), data)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from tiltcli.errors import harmless
+
 if TYPE_CHECKING:
     from tiltcli.execution.ended import Gathered
 
@@ -40,6 +42,7 @@ def standings(found: Gathered, most: int = 1000, *, ripe: bool = False) -> list[
         names = ("–" if one.best is None else cell_name(cells, one.best) for one in lines)
         _add(rows, "cell", names)
     title = f"{_NAMES[metric]}: mean ± 95% interval ({over})"
+    rows = [[harmless(one) for one in row] for row in rows]
     text = [title, *aligned(rows[: most + 1], len(keys))]
     if len(lines) > most:
         text.append(f"     …  and {len(lines) - most} more")

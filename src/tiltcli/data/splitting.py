@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.data.arrays import Inputs, Labels, Part
-from tiltcli.errors import Fault, UserError
+from tiltcli.errors import FEW, Fault, UserError
 
 Rows = npt.NDArray[np.intp]
 
@@ -47,12 +47,15 @@ def split_rows(
     faults = []
     parts = sum(share > 0 for share in shares)
     counts = np.bincount(y, minlength=len(labels))
-    for label in map(int, np.flatnonzero((counts > 0) & (counts < parts))):
+    rare = np.flatnonzero((counts > 0) & (counts < parts))
+    for label in map(int, rare[:FEW]):
         many = f"only {counts[label]} samples" if counts[label] > 1 else "only 1 sample"
         faults.append(
             f"{name}: class {labels[label]} has {many}; data.split = {list(shares)} needs at "
             f"least {parts}, one for each part"
         )
+    if len(rare) > FEW:
+        faults.append(f"{name}: … and {len(rare) - FEW:,} classes more have too few samples")
     if faults:
         raise UserError(*faults)
     rows: Rows = np.arange(len(y))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CSV_GROWTH = 8  # "1,": two bytes of text become eight, and some more on the way
+ROW_BYTES = 120  # of a label, which is a Python object for a while
+MOST_COLUMNS = 100_000
 _INDEX = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
 
 
@@ -90,6 +92,8 @@ def read_table(path: Path, target: str | None, texts: frozenset[str] = frozenset
 
 
 def _check_names(path: Path, names: Sequence[str], target: str) -> None:
+    if len(names) > MOST_COLUMNS:
+        raise UserError(f"{path}: has {len(names):,} columns; at most {MOST_COLUMNS:,} are allowed")
     faults = []
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -159,7 +163,7 @@ def _parquet(path: Path, target: str) -> tuple[pd.DataFrame, list[str], frozense
             if what not in ("numbers", "texts") and (name == target or what != "dates")
         ]
         good = [name for name, what in held.items() if what in ("numbers", "texts", "dates")]
-        check_bytes(path, 8 * rows * len(names), "its table")
+        check_bytes(path, (8 * len(names) + ROW_BYTES) * rows, f"its table of {rows:,} rows")
     # Texts by number: a long one in every row of a small file is kept once.
     with path.open("rb") as source:
         texts = [name for name in good if held[name] == "texts"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from tiltcli.errors import harmless
 from tiltcli.evaluation.comparison import UNDECIDED, Comparison
 from tiltcli.evaluation.naming import named, short, tail, value_text
 from tiltcli.statistics import Estimate
@@ -44,7 +45,7 @@ def markdown(lines: Iterable[str], tables: Iterable[Table], notes: Iterable[str]
 
 
 def _line(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(harmless(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def to_markdown(comparison: Comparison) -> str:

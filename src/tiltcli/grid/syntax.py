@@ -30,7 +30,7 @@ def read_grid(path: Path | str) -> tuple[str, Path]:
         else:
             size = file.stat().st_size if file.is_file() else 0
             raw = file.read_bytes() if size <= MOST_BYTES else bytes(MOST_BYTES + 1)
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")  # some editors begin a file with a mark of its encoding
     except FileNotFoundError:
         raise UserError(Fault("no such file", source=str(file))) from None
     except UnicodeDecodeError as error:

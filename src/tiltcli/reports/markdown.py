@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tiltcli.errors import RunError, UserError
+from tiltcli.errors import RunError, UserError, harmless
 from tiltcli.evaluation.texts import interval, markdown, number, p_value, to_markdown
 from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.reports.curvature_verdicts import at_the_edge, by_loss, probed_traces
@@ -178,7 +178,7 @@ def _image(title: str, path: Path, base: Path) -> str:
 
 def _safe(text: str) -> str:
     """Text that Markdown shows as it is: a folder may be named anything."""
-    return re.sub(r"[<>|\[\]*]", lambda found: f"&#{ord(found[0])};", text)
+    return re.sub(r"[<>|\[\]*]", lambda found: f"&#{ord(found[0])};", harmless(text))
 
 
 def _provenance(runs: Sequence[Run]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiltcli.errors import UserError
+from tiltcli.errors import UserError, out_of_memory
 from tiltcli.store.jobs_files import read_jobs_file
 
 Found = TypeVar("Found")
@@ -64,6 +64,10 @@ def patiently(path: Path, act: Callable[[], Found]) -> Found:
                 ) from None
             time.sleep(wait)
         except (pa.ArrowException, KeyError, ValueError) as error:
+            if out_of_memory(error):
+                raise UserError(
+                    f"{path}: cannot be read: not enough memory; it was left as it is"
+                ) from None
             raise Damaged(path, error) from None
     raise AssertionError
 
