@@ -41,9 +41,9 @@ def jobs_of(value, seeds=4, noise=0.0):
 
 def by_definition(jobs, setting):
     known = jobs[jobs[setting].notna()]
-    cells = known.groupby(
-        ["model.width", "train.lr", "loss.kind", "loss.amplitude"], dropna=False
-    )["val_accuracy"].mean()
+    cells = known.groupby(["model.width", "train.lr", "loss.kind", "loss.amplitude"], dropna=False)[
+        "val_accuracy"
+    ].mean()
     level = cells.index.get_level_values(setting)
     whole = sum((x - cells.mean()) ** 2 for x in cells)
     between = 0.0
