@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp
 
-from tiltcli.curvature.lanczos import Product, extreme_eigenvalues
+from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, hessian_columns
 from tiltcli.curvature.memory import PIECE
 from tiltcli.curvature.spectrum import trace
 from tiltcli.data import Dataset
@@ -94,16 +94,7 @@ class AutogradCurvature:
 
         """
         product = self.hessian_product(theta, gamma)
-        found = extreme_eigenvalues(product, self._count, 3, 1)
-        mean, error = trace(product, self._count)
-        return {
-            "hessian_max": float(found[0]),
-            "hessian_second": float(found[1]),
-            "hessian_third": float(found[2]),
-            "hessian_min": float(found[3]),
-            "hessian_trace": mean,
-            "hessian_trace_error": error,
-        }
+        return hessian_columns(product, self._count, *trace(product, self._count))
 
     def hessian_max(
         self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]

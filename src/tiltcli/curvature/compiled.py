@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.curvature import hidden_layer
-from tiltcli.curvature.lanczos import Product, extreme_eigenvalues
+from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, hessian_columns
 from tiltcli.data import Dataset
 from tiltcli.networks.initial import Weights
 
@@ -49,15 +49,8 @@ class CompiledCurvature:
 
         """
         state = self._state(theta, gamma)
-        found = extreme_eigenvalues(_hessian(state, theta.size), theta.size, 3, 1)
-        return {
-            "hessian_max": float(found[0]),
-            "hessian_second": float(found[1]),
-            "hessian_third": float(found[2]),
-            "hessian_min": float(found[3]),
-            "hessian_trace": float(hidden_layer.trace(*state[:5])),
-            "hessian_trace_error": 0.0,
-        }
+        trace = float(hidden_layer.trace(*state[:5]))
+        return hessian_columns(_hessian(state, theta.size), theta.size, trace)
 
     def hessian_max(
         self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.curvature.lanczos import Product, extreme_eigenvalues
+from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, hessian_columns
 from tiltcli.data import Dataset
 
 if TYPE_CHECKING:
@@ -98,21 +98,13 @@ class LayeredCurvature:
 
         """
         passed, weights, p, _ = self._state(theta, gamma)
-        found = extreme_eigenvalues(self.hessian_product(theta, gamma), theta.size, 3, 1)
         trace = 0.0
         for a, B in zip(passed.values, passed.jacobians(), strict=True):
             own, mean = (B**2).sum(axis=2), (p[:, :, None] * B).sum(axis=1)
             spread = (p * own).sum(axis=1) - (mean**2).sum(axis=1)
             each = 2 * own.sum(axis=1) if self._squared else spread
             trace += float(weights @ (((a**2).sum(axis=1) + 1) * each))
-        return {
-            "hessian_max": float(found[0]),
-            "hessian_second": float(found[1]),
-            "hessian_third": float(found[2]),
-            "hessian_min": float(found[3]),
-            "hessian_trace": trace,
-            "hessian_trace_error": 0.0,
-        }
+        return hessian_columns(self.hessian_product(theta, gamma), theta.size, trace)
 
     def hessian_max(
         self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]

@@ -172,6 +172,29 @@ class Krylov:
         return theta[order], self.beta[self.count - 1] * np.abs(last[order])
 
 
+def hessian_columns(
+    product: Product, size: int, trace: float, error: float = 0.0
+) -> dict[str, float]:
+    """Return the columns of a Hessian that every probe has but `hessian_max_static`.
+
+    Args:
+        product: as of `extreme_eigenvalues`.
+        size: n.
+        trace: of the matrix.
+        error: its standard error; 0 where it is exact.
+
+    """
+    found = extreme_eigenvalues(product, size, 3, 1)
+    return {
+        "hessian_max": float(found[0]),
+        "hessian_second": float(found[1]),
+        "hessian_third": float(found[2]),
+        "hessian_min": float(found[3]),
+        "hessian_trace": trace,
+        "hessian_trace_error": error,
+    }
+
+
 def extreme_eigenvalues(
     product: Product, size: int, top: int, bottom: int = 0, tolerance: float = TOLERANCE
 ) -> Array:
