@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import Any
 
-from tiltcli.execution.pace import Pace, time_left
+from tiltcli.execution.pace import Pace
 from tiltcli.execution.progress import Progress
 from tiltcli.terminal import plain
 
@@ -38,8 +38,8 @@ def metered(progress: Progress, name: str, wanted: bool | None) -> Iterator[None
     pace, started, ended = Pace(progress), time.monotonic(), threading.Event()
 
     def tell() -> None:
-        said = filter(None, (pace.describe(time.monotonic() - started), time_left(progress)))
-        show(f"{name}: {', '.join(said)}", progress.done / max(progress.total, 1))
+        said = pace.line(time.monotonic() - started)
+        show(f"{name}: {said}", progress.done / max(progress.total, 1))
 
     def run() -> None:
         while not ended.wait(every):

@@ -45,9 +45,7 @@ def display(progress: Progress, name: str, stop: Stop, quiet: bool) -> Iterator[
 def _lines(progress: Progress, name: str, stop: Stop, ended: threading.Event) -> None:
     started, pace = time.monotonic(), Pace(progress)
     while not ended.wait(LINE_SECONDS):
-        seconds = time.monotonic() - started
-        said = filter(None, (pace.describe(seconds), time_left(progress)))
-        say(f"{name}: {', '.join(said)}")
+        say(f"{name}: {pace.line(time.monotonic() - started)}")
 
 
 def _live(progress: Progress, name: str, stop: Stop, ended: threading.Event) -> None:

@@ -36,6 +36,10 @@ class Pace:
             parts.append(f"starting {clock(seconds)} (a first run compiles)")
         return ", ".join(parts)
 
+    def line(self, seconds: float) -> str:
+        """Return `describe`, and the time left where it is known."""
+        return ", ".join(filter(None, (self.describe(seconds), time_left(self._progress))))
+
     def _first(self, seconds: float) -> tuple[float, int] | None:
         """When the first steps were made, the last moment without any; and what was done then."""
         progress = self._progress
