@@ -17,20 +17,7 @@ from tiltcli.errors import UserError
 
 
 def load_arrays(path: Path, wanted: Collection[str] | None = None) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays of an .npz file.
-
-    Args:
-        path: the file.
-        wanted: names of arrays to read; the others are only named. Default: all.
-
-    Returns:
-        the arrays by name; an array that is not wanted is there as an empty one.
-
-    Raises:
-        UserError: if it is not an .npz file, is damaged, holds Python objects, or claims more
-            than memory allows.
-
-    """
+    """Return the arrays of an .npz file by name; those not wanted (None: all are) as empty ones."""
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
@@ -55,12 +42,7 @@ def load_arrays(path: Path, wanted: Collection[str] | None = None) -> dict[str, 
 
 
 def _array(member: IO[bytes], size: int) -> npt.NDArray[Any]:
-    """Return the array of one .npy file of a known size.
-
-    Raises:
-        ValueError: if its header claims anything else.
-
-    """
+    """Return the array of one .npy file of a known size; `ValueError` if its header claims more."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of headers written by Python 2
         version = np.lib.format.read_magic(member)

@@ -27,20 +27,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 def array_parts(
     source: str, arrays: Mapping[str, npt.NDArray[Any]]
 ) -> tuple[dict[str, Inputs], dict[str, list[Label]]]:
-    """Check arrays of a user's own and sort them into parts.
-
-    Args:
-        source: where they are from, for messages.
-        arrays: X and y, and optionally X_val, y_val, X_test, y_test.
-
-    Returns:
-        inputs, (samples, inputs) or (samples, channels, height, width) in their own dtype, and
-        labels of each part.
-
-    Raises:
-        UserError: with all that is wrong with them.
-
-    """
+    """Sort X and y, X_val, … of a user into inputs, each in its own dtype, and labels of parts."""
     faults = [
         f"{source}: has no array {name}; it has {listing(list(arrays)) or 'none'}"
         for name in ("X", "y")

@@ -45,16 +45,7 @@ class Part:
     _layouts: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def layout(self, key: Hashable, make: Callable[[], L]) -> L:
-        """The part as an engine lays it out; kept as long as the part is, and no longer.
-
-        Args:
-            key: tells one layout from another.
-            make: makes it.
-
-        Returns:
-            what `make` made, now or before.
-
-        """
+        """The part as an engine lays it out, kept under a key as long as the part is."""
         if key not in self._layouts:
             self._layouts[key] = make()
         kept: L = self._layouts[key]

@@ -71,18 +71,7 @@ def cifar10_dataset(
 def read_cifar10(
     path: Path, published: Published = PUBLISHED, records: int = RECORDS
 ) -> tuple[Part, Part, tuple[str, ...]]:
-    """Read an archive, which must be the published one, or a folder of its files.
-
-    A folder has no published checksum: what is in it is told by its digest, in the job's identity.
-
-    Returns:
-        training pictures in the order of the batches, test pictures (uint8, (n, 3, 32, 32)), and
-        the classes' names.
-
-    Raises:
-        UserError: with all that is wrong.
-
-    """
+    """Return training and test pictures, uint8 (n, 3, 32, 32), and names of the classes."""
     try:
         place = cifar10_place(path)
         if place.is_dir():

@@ -23,18 +23,7 @@ from tiltcli.grid.settings import FACTORIES, PATHS
 
 
 def load_dataset(settings: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Dataset:
-    """Return the data that a job's settings name, made or read, as its network takes it.
-
-    Propagates `UserError` if the file cannot be read, holds what cannot be trained on, or is not
-    the one that the settings have the digest of.
-
-    Args:
-        settings: the job's settings: `data.*`, and `model.kind` ("mlp" if absent) and
-            `train.dtype` ("float64" if absent), which decide the shape and dtype of the inputs.
-        files: where the files lie on this machine, by the setting that names them; default: where
-            the settings say.
-
-    """
+    """Return the data that a job's settings name, made or read, as its network takes it."""
     kind = str(settings["data.kind"])
     named = {key: settings[key] for key in PATHS if settings.get(key)} | dict(files or {})
     paths = {key: Path(path) for key, path in named.items() if key not in FACTORIES}

@@ -49,18 +49,7 @@ def texts_of(table: pd.DataFrame) -> frozenset[str]:
 def column_faults(
     table: pd.DataFrame, texts: frozenset[str], categorical: str, missing: str
 ) -> list[str]:
-    """Say what of a table to learn from cannot become numbers, each with its column and rows.
-
-    Args:
-        table: the columns.
-        texts: which of them hold texts.
-        categorical: "refuse" or "onehot": what is done with those.
-        missing: "refuse" or "median": what is done with gaps.
-
-    Returns:
-        faults in words.
-
-    """
+    """Say what of a table to learn from cannot become numbers, each with its column and rows."""
     faults = []
     for name in table.columns:
         if name not in texts:
@@ -80,16 +69,7 @@ def column_faults(
 
 
 def value_faults(table: pd.DataFrame, needed: Mapping[str, bool | None]) -> list[str]:
-    """Say what further tables have that those columns cannot take, which training had.
-
-    Args:
-        table: the table.
-        needed: the columns; whether gaps of it are filled, None for texts.
-
-    Returns:
-        faults in words.
-
-    """
+    """Say what a table has that the columns of training (True: gaps filled, None: texts) lacked."""
     lacking = [name for name in needed if name not in table.columns]
     faults = [f"lacks columns that training had: {listing(lacking)}"] if lacking else []
     for name, filled in needed.items():
@@ -149,20 +129,7 @@ def _text_faults(column: Any, text: Mask, categorical: str) -> list[str]:
 
 
 def fit(table: pd.DataFrame, texts: frozenset[str], missing: str) -> Encoding:
-    """Learn how columns become numbers.
-
-    Args:
-        table: the training part.
-        texts: columns that hold texts.
-        missing: "refuse" or "median".
-
-    Returns:
-        what to give to `encode`; it is JSON.
-
-    Raises:
-        UserError: if a column has no number that the median could be of.
-
-    """
+    """Return how columns of the training part become numbers: JSON for `encode`."""
     encoding: Encoding = []
     faults = []
     for name in table.columns:
@@ -215,19 +182,7 @@ def coded(table: pd.DataFrame, encoding: Encoding, source: str = "table") -> npt
 
 
 def encode(table: pd.DataFrame, encoding: Encoding, source: str = "table") -> npt.NDArray[Any]:
-    """Return the rows of a table as the inputs of a network, before they are standardised.
-
-    Propagates `UserError` with every column that is missing, or holds what training had not.
-
-    Args:
-        table: with the columns that training had, in any order; others are left out.
-        encoding: from `fit`.
-        source: of the table, for messages.
-
-    Returns:
-        float64, shape (rows, inputs).
-
-    """
+    """Return rows of a table as inputs, float64 (rows, inputs), before they are standardised."""
     made = coded(table, encoding, source)
     out = np.empty((len(table), len(places := origins(encoding))))
     for at, (origin, category, median) in enumerate(places):
@@ -251,12 +206,7 @@ def origins(encoding: Encoding) -> list[tuple[int, int, float]]:
 
 
 def check_faults(source: str, faults: Sequence[str]) -> None:
-    """Say what is wrong with a table, the first of it where it is much.
-
-    Raises:
-        UserError: if anything is.
-
-    """
+    """Refuse a table, saying what is wrong with it, the first of it where it is much."""
     if faults:
         more = len(faults) - MOST_FAULTS
         cut = [f"{source}: … and {more} more faults"] if more > 0 else []

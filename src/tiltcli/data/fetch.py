@@ -20,26 +20,15 @@ TIMEOUT_SECONDS = 30.0  # without a byte from the server
 
 @dataclass(frozen=True)
 class Published:
-    """A file as its publisher describes it.
+    """A file as its publisher describes it."""
 
-    Attributes:
-        title: what it is, for messages.
-        filename: its name.
-        url: where it is published.
-        size: bytes.
-        sha256: its SHA-256, hexadecimal.
-        folder: folder of the cache where it is kept, for one whose name others have too.
-        otherwise: what else gives the user the file, for messages.
-
-    """
-
-    title: str
-    filename: str
-    url: str
-    size: int
-    sha256: str
-    folder: str = ""
-    otherwise: str = ""
+    title: str  # what it is, for messages
+    filename: str  # its name
+    url: str  # where it is published
+    size: int  # bytes
+    sha256: str  # its SHA-256, hexadecimal
+    folder: str = ""  # folder of the cache where it is kept, for one whose name others have too
+    otherwise: str = ""  # what else gives the user the file, for messages
 
     @property
     def described(self) -> str:
@@ -59,10 +48,7 @@ def cache_folder() -> Path:
 
 
 def problem_with(path: Path, published: Published) -> str | None:
-    """Return why a file is not the published one, or None if it is, byte for byte.
-
-    Propagates `OSError` if it cannot be read.
-    """
+    """Return why a file is not the published one, or None if it is, byte for byte."""
     size = path.stat().st_size
     if size < published.size:
         return f"truncated: {size:,} of {published.size:,} bytes"
@@ -146,12 +132,7 @@ class _Downloader:
         self._report = report
 
     def __call__(self, url: str, to: str, _pooch: object) -> None:
-        """Download to a file.
-
-        Raises:
-            UserError: if there is no room, or the server sends more or less than the file has.
-
-        """
+        """Download to a file."""
         import pooch
 
         size = self._published.size
@@ -172,12 +153,7 @@ class _Downloader:
             )
 
     def write(self, chunk: bytes) -> None:
-        """Store a chunk.
-
-        Raises:
-            UserError: if the server sends more than the file has.
-
-        """
+        """Store a chunk."""
         self._written += len(chunk)
         if self._written > self._published.size:
             raise UserError(

@@ -69,18 +69,7 @@ _MAGICS = {2051: "pictures", 2049: "labels"}
 
 
 def fashion_mnist_dataset(path: Path | None, seed: int) -> Dataset:
-    """Fashion-MNIST: 54 000 training and 6 000 validation pictures, and the 10 000 that judge.
-
-    Propagates `UserError` if what is there is not the published content, or cannot be fetched.
-
-    Args:
-        path: folder of the files; None: Debian's, else the cache, into which they are fetched.
-        seed: of the split of the training files.
-
-    Returns:
-        pictures as uint8, shape (samples, 1, 28, 28).
-
-    """
+    """Return Fashion-MNIST, 54 000 / 6 000 / 10 000; without a path Debian's, else fetched."""
     if path is None and (path := debian_folder()) is None:
         places = [fetched(one, cache_folder()) for one in PUBLISHED]
         path = places[0].parent

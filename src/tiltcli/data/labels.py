@@ -27,10 +27,7 @@ def plain_labels(y: npt.NDArray[Any]) -> list[Label]:
 
 
 def fractions(labels: Sequence[str]) -> int | None:
-    """Return the index of the first fraction where all labels are numbers, and so are none.
-
-    A column of measurements given for the label column by mistake would make a class of each.
-    """
+    """Return the index of the first fraction if all labels are numbers: those are measurements."""
     first = None
     for i, label in enumerate(labels):
         try:
@@ -67,20 +64,7 @@ def class_names(labels: Sequence[Label]) -> list[Label]:
 def numbered(
     source: str, labels: Mapping[str, Sequence[Label]], called: Mapping[str, str]
 ) -> tuple[dict[str, Labels], tuple[str, ...]]:
-    """Number the classes from 0, as training has them.
-
-    Args:
-        source: where the data is from, for messages.
-        labels: of each part.
-        called: how the user knows the labels of a part.
-
-    Returns:
-        classes of each part, and the names of the classes in order.
-
-    Raises:
-        UserError: if there are too few or too many classes, or labels that training lacks.
-
-    """
+    """Return the classes of each part, from 0 as training has them, and their names in order."""
     names = class_names(labels["train"])
     if not 2 <= len(names) <= MOST_CLASSES:
         what = (

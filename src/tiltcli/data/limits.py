@@ -60,12 +60,7 @@ def most_bytes() -> int:
 
 
 def check_bytes(path: Path, needed: int, what: str) -> None:
-    """Refuse what would not fit.
-
-    Raises:
-        UserError: if more is needed than `most_bytes` allows.
-
-    """
+    """Refuse what needs more than `most_bytes` allows."""
     if needed > (most := most_bytes()):
         raise UserError(
             f"{path}: {what} would take {needed / 2**30:,.1f} GiB; allowed: half of this "

@@ -65,9 +65,6 @@ def downloads_of(job: Job) -> tuple[Published, ...]:
 
 
 def fetch_for(jobs: Iterable[Job]) -> None:
-    """Fetch what jobs need, with a progress bar on stderr; nothing where all is there.
-
-    Propagates `UserError` if it cannot be fetched.
-    """
+    """Fetch what jobs need, with a progress bar on stderr; nothing where all is there."""
     for published in dict.fromkeys(found for job in jobs for found in downloads_of(job)):
         fetched(published, cache_folder())

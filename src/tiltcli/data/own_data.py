@@ -20,20 +20,7 @@ _NAMES = [name for pair in PARTS.values() for name in pair]
 
 
 def own_dataset(settings: Mapping[str, Any], factory: str) -> Dataset:
-    """Call the user's function for the arrays of a job.
-
-    Args:
-        settings: the job's; `data.seed` and `data.args` are given to the function.
-        factory: from `factories.locate`.
-
-    Returns:
-        the data, in the arrays' own dtypes.
-
-    Raises:
-        UserError: if the function fails, with the user's own line; or with all that is wrong with
-            what it returns.
-
-    """
+    """Return the arrays, in their own dtypes, that the user's function makes for a job."""
     digest = settings.get("data.factory_digest")
     make = load(factory, digest)
     known = {"seed": settings["data.seed"]}

@@ -31,19 +31,7 @@ def split(
 def split_rows(
     y: Labels, shares: Sequence[float], seed: int, labels: Sequence[str], name: str
 ) -> tuple[Rows, Rows | None, Rows | None]:
-    """Return the rows of training, validation and test parts, each in the order of the samples.
-
-    Args:
-        y: classes of the samples.
-        shares: of the three parts; they add up to 1, and a share of 0 makes no part.
-        seed: of the draw.
-        labels: names of the classes, for messages.
-        name: of the data, for messages.
-
-    Raises:
-        UserError: if a class has too few samples to be in every part.
-
-    """
+    """Return rows of training, validation, test in the samples' order; shares add up to 1."""
     faults = []
     parts = sum(share > 0 for share in shares)
     counts = np.bincount(y, minlength=len(labels))
@@ -73,19 +61,7 @@ def split_rows(
 
 
 def limited(part: Part, limit: int, seed: int, classes: int, name: str) -> Part:
-    """Return so many samples of a part, every class in proportion, in the part's order.
-
-    Args:
-        part: what is drawn from.
-        limit: samples to keep.
-        seed: of the draw.
-        classes: number of classes.
-        name: of the data, for messages.
-
-    Raises:
-        UserError: if there are not so many, or fewer than classes.
-
-    """
+    """Return so many samples of a part, every class in proportion, in the part's order."""
     most = len(part) - classes
     try:
         _, drawn = _cut(np.arange(len(part)), part.y, limit, seed)

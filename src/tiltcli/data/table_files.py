@@ -30,37 +30,17 @@ _INDEX = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it was read.
+    """A table as it was read."""
 
-    Attributes:
-        columns: all but the labels.
-        texts: which of them hold texts: so typed in Parquet, and in CSV by what they hold.
-        labels: of each row, as texts.
-        faults: what is wrong with either.
-
-    """
-
-    columns: pd.DataFrame
+    columns: pd.DataFrame  # all but the labels
+    # which of them hold texts: so typed in Parquet, and in CSV by what they hold
     texts: frozenset[str]
-    labels: list[str]
-    faults: list[str]
+    labels: list[str]  # of each row, as texts
+    faults: list[str]  # what is wrong with either
 
 
 def read_table(path: Path, target: str | None, texts: frozenset[str] = frozenset()) -> Table:
-    """Read a table.
-
-    Args:
-        path: .csv (UTF-8, commas, a header) or .parquet.
-        target: name of the label column.
-        texts: columns that are known to hold texts, whatever they look like.
-
-    Returns:
-        the table, with what is wrong with its values.
-
-    Raises:
-        UserError: if it cannot be read as a table with such columns.
-
-    """
+    """Read a .csv (UTF-8, commas, a header) or .parquet; `texts`: columns known to hold texts."""
     if target is None:
         raise UserError(f"{path}: a table needs data.target, the name of its label column")
     try:

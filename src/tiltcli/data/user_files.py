@@ -36,19 +36,7 @@ _PATHS = {"train": "data.path", "val": "data.val_path", "test": "data.test_path"
 
 
 def file_dataset(settings: Mapping[str, Any], files: Mapping[str, Path]) -> Dataset:
-    """Read the files of a job's data.
-
-    Args:
-        settings: the job's.
-        files: where `data.path`, `data.val_path` and `data.test_path` lie.
-
-    Returns:
-        the data; inputs of arrays in the file's own dtype, of tables float64.
-
-    Raises:
-        UserError: with all that is wrong with the files.
-
-    """
+    """Return a job's data from its files: arrays in their own dtype, tables float64."""
     paths = {part: files[key] for part, key in _PATHS.items() if key in files}
     each(_check_readable, paths.items())
     arrays = {path.suffix.lower() == ".npz" for path in paths.values()}

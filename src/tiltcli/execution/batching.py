@@ -19,16 +19,7 @@ SHARE = 4  # a batch is at most this part of a worker's share of what is left
 
 
 class Batches(Generic[Task]):
-    """Iterator over batches of tasks, sized by how long the last ones took.
-
-    It may give more after it had none left: tasks that come back because their batch was lost.
-
-    Args:
-        tasks: taken as they are needed.
-        count: how many there are.
-        workers: how many will share them.
-
-    """
+    """Batches of tasks; after the last one there may be more, of tasks whose batch was lost."""
 
     def __init__(self, tasks: Iterable[Task], count: int, workers: int) -> None:
         self._tasks = iter(tasks)

@@ -35,31 +35,19 @@ MOST_POINTS, MOST_STEPS = 100_000, 10**8
 
 @dataclass(frozen=True)
 class Branched:
-    """What `branch_run` did.
+    """What `branch_run` did."""
 
-    Attributes:
-        folder: of the run.
-        branch: the branch.
-        flip: learning rate at which the weights that it starts from become unstable; NaN where
-            there is no bound.
-        rates: lowest and highest learning rate asked for.
-        added: learning rates that are new.
-        before: those that were there.
-        diverged: of the new ones.
-        interrupted: whether it was stopped before the end.
-        notes: what the user should know.
-
-    """
-
-    folder: Path
-    branch: Branch
+    folder: Path  # of the run
+    branch: Branch  # the branch
+    # learning rate at which the weights that it starts from become unstable; NaN where there is no
+    # bound
     flip: float
-    rates: tuple[float, float]
-    added: int
-    before: int
-    diverged: int
-    interrupted: bool
-    notes: tuple[str, ...]
+    rates: tuple[float, float]  # lowest and highest learning rate asked for
+    added: int  # learning rates that are new
+    before: int  # those that were there
+    diverged: int  # of the new ones
+    interrupted: bool  # whether it was stopped before the end
+    notes: tuple[str, ...]  # what the user should know
 
 
 def branch_run(

@@ -29,23 +29,7 @@ class Checker(Protocol):
 def check_run(
     sweep: Sweep, folder: Path, options: RunOptions, trainer: Checker | None, *, fetch: bool = True
 ) -> dict[str, str]:
-    """Check a sweep as it would be run, without writing anything.
-
-    Args:
-        sweep: the validated grid.
-        folder: of the run.
-        options: how it is run.
-        trainer: trains the jobs elsewhere; None for this machine.
-        fetch: whether data that are not here are fetched; otherwise they are not looked at.
-
-    Returns:
-        the engine of each job, by id.
-
-    Raises:
-        UserError: for options that do not go together; with every fault of the data, the weights'
-            files, the engine and the workers; or if the run cannot be written to.
-
-    """  # noqa: DOC502 - by what it calls
+    """Check a sweep as it would be run, writing nothing; return the engine of each job, by id."""
     options.check(trainer is not None)
     engines = check_jobs(sweep, options.engine, fetch=fetch)
     if trainer is not None:
@@ -55,20 +39,7 @@ def check_run(
 
 
 def check_jobs(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, str]:
-    """Check the data, networks and engines of a sweep's jobs.
-
-    Args:
-        sweep: the validated grid.
-        engine: auto, fused or torch.
-        fetch: whether data that are not here are fetched; otherwise they are not looked at.
-
-    Returns:
-        the engine of each job, by id.
-
-    Raises:
-        UserError: with every fault of the data, the weights' files and the engine.
-
-    """
+    """Check data, networks and engines of all jobs; unless `fetch`, only data that are here."""
     faults: dict[str, Fault] = {}
     engines: dict[str, str] = {}
     seen: set[tuple[Any, ...]] = set()
@@ -114,18 +85,7 @@ def check_derivative(
     engine: str,
     option: Callable[[str], str] = "probe.{}".format,
 ) -> None:
-    """Refuse a Lyapunov exponent of a training whose map has no compiled derivative.
-
-    Args:
-        settings: what to probe.
-        job: the job.
-        engine: what trains it.
-        option: how the user knows a key of [probe].
-
-    Raises:
-        UserError: saying what is in the way.
-
-    """
+    """Refuse a Lyapunov exponent of a training whose map has no compiled derivative."""
     if settings is None or "lyapunov" not in settings.quantities:
         return
     if reason := without_derivative(job, engine):
@@ -139,19 +99,7 @@ def check_probe(
     data: Dataset,
     option: Callable[[str], str] = "probe.{}".format,
 ) -> None:
-    """Check what to probe against a job's data and network.
-
-    Args:
-        settings: what to probe.
-        job: the job.
-        data: its data.
-        option: how the user knows a key of [probe].
-
-    Raises:
-        UserError: if there are fewer training points than the tangent kernel is asked on, or a
-            probe would take more memory than there is.
-
-    """
+    """Refuse more tangent kernel points than there are, and probes larger than the memory."""
     samples, points = len(data.train), settings.ntk_points
     if points is not None and points > samples:
         said = f"got {points}; there are {samples} training points"

@@ -21,27 +21,15 @@ OF_CELLS = (
 
 
 class Gathered(NamedTuple):
-    """Cells of the jobs that have ended.
+    """Cells of the jobs that have ended."""
 
-    Attributes:
-        cells: the table.
-        metric: what chooses among them.
-        over: what their means are over, in a word.
-
-    """
-
-    cells: Cells
-    metric: str
-    over: str
+    cells: Cells  # the table
+    metric: str  # what chooses among them
+    over: str  # what their means are over, in a word
 
 
 class Ended:
-    """Rows of jobs that have ended, and the table of their cells while more come in.
-
-    Args:
-        settings: those that vary in the sweep.
-
-    """
+    """Rows of jobs that have ended, and the table of their cells while more come in."""
 
     SHARE = 0.05
     """Of the time, that gathering cells anew may take while a sweep runs."""
@@ -72,13 +60,7 @@ class Ended:
             self._stale = True
 
     def cells(self, *, now: bool = False) -> Gathered | None:
-        """Return the cells so far; None before the first job.
-
-        Args:
-            now: gather what came in since the last time in any case; else only now and then, so
-                that a hundred thousand jobs are not slowed by their display.
-
-        """
+        """Return the cells so far, made anew now and then, or `now`; None before the first job."""
         if self._stale and (now or time.monotonic() >= self._not_before):
             started = time.monotonic()
             self._gathered = self._gather()

@@ -21,40 +21,23 @@ TRIALS = 3
 
 @dataclass
 class Kind:
-    """Jobs that cost alike.
+    """Jobs that cost alike."""
 
-    Attributes:
-        engine: what trains them.
-        example: one of them.
-        speed: steps per second of one of them, on one core.
-        jobs: how many they are.
-        seconds: what all of them take, on one core.
-
-    """
-
-    engine: str
-    example: Job
-    speed: float
-    jobs: int = 0
-    seconds: float = 0.0
+    engine: str  # what trains them
+    example: Job  # one of them
+    speed: float  # steps per second of one of them, on one core
+    jobs: int = 0  # how many they are
+    seconds: float = 0.0  # what all of them take, on one core
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What jobs are expected to take.
+    """What jobs are expected to take."""
 
-    Attributes:
-        seconds: wall time of all.
-        probes: how many probes are in it.
-        probe_seconds: processor time of all probes.
-        kinds: jobs that cost alike, in the order of the grid.
-
-    """
-
-    seconds: float
-    probes: int
-    probe_seconds: float
-    kinds: tuple[Kind, ...]
+    seconds: float  # wall time of all
+    probes: int  # how many probes are in it
+    probe_seconds: float  # processor time of all probes
+    kinds: tuple[Kind, ...]  # jobs that cost alike, in the order of the grid
 
 
 def estimate(
@@ -64,18 +47,7 @@ def estimate(
     device: str = "auto",
     probe: ProbeSettings | None = None,
 ) -> Estimate:
-    """Return an estimate of what jobs will take.
-
-    Jobs that differ only in what costs nothing (amplitude, period, seed) share one trial.
-
-    Args:
-        jobs: what is to be trained.
-        engines: engine of each job, by id.
-        workers: jobs trained at once.
-        device: where torch trains.
-        probe: what is probed along the way.
-
-    """
+    """Estimate what jobs take; those that differ only in what costs nothing share a trial."""
     costs: dict[tuple[Any, ...], tuple[float, float, float]] = {}
     kinds: dict[tuple[Any, ...], Kind] = {}
     training = probing = longest = 0.0
@@ -121,10 +93,7 @@ def _costs(job: Job, data: Dataset, engine: str, device: str) -> tuple[float, fl
 
 
 def _trial(job: Job, data: Dataset, engine: str) -> float:
-    """Return a job's steps per second, from a moment of its training; a short one is trained again.
-
-    The best pass counts: whatever else the machine does makes the others slow.
-    """
+    """Return a job's steps per second, the best of some moments: other work slows the rest."""
     begun = time.perf_counter()
     train, best = load_engine(engine), 0.0
     context = Context(lambda: time.perf_counter() - begun > TRIAL_SECONDS)

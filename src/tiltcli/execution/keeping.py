@@ -66,18 +66,7 @@ class Keeper:
         self._waiting = {e: s for e, s in self._waiting.items() if e > self._seen}
 
     def write(self, ending: Ending, engine: str, device: str, stop: Callable[[], bool]) -> None:
-        """Write what is kept, if anything; propagates `Unwritable` if the disk takes no more.
-
-        A training that went on from a checkpoint has not seen all: where its best epoch was before
-        that, it is trained again up to there.
-
-        Args:
-            ending: how the job ended.
-            engine: that trains it.
-            device: where torch trains it.
-            stop: when it returns true, that ends with `Interrupted`.
-
-        """
+        """Write what is kept, if anything; weights of before a checkpoint are trained once more."""
         epoch, kept = self._epoch, self._kept
         if ending.outcome == Outcome.DIVERGED and epoch == ending.epoch:
             epoch, kept = self._before  # where it diverged it has measures, but no weights

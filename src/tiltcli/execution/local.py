@@ -29,20 +29,7 @@ def run_tasks(
     progress: Progress,
     stopped: Callable[[], bool],
 ) -> Generator[Finished | RunError | None, None, None]:
-    """Run one engine's tasks.
-
-    Args:
-        engine: its name.
-        tasks: what to train; taken as needed.
-        count: how many there are.
-        workers: tasks run at once, 0 for this process, None for one per core.
-        progress: told how the tasks come along.
-        stopped: whether to stop.
-
-    Yields:
-        what `train_job` returns for each task, as it ends.
-
-    """
+    """Run one engine's tasks, `workers` at once: 0 in this process, None one per core."""
     waiting = iter(tasks)
     first = next(waiting, None)
     if first is None or stopped():
@@ -124,19 +111,7 @@ def _by_processes(
 def ended_jobs(
     results: Generator[Finished | RunError | None, None, None], stop: threading.Event
 ) -> Generator[Finished, None, None]:
-    """Jobs that ended; at the end of it, however it comes, no worker is left.
-
-    Args:
-        results: of tasks that run; None for one that was interrupted.
-        stop: set where this ends before them.
-
-    Yields:
-        each job that ended.
-
-    Raises:
-        RunError: if a worker had no room to write to, or met a file that has changed.
-
-    """  # noqa: DOC502 - raised as it came
+    """Yield jobs that ended; at the end of it, however it comes, no worker is left."""
     with closing(results):
         try:
             for result in results:

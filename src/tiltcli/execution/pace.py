@@ -19,12 +19,7 @@ class Pace:
         self._before = (0.0, 0)
 
     def describe(self, seconds: float) -> str:
-        """Return one line: jobs, outcomes, speed once there is one.
-
-        Args:
-            seconds: since the sweep began.
-
-        """
+        """Return one line, seconds after the start: jobs, outcomes, speed once there is one."""
         progress = self._progress
         parts = [f"{progress.done}/{progress.total} jobs", f"{progress.running} running"]
         parts += [f"{progress.ended[outcome]} {outcome}" for outcome in ("diverged", "failed")]

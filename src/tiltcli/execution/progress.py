@@ -36,43 +36,23 @@ class Advance(NamedTuple):
 
 @dataclass
 class Progress:
-    """How far a sweep is; read by the display while the workers write.
+    """How far a sweep is; read by the display while the workers write."""
 
-    Attributes:
-        total: jobs of the sweep.
-        before: jobs that an earlier run had finished.
-        total_steps: optimiser updates of the jobs to do.
-        ended: jobs ended now, by outcome.
-        steps: optimiser updates made now.
-        remaining: what the jobs to do still take.
-        total_probes: probes of the jobs to do.
-        probes: probes made now.
-        results: keeps the rows of the jobs, for a display of means; None without one.
-
-    """
-
-    total: int = 0
-    before: int = 0
-    total_steps: int = 0
-    remaining: Remaining = field(default_factory=Remaining)
-    ended: Counter[str] = field(default_factory=Counter)
-    steps: int = 0
-    total_probes: int = 0
-    probes: int = 0
+    total: int = 0  # jobs of the sweep
+    before: int = 0  # jobs that an earlier run had finished
+    total_steps: int = 0  # optimiser updates of the jobs to do
+    remaining: Remaining = field(default_factory=Remaining)  # what the jobs to do still take
+    ended: Counter[str] = field(default_factory=Counter)  # jobs ended now, by outcome
+    steps: int = 0  # optimiser updates made now
+    total_probes: int = 0  # probes of the jobs to do
+    probes: int = 0  # probes made now
+    # keeps the rows of the jobs, for a display of means; None without one
     results: Ended | None = None
     _started: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def expect(self, job: Job, engine: str, steps: int, probes: int) -> None:
-        """Add a job to what is to be done.
-
-        Args:
-            job: the job.
-            engine: what trains it.
-            steps: optimiser updates it makes.
-            probes: probes it makes.
-
-        """
+        """Add a job to what is to be done, with its updates and probes."""
         self.total_steps += steps
         self.total_probes += probes
         kind = (engine, *texts(job, COSTS))

@@ -55,15 +55,7 @@ class Remaining:
     _running: dict[str, _Run] = field(default_factory=dict)
 
     def expect(self, job: str, kind: Hashable, units: float, guess: float) -> None:
-        """Add a job to what is to be done.
-
-        Args:
-            job: its id.
-            kind: what it costs alike with.
-            units: updates it makes, its probes counted as so many of them.
-            guess: relative cost of a unit.
-
-        """
+        """Add a job of a kind that costs alike; its probes are counted as units, like updates."""
         known = self._kinds.setdefault(kind, _Kind(guess))
         known.left += units
         self._of[job] = kind, units

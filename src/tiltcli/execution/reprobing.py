@@ -41,40 +41,19 @@ _SAME = (
 
 @dataclass(frozen=True)
 class Reprobed:
-    """What `probe_run` did.
+    """What `probe_run` did."""
 
-    Attributes:
-        folder: of the run.
-        jobs: jobs that have new probes.
-        probes: new rows.
-        before: jobs of the selection that had all that was asked for.
-        refused: job → why it has no new probes.
-        interrupted: whether it was stopped before the end.
-        notes: what the user should know.
-
-    """
-
-    folder: Path
-    jobs: int
-    probes: int
-    before: int
-    refused: Mapping[str, str]
-    interrupted: bool
-    notes: tuple[str, ...]
+    folder: Path  # of the run
+    jobs: int  # jobs that have new probes
+    probes: int  # new rows
+    before: int  # jobs of the selection that had all that was asked for
+    refused: Mapping[str, str]  # job → why it has no new probes
+    interrupted: bool  # whether it was stopped before the end
+    notes: tuple[str, ...]  # what the user should know
 
 
 def chosen_jobs(folder: Path, where: Sequence[str], job: str | None) -> pd.DataFrame:
-    """Return the rows of the jobs table whose trainings are wanted.
-
-    Args:
-        folder: of the run.
-        where: conditions as of `--where`.
-        job: id or its beginning; None for all.
-
-    Raises:
-        UserError: if there is none, or the one asked for failed.
-
-    """
+    """Return the rows of the jobs that meet all conditions and whose id begins so; none failed."""
     jobs = read_jobs(folder)
     if jobs.empty:
         raise UserError(f"{folder.name}: no job has finished yet: there is nothing to train again")
@@ -91,18 +70,7 @@ def chosen_jobs(folder: Path, where: Sequence[str], job: str | None) -> pd.DataF
 
 
 def only_row(folder: Path, rows: pd.DataFrame, job: str | None, otherwise: str = "") -> pd.Series:
-    """Return the row of the one job that is left of those chosen.
-
-    Args:
-        folder: of the run.
-        rows: of the jobs table.
-        job: what was given for `--job`, for messages.
-        otherwise: what else could be given.
-
-    Raises:
-        UserError: if there are several.
-
-    """
+    """Return the one row that is left of those chosen by `job`, or say what else could be given."""
     if len(rows) > 1:
         known = listing(list(rows["job"]), 6)
         problem = f"{job} begins" if job else f"missing, as {folder.name} has"
@@ -111,12 +79,7 @@ def only_row(folder: Path, rows: pd.DataFrame, job: str | None, otherwise: str =
 
 
 def job_of(folder: Path, name: str) -> Job:
-    """Return a job of a run by its id.
-
-    Raises:
-        UserError: if the run's grid cannot be read, or no longer leads to it.
-
-    """
+    """Return a job of a run by its id; refuse one that the run's grid no longer leads to."""
     one = next((each for each in load_run(folder).jobs if each.id == name), None)
     if one is None:
         raise UserError(f"{folder.name}: sweep.toml no longer leads to job {name}")
@@ -124,12 +87,7 @@ def job_of(folder: Path, name: str) -> Job:
 
 
 def check_epochs(jobs: pd.DataFrame, settings: ProbeSettings) -> None:
-    """Check that every job chosen gets as far as the epochs asked for.
-
-    Raises:
-        UserError: naming each job that does not.
-
-    """
+    """Refuse epochs that a job chosen does not reach, naming each such job."""
     if not settings.epochs:
         return
     last = last_probed_epochs(jobs)

@@ -17,30 +17,19 @@ MOST_WORKERS = 4096
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a sweep is run.
+    """How a sweep is run."""
 
-    Attributes:
-        engine: auto, fused or torch.
-        workers: jobs trained at once; 0: one after the other, in this very process, for a debugger
-            or a profiler; None: one per core.
-        retry_failed: run failed jobs again too.
-        fail_fast: stop at the first failed job.
-        fresh: remove an earlier run of this name first.
-        extend: let a run that was made by another grid grow by this one's jobs.
-        shard: which share of the jobs to train; None for all.
-        device: where torch trains: auto, cpu or cuda.
-        checkpoint_seconds: time between two checkpoints of a job that torch trains.
-
-    """
-
-    engine: str = "auto"
+    engine: str = "auto"  # auto, fused or torch
+    # jobs trained at once; 0: one after the other, in this very process, for a debugger or a
+    # profiler; None: one per core
     workers: int | None = None
-    retry_failed: bool = False
-    fail_fast: bool = False
-    fresh: bool = False
-    extend: bool = False
-    shard: Shard | None = None
-    device: str = "auto"
+    retry_failed: bool = False  # run failed jobs again too
+    fail_fast: bool = False  # stop at the first failed job
+    fresh: bool = False  # remove an earlier run of this name first
+    extend: bool = False  # let a run that was made by another grid grow by this one's jobs
+    shard: Shard | None = None  # which share of the jobs to train; None for all
+    device: str = "auto"  # where torch trains: auto, cpu or cuda
+    # time between two checkpoints of a job that torch trains
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
     def jobs_of(self, sweep: Sweep) -> Sequence[Job]:
@@ -48,15 +37,7 @@ class RunOptions:
         return self.shard.of(sweep.jobs) if self.shard else sweep.jobs
 
     def check(self, cluster: bool) -> None:
-        """Check that the options go together.
-
-        Args:
-            cluster: whether the jobs are trained elsewhere.
-
-        Raises:
-            UserError: with everything that is wrong.
-
-        """
+        """Refuse options that do not go together, or with a cluster."""
         faults = worker_faults(self.workers)
         if cluster and self.workers is not None:
             said = "is for this machine; with --cluster its workers are used"

@@ -82,20 +82,12 @@ class Trainer(Checker, Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do.
+    """What there is to do."""
 
-    Attributes:
-        sweep: the validated grid.
-        options: how it is run.
-        engines: engine of each job, by id.
-        outcomes: outcomes of the jobs that ended before, by id.
-
-    """
-
-    sweep: Sweep
-    options: RunOptions
-    engines: Mapping[str, str]
-    outcomes: Mapping[str, str]
+    sweep: Sweep  # the validated grid
+    options: RunOptions  # how it is run
+    engines: Mapping[str, str]  # engine of each job, by id
+    outcomes: Mapping[str, str]  # outcomes of the jobs that ended before, by id
 
     @cached_property
     def jobs(self) -> Sequence[Job]:

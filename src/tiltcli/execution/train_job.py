@@ -26,30 +26,17 @@ SCORES = ("loss", "accuracy", "balanced_accuracy")
 
 @dataclass(frozen=True)
 class Task:
-    """A job and how it is trained.
+    """A job and how it is trained."""
 
-    Attributes:
-        job: what to train.
-        engine: name of the engine.
-        spool: folder where its metrics wait, in that of the run.
-        writer: name of the part writer that will take them.
-        probe: what to probe along the training, or None.
-        threads: threads for its probes, where they share none with other jobs.
-        device: where torch trains it.
-        checkpoint: file that torch saves it to now and then; None for none.
-        checkpoint_seconds: time between two saves.
-
-    """
-
-    job: Job
-    engine: str
-    spool: Path
-    writer: str = ""
-    probe: ProbeSettings | None = None
-    threads: int = 1
-    device: str = "auto"
-    checkpoint: Path | None = None
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    job: Job  # what to train
+    engine: str  # name of the engine
+    spool: Path  # folder where its metrics wait, in that of the run
+    writer: str = ""  # name of the part writer that will take them
+    probe: ProbeSettings | None = None  # what to probe along the training, or None
+    threads: int = 1  # threads for its probes, where they share none with other jobs
+    device: str = "auto"  # where torch trains it
+    checkpoint: Path | None = None  # file that torch saves it to now and then; None for none
+    checkpoint_seconds: float = CHECKPOINT_SECONDS  # time between two saves
 
 
 def _never() -> bool:
@@ -150,17 +137,7 @@ def train_batch(
     stopped: Callable[[], bool] = _never,
     report: Callable[[tuple[int, Advance]], None] = lambda _: None,
 ) -> list[Finished | RunError | None]:
-    """Train jobs one after the other; see `train_job`.
-
-    Args:
-        tasks: the jobs and how to train them.
-        stopped: when it returns true, the job under way is given up and none is begun.
-        report: told of a task, by its place, and what it made.
-
-    Returns:
-        what `train_job` returns for each that was begun.
-
-    """
+    """Train jobs one after the other, none once `stopped()`; reports name a task by its place."""
     results: list[Finished | RunError | None] = []
     for place, task in enumerate(tasks):
         if stopped():

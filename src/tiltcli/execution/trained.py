@@ -31,35 +31,17 @@ FORMATS = (".safetensors", ".pt2", ".onnx")
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network.
+    """A trained network."""
 
-    Attributes:
-        classifier: it, ready to predict.
-        tensors: its weights by name.
-        facts: what they do not say.
-        row: of the jobs table.
-        kept: whether the run had kept it; else it was trained again.
-
-    """
-
-    classifier: Classifier
-    tensors: dict[str, npt.NDArray[Any]]
-    facts: Facts
-    row: pd.Series
-    kept: bool
+    classifier: Classifier  # it, ready to predict
+    tensors: dict[str, npt.NDArray[Any]]  # its weights by name
+    facts: Facts  # what they do not say
+    row: pd.Series  # of the jobs table
+    kept: bool  # whether the run had kept it; else it was trained again
 
 
 def best_job(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the row that is best by a metric: the first where several are.
-
-    Args:
-        rows: of the jobs table.
-        metric: a column of it; of a loss the least is best.
-
-    Raises:
-        UserError: if there is no such column, or no job that was completed has it.
-
-    """
+    """Return the first row with the best value of a metric: of a loss the least."""
     check_metric(metric, rows, "--best")
     values = rows.loc[rows["outcome"] == Outcome.COMPLETED, metric].dropna()
     if values.empty:

@@ -56,20 +56,7 @@ def axis_size(setting: Setting, value: Any) -> int:
 
 
 def axis_values(setting: Setting, value: Any, most: int = LONGEST) -> list[Any]:
-    """Return the validated values, without repeats, of an axis or a plain value.
-
-    Args:
-        setting: the setting.
-        value: as the file has it.
-        most: how many are looked at, of those that are allowed.
-
-    Returns:
-        the values.
-
-    Raises:
-        ValueError: saying what is wrong and what is allowed.
-
-    """
+    """Return the values, without repeats, of an axis or a plain value; looks at `most` of them."""
     if not is_axis(setting, value):
         return [_validated(setting, value)]
     raw = _computed(setting, value, most) if isinstance(value, dict) else value

@@ -22,16 +22,10 @@ class Condition(Protocol):
 
 @dataclass(frozen=True)
 class When:
-    """A setting has one of some values.
+    """A setting has one of some values."""
 
-    Attributes:
-        key: the setting.
-        values: its values for which the condition holds.
-
-    """
-
-    key: str
-    values: tuple[str, ...]
+    key: str  # the setting
+    values: tuple[str, ...]  # its values for which the condition holds
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -41,18 +41,11 @@ class Watched(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Resolved:
-    """Settings of one combination, complete.
+    """Settings of one combination, complete."""
 
-    Attributes:
-        settings: those that apply, defaults filled in.
-        files: path settings as this machine finds them.
-        deciding: settings that the outcome hangs on.
-
-    """
-
-    settings: dict[str, Any]
-    files: dict[str, str]
-    deciding: set[str]
+    settings: dict[str, Any]  # those that apply, defaults filled in
+    files: dict[str, str]  # path settings as this machine finds them
+    deciding: set[str]  # settings that the outcome hangs on
 
 
 @dataclass(frozen=True)
@@ -66,32 +59,18 @@ class _Choice:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Jobs that differ only in free settings: what they share, and where the rest goes.
+    """Jobs that differ only in free settings: what they share, and where the rest goes."""
 
-    Attributes:
-        shared: all settings; the free ones have any value.
-        files: see `Job`.
-        text: text that the identity is the hash of, with %s for each free setting.
-        slots: axis (by position) and name of each free setting, in the order of the text.
-        idle: axes that do not apply; only their first values make jobs.
-
-    """
-
-    shared: dict[str, Any]
-    files: dict[str, str]
-    text: str
+    shared: dict[str, Any]  # all settings; the free ones have any value
+    files: dict[str, str]  # see `Job`
+    text: str  # text that the identity is the hash of, with %s for each free setting
+    # axis (by position) and name of each free setting, in the order of the text
     slots: tuple[tuple[int, str], ...]
-    idle: tuple[int, ...]
+    idle: tuple[int, ...]  # axes that do not apply; only their first values make jobs
 
 
 class Grid:
-    """A product of axes.
-
-    Args:
-        values: key → its values; none empty.
-        ties: keys whose axes advance together.
-
-    """
+    """A product of axes; those of keys tied together advance together."""
 
     def __init__(self, values: Mapping[str, Sequence[Any]], ties: Sequence[Sequence[str]]) -> None:
         rows = [(tie, zip(*(values[key] for key in tie), strict=True)) for tie in ties if tie]
@@ -114,12 +93,7 @@ class Grid:
         return math.prod(len(axis) for axis in self._axes)
 
     def jobs(self, resolve: Callable[[Mapping[str, Any]], Resolved]) -> Iterator[Job]:
-        """Yield the jobs in order; equal work may come again, but for idle axes.
-
-        Args:
-            resolve: completes the settings given.
-
-        """
+        """Yield the jobs in order; equal work may come again, but for idle axes."""
         # Of a later setting it hangs on the value whether it is in the identity's text.
         deciding = {*PATHS, *(setting.key for setting in later_settings()), *outputs()}
         places: list[tuple[int, str]] = []

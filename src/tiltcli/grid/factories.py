@@ -94,20 +94,7 @@ def digest(factory: str) -> str:
 
 
 def load(factory: str, expected: str | None = None) -> Callable[..., Any]:
-    """Import a factory's file, once per process and content, to call its function.
-
-    Args:
-        factory: from `locate`.
-        expected: digest that it must have; None for any.
-
-    Returns:
-        the function.
-
-    Raises:
-        UserError: if the file is missing, not the one expected, or raises; or if it has no such
-            function. It names the user's own line.
-
-    """  # noqa: DOC501 - by what it calls
+    """Import a factory's file, once per process and content, and return its function."""
     path, function = _split(factory)
     with _lock:
         if expected is not None and (factory, expected) in _loaded:
@@ -141,23 +128,7 @@ def call(
     key: str,
     expected: str | None = None,
 ) -> Any:
-    """Call a factory with what its signature takes.
-
-    Args:
-        factory: from `locate`.
-        make: from `load`.
-        known: offered to it; None for what the grid file does not set.
-        args: the user's own arguments; all are passed.
-        key: table of the grid file that `args` come from, for messages.
-        expected: digest that its files must still have if it imports further ones; None for any.
-
-    Returns:
-        what it returns.
-
-    Raises:
-        UserError: if arguments do not fit, or it raises; with the user's own line.
-
-    """  # noqa: DOC501 - by what it calls
+    """Call `make`, from `load`, with all `args`, and with what of `known` its signature takes."""
     path, function = _split(factory)
     try:
         taken = dict(inspect.signature(make).parameters)

@@ -29,12 +29,7 @@ class FaultList:
         self._source = source
 
     def fault(self, key: str, message: str, block: str = "") -> None:
-        """Note a fault at a key: in its block, or where the base tables set it.
-
-        Raises:
-            UserError: with all of them, once they are more than anybody reads.
-
-        """
+        """Note a fault at a key: in its block, or where the base tables set it."""
         place: dict[str, Any] = {"source": self._source or None}
         if key in self.overrides:
             place = {"source": "--set"}

@@ -56,24 +56,15 @@ class Settings(Mapping[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One training to do: only the settings that apply to it, validated, under dotted names.
+    """One training to do: only the settings that apply to it, validated, under dotted names."""
 
-    Attributes:
-        id: hash of the settings, the same on every machine and under every name of the run.
-        settings: dotted name → value.
-        files: dotted name → the path as this machine finds it (never part of the id).
-
-    """
-
-    id: str
-    settings: Mapping[str, Any]
+    id: str  # hash of the settings, the same on every machine and under every name of the run
+    settings: Mapping[str, Any]  # dotted name → value
+    # dotted name → the path as this machine finds it (never part of the id)
     files: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Any:
-        """Return the value of a setting.
-
-        Propagates `KeyError` if the setting does not apply to this job.
-        """
+        """Return the value of a setting."""
         return self.settings[key]
 
     def get(self, key: str, default: Any = None) -> Any:

@@ -33,16 +33,7 @@ class NamedFiles:
         return {place: digest for place, digest in found if digest is not None}
 
     def digest(self, key: str, path: str, kind: str) -> str | None:
-        """Return the digest of the file that a setting names.
-
-        Propagates `UserError`, `ValueError` or `OSError` where there is none to be had.
-
-        Args:
-            key: the setting.
-            path: its value.
-            kind: the job's `data.kind`, which says how `data.path` is digested.
-
-        """
+        """Return the digest of the file that a setting of a job with such a `data.kind` names."""
         reader = DATA_DIGESTS.get(kind, digest_of) if key == "data.path" else digest_of
         if (key, path, reader) not in self._digests:
             if key in FACTORIES:

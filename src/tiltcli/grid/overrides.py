@@ -8,10 +8,7 @@ from typing import Any
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Return the key and the value of "key=value"; None for the value where it is not of the kind.
-
-    The value is TOML; a bare word is a text.
-    """
+    """Return key and value, TOML or a bare word, of "key=value"; None if it is not of the kind."""
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key:
         return key, None
@@ -23,13 +20,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def overridden(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a grid file's content without its name, with overrides in the tables and blocks.
-
-    Args:
-        document: the content.
-        overrides: by dotted key. In an `[[also]]` block only what it sets itself is overridden.
-
-    """
+    """Return a grid without its name; overrides replace in `[[also]]` only what it sets itself."""
     made: dict[str, Any] = {key: value for key, value in document.items() if key != "name"}
     for block in (made, *made.get("also", [])):
         for key, value in overrides.items():

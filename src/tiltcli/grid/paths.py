@@ -30,10 +30,7 @@ def located(path: str, folder: Path) -> Path:
 
 
 def digest_of(path: Path) -> str:
-    """Return the first 16 hexadecimal digits of the file's SHA-256.
-
-    Propagates `OSError` if it cannot be read, or is no plain file (a pipe or a device has no end).
-    """
+    """Return 16 hexadecimal digits of a file's SHA-256; `OSError` if it is no plain file."""
     _check_plain(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -70,12 +67,7 @@ def unchanged(
 
 
 def check_same(path: Path, expected: str | None, found: str | None) -> None:
-    """Refuse a file that has another digest than when the grid was read.
-
-    Raises:
-        RunError: naming both.
-
-    """
+    """Refuse a file that has another digest than when the grid was read."""
     if found != expected:
         raise RunError(
             f"{path}: has changed since the grid was read: its digest is {found} now, and was "
@@ -85,14 +77,7 @@ def check_same(path: Path, expected: str | None, found: str | None) -> None:
 
 
 def cifar10_place(path: Path) -> Path:
-    """Return the archive, or the folder of the six batches, that a path to CIFAR-10 means.
-
-    A folder may hold the batches themselves, the archive's own folder, or the archive.
-
-    Raises:
-        FileNotFoundError: if there is nothing of the kind.
-
-    """
+    """Return the archive, or the folder of the six batches, that a path in or above them means."""
     if path.is_file():
         return path
     if path.is_dir():
@@ -129,12 +114,7 @@ def _digest_of_all(files: Iterable[Path]) -> str:
 
 
 def idx_files(folder: Path) -> list[Path]:
-    """Return the four files of a folder in MNIST's format, each plain or else packed by gzip.
-
-    Raises:
-        FileNotFoundError: if one is missing, or there is no such folder.
-
-    """
+    """Return the four files of a folder in MNIST's format, each plain or else packed by gzip."""
     if not folder.is_dir():
         what = "not a folder" if folder.exists() else os.strerror(errno.ENOENT)
         raise FileNotFoundError(errno.ENOENT, what, str(folder))

@@ -24,21 +24,14 @@ _COUNT = SETTINGS["train.log_every"]  # a whole number ≥ 1
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """What is measured of a job's curvature, and when.
+    """What is measured of a job's curvature, and when."""
 
-    Attributes:
-        quantities: of QUANTITIES, in their order there.
-        every: epochs between probes, counted from epoch 0; None: only at `epochs`.
-        ntk_points: the tangent kernel is taken on the first so many training points; None: on all
-            where they are few, else on a seeded balanced sample.
-        epochs: single epochs to probe, rising; only where `every` is None.
-
-    """
-
-    quantities: tuple[str, ...] = DEFAULT
-    every: int | None = None
+    quantities: tuple[str, ...] = DEFAULT  # of QUANTITIES, in their order there
+    every: int | None = None  # epochs between probes, counted from epoch 0; None: only at `epochs`
+    # the tangent kernel is taken on the first so many training points; None: on all where they are
+    # few, else on a seeded balanced sample
     ntk_points: int | None = None
-    epochs: tuple[int, ...] = ()
+    epochs: tuple[int, ...] = ()  # single epochs to probe, rising; only where `every` is None
 
     def due(self, last: int) -> list[int]:
         """Epochs from 0 to `last` that are probed: multiples of `every`, or those listed."""
@@ -50,17 +43,7 @@ class ProbeSettings:
 def read_probe(
     table: Any, fault: Callable[[str, str], None], name: Callable[[str], str] = "probe.{}".format
 ) -> ProbeSettings | None:
-    """Check a [probe] table.
-
-    Args:
-        table: what the grid file holds under `probe`; None if nothing.
-        fault: called with key and message for everything that is wrong.
-        name: how the user knows a key.
-
-    Returns:
-        the settings; None without a table, or if there was a fault.
-
-    """
+    """Return the settings of a [probe] table; None without one, or after a fault (key, message)."""
     if table is None:
         return None
     faults: list[str] = []
@@ -124,19 +107,7 @@ def asked_probe(
     ntk_points: int | None,
     base: ProbeSettings | None,
 ) -> ProbeSettings:
-    """Return settings of `tiltcli probe`: what its options say, else what the run's grid says.
-
-    Args:
-        every: epochs between probes.
-        epochs: single epochs instead.
-        quantities: what to measure.
-        ntk_points: points of the tangent kernel.
-        base: the grid's [probe], if it has one.
-
-    Raises:
-        UserError: with every fault of the options.
-
-    """
+    """Return settings of `tiltcli probe`: what its options say, else what the run's grid says."""
     faults: list[Fault] = []
 
     def wrong(key: str, message: str) -> None:

@@ -29,18 +29,7 @@ def kept_grids(folder: Path) -> list[Path]:
 
 
 def load_run(folder: Path) -> Sweep:
-    """Read the grid of a run; of one that was extended, all its grids together.
-
-    Propagates `UserError` with every fault found in the files.
-
-    Args:
-        folder: of the run.
-
-    Returns:
-        the run's jobs, each once, and the values of each axis; document, folder and probe are
-        those of the latest grid.
-
-    """
+    """Return all grids of a run together; document, folder and probe are those of the latest."""
     grids = [load_sweep(path, stored=True) for path in kept_grids(folder)]
     latest = replace(grids[-1], name=folder.resolve().name)  # a renamed folder is a renamed run
     if len(grids) == 1:

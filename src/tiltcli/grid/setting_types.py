@@ -33,59 +33,39 @@ ALL: Literal["all"] = "all"
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of the grid file: all that any part of the tool knows of it.
+    """One setting of the grid file: all that any part of the tool knows of it."""
 
-    Attributes:
-        key: dotted name, also its column in the jobs table.
-        type: annotated type that pydantic validates.
-        allowed: what is allowed, in words, for messages.
-        meaning: what it means.
-        default: value where the file says nothing; REQUIRED if there is none; None if unset.
-        unit: "1" if dimensionless, "" if it is no quantity.
-        applies: which jobs, by their earlier settings, have this setting at all.
-        needed: where the default is None: which jobs need a value.
-        depth: how deep a list its plain value is; one deeper is an axis.
-        arrow: Arrow type of its column.
-        null: value that the column has null for; None if null is for what is not set alone.
-        replicate: whether it only repeats the experiment.
-        steps: whether it says how an update follows from a gradient.
-        decides: what else depends on it: the data set as the network takes it; whether there can be
-            such a network on such data; the seconds a step costs; what a probe of the curvature
-            costs and whether it fits into memory.
-        fused: values that the fused kernel trains; ALL for every value. The kernel
-            refuses a setting that does not say so.
-        since_stored: whether it came after the first runs were stored: its default is what those
-            did, and is no part of a job's identity.
-        output: whether it says only what is written beside the tables: then it is no part of a
-            job's identity, and has no column.
-
-    """
-
-    key: str
-    type: Any
-    allowed: str
-    meaning: str
+    key: str  # dotted name, also its column in the jobs table
+    type: Any  # annotated type that pydantic validates
+    allowed: str  # what is allowed, in words, for messages
+    meaning: str  # what it means
+    # value where the file says nothing; REQUIRED if there is none; None if unset
     default: Any = REQUIRED
-    unit: str = ""
-    applies: Condition = ALWAYS
-    needed: Condition = NEVER
-    depth: int = 0
-    arrow: str = "string"
+    unit: str = ""  # "1" if dimensionless, "" if it is no quantity
+    applies: Condition = ALWAYS  # which jobs, by their earlier settings, have this setting at all
+    needed: Condition = NEVER  # where the default is None: which jobs need a value
+    depth: int = 0  # how deep a list its plain value is; one deeper is an axis
+    arrow: str = "string"  # Arrow type of its column
+    # value that the column has null for; None if null is for what is not set alone
     null: str | None = None
-    replicate: bool = False
-    steps: bool = False
+    replicate: bool = False  # whether it only repeats the experiment
+    steps: bool = False  # whether it says how an update follows from a gradient
+    # what else depends on it: the data set as the network takes it; whether there can be such a
+    # network on such data; the seconds a step costs; what a probe of the curvature costs and
+    # whether it fits into memory
     decides: tuple[Aspect, ...] = ()
+    # values that the fused kernel trains; ALL for every value. The kernel refuses a setting that
+    # does not say so.
     fused: tuple[Any, ...] | Literal["all"] = ()
+    # whether it came after the first runs were stored: its default is what those did, and is no
+    # part of a job's identity
     since_stored: bool = False
+    # whether it says only what is written beside the tables: then it is no part of a job's
+    # identity, and has no column
     output: bool = False
 
     def validate(self, value: object) -> Any:
-        """Return a value's one canonical form (1 and 1.0 are the same amplitude).
-
-        Raises:
-            ValueError: if the value is not allowed.
-
-        """
+        """Return a value's one canonical form (1 and 1.0 are the same amplitude)."""
         try:
             return self._adapter.validate_python(value)
         except (ValidationError, OverflowError) as error:
@@ -116,12 +96,7 @@ class Setting:
         return json.dumps(value) if self.depth or isinstance(value, list) else value
 
     def from_column(self, value: Any) -> Any:
-        """Return the value as a grid file has it; None where it does not apply or is not set.
-
-        Args:
-            value: of the column, as pandas has it: whole numbers beside nulls are floats.
-
-        """
+        """Return the value as a grid file has it; in a column with nulls, numbers are floats."""
         value = value.item() if hasattr(value, "item") else value
         if value is None or value != value:
             return self.null
@@ -174,17 +149,7 @@ def text(key: str, allowed: str, **more: Any) -> Setting:
 def whole(
     key: str, least: int = 1, most: int = MOST_WHOLE, *, of: str = "", word: str = "", **more: Any
 ) -> Setting:
-    """Return a setting that is a whole number.
-
-    Args:
-        key: the setting.
-        least: smallest value.
-        most: largest value.
-        of: what it counts, for the words.
-        word: a value that is none, instead of a number.
-        more: further attributes of the setting.
-
-    """
+    """Return a setting of a whole number of something, or a word that is none."""
     kind: Any = Annotated[int, BeforeValidator(_whole), Field(ge=least, le=most)]
     allowed = f"a whole number{f' of {of}' if of else ''} ≥ {least}, at most {most}"
     if word:
@@ -207,16 +172,7 @@ def real(
     below: float | None = None,
     **more: Any,
 ) -> Setting:
-    """Return a setting that is a number.
-
-    Args:
-        key: the setting.
-        least: smallest value.
-        above: largest of the numbers that are too small.
-        below: smallest of the numbers that are too large; None: MOST_REAL is the largest allowed.
-        more: further attributes of the setting.
-
-    """
+    """Return a setting that is a number; without `below`, at most MOST_REAL."""
     floor = -MOST_REAL if least is None and above is None else least
     ceiling = MOST_REAL if below is None else None
     bounds: Any = Field(ge=floor, gt=above, le=ceiling, lt=below, allow_inf_nan=False)

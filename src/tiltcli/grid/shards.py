@@ -22,12 +22,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Return the shard that `I/N` says.
-
-        Raises:
-            UserError: if it is anything else, or I is not from 1 to N.
-
-        """
+        """Return the shard that `I/N` says, I from 1 to N."""
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip(), re.ASCII)
         if found:
             shard = cls(int(found[1]), int(found[2]))

@@ -42,31 +42,20 @@ _NOT_ALONE = {"train.seeds": "train.seed"}  # how the file says it → the job's
 
 @dataclass(frozen=True)
 class Sweep:
-    """A validated grid.
+    """A validated grid."""
 
-    Attributes:
-        name: the run's name.
-        jobs: the jobs, each once, in the order of the grid.
-        axes: key → its values, for every setting that takes several.
-        expanded: bounds.combinations before equal work was merged.
-        document: the grid file's content with `--set` applied: what is kept beside the results.
-        unused: settings given that no job has.
-        folder: folder that paths in the document are relative to.
-        probe: what to probe along every training; None for nothing.
-        methods: settings that tell methods apart where the run is judged; empty: as usual.
-        files: the files it names as this machine finds them, and their digests.
-
-    """
-
-    name: str
-    jobs: tuple[Job, ...]
-    axes: Mapping[str, tuple[Any, ...]]
-    expanded: int
+    name: str  # the run's name
+    jobs: tuple[Job, ...]  # the jobs, each once, in the order of the grid
+    axes: Mapping[str, tuple[Any, ...]]  # key → its values, for every setting that takes several
+    expanded: int  # combinations before equal work was merged
+    # the grid file's content with `--set` applied: what is kept beside the results
     document: Mapping[str, Any]
-    unused: tuple[str, ...]
-    folder: Path
-    probe: ProbeSettings | None = None
+    unused: tuple[str, ...]  # settings given that no job has
+    folder: Path  # folder that paths in the document are relative to
+    probe: ProbeSettings | None = None  # what to probe along every training; None for nothing
+    # settings that tell methods apart where the run is judged; empty: as usual
     methods: tuple[str, ...] = ()
+    # the files it names as this machine finds them, and their digests
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -14,15 +14,7 @@ _SHOWN = 60  # characters of a line that a message repeats
 
 
 def read_grid(path: Path | str) -> tuple[str, Path]:
-    """Return the text of a grid file, and the path that it goes by.
-
-    Args:
-        path: of the file; "-" for standard input, which goes by `stdin`.
-
-    Raises:
-        UserError: if it cannot be read, is too large, or is no text.
-
-    """
+    """Return the text of a grid file ("-": of standard input), and the path that it goes by."""
     file = Path("stdin") if str(path) == "-" else Path(path)
     try:
         if str(path) == "-":
@@ -48,14 +40,7 @@ def read_grid(path: Path | str) -> tuple[str, Path]:
 
 
 def not_toml(problem: str, text: str, source: str) -> Fault:
-    """Return the line that the parser stopped at, and what it probably lacks.
-
-    Args:
-        problem: what the standard library's parser says.
-        text: the whole file.
-        source: its name.
-
-    """
+    """Return a fault at the line that the parser stopped at, and what it probably lacks."""
     lines = text.splitlines()
     place = _PLACE.search(problem)
     number = int(place[1]) if place and place[1] else len(lines)

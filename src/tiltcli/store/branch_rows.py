@@ -47,35 +47,17 @@ BRANCHES = schema_of(
 
 @dataclass(frozen=True)
 class Branch:
-    """What makes a branch; learning rates can be added to it.
+    """What makes a branch; learning rates can be added to it."""
 
-    Attributes:
-        job: id of the job.
-        epoch: whose weights it starts from.
-        frozen: whether Γ stays as it is there.
-        steps: updates made at each learning rate.
-        keep: last steps kept.
-
-    """
-
-    job: str
-    epoch: int
-    frozen: bool
-    steps: int
-    keep: int
+    job: str  # id of the job
+    epoch: int  # whose weights it starts from
+    frozen: bool  # whether Γ stays as it is there
+    steps: int  # updates made at each learning rate
+    keep: int  # last steps kept
 
 
 def add_rows(folder: Path, branch: Branch, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows of some learning rates to a file of their own; each has them all.
-
-    Args:
-        folder: of the run.
-        branch: whose they are.
-        rows: with what is not the branch's own: lr, step, loss, sharpness, lyapunov.
-
-    Propagates `Unwritable` if the disk is full.
-
-    """
+    """Write all rows of some learning rates, without the branch's own columns, to a new file."""
     own = {"job": branch.job, "epoch": branch.epoch, "frozen": branch.frozen}
     whole = [own | dict(row) for row in rows]
     arrays = [
@@ -92,10 +74,7 @@ def add_rows(folder: Path, branch: Branch, rows: Iterable[Mapping[str, Any]]) ->
 
 
 def read_branches(folder: Path) -> dict[Branch, pd.DataFrame]:
-    """Return the rows of each branch of a run, by learning rate and step.
-
-    Propagates `UserError` if a file cannot be read.
-    """
+    """Return the rows of each branch of a run, by learning rate and step."""
     found: dict[Branch, list[pd.DataFrame]] = {}
     for branch, table in _files(folder, None):
         found.setdefault(branch, []).append(table.to_pandas())

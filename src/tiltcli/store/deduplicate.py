@@ -21,15 +21,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def deduplicate(jobs: Sequence[pa.Table]) -> list[Mask] | None:
-    """Rows that count.
-
-    Args:
-        jobs: jobs tables of all live parts in their order; columns job and outcome are looked at.
-
-    Returns:
-        for each table a mask of its rows; None if every row counts.
-
-    """
+    """Return masks of the rows that count, of jobs tables in their parts' order; None if all do."""
     if not jobs:
         return None
     keys = pa.concat_tables([table.select(["job", "outcome"]) for table in jobs]).to_pandas()

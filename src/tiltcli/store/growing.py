@@ -25,15 +25,7 @@ SMALL_BYTES = 1 << 20
 
 
 def extend(path: Path, table: pa.Table) -> None:
-    """Add a row group to a file, or begin the file with it.
-
-    Args:
-        path: of the file.
-        table: the rows, with the file's own schema.
-
-    Propagates `Unwritable` if the disk is full or the folder cannot be written to.
-
-    """
+    """Add rows to a file as one more row group, or begin the file with them."""
     before = patiently(path, lambda: pq.read_metadata(path)) if path.exists() else None
     parts.write_whole(path, lambda to: _write(path, to, table, before))
 

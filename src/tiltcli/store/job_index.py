@@ -17,17 +17,7 @@ KEYS = ["job", "outcome"]
 
 
 class JobIndex:
-    """Jobs of a run's parts.
-
-    Args:
-        folder: of the run.
-
-    Attributes:
-        outcomes: job → outcome.
-        part_of: job → name of its part.
-        rows: part → number of its jobs.
-
-    """
+    """Jobs of a run's parts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,14 +27,7 @@ class JobIndex:
         self._seen: dict[str, Signature | None] = {}
 
     def look(self, skip: Callable[[str], bool] = lambda writer: False) -> None:
-        """Look at the parts that have changed.
-
-        Args:
-            skip: writers whose parts need not be looked at again.
-
-        Propagates `UserError` if a part cannot be read.
-
-        """
+        """Look at the parts that have changed, but for those of writers to skip."""
         names = parts.live(self.folder)
         if not self._seen.keys() <= set(names):  # one was set aside
             for known in (self.outcomes, self.part_of, self.rows, self._seen):

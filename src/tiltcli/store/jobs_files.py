@@ -16,16 +16,7 @@ from tiltcli.store.columns import JOBS
 
 
 def read_jobs_file(path: Path, schema: pa.Schema = JOBS) -> pa.Table:
-    """Return the rows of a jobs file.
-
-    Propagates `OSError` if there is no such file, or it cannot be read. Propagates
-    `pyarrow.ArrowException` if it is damaged or holds something else.
-
-    Args:
-        path: the file.
-        schema: columns wanted, some of `JOBS`.
-
-    """
+    """Return columns, some of `JOBS`, of a jobs file; OSError or ArrowException where it is bad."""
     later = [one for one in later_settings() if one.key in schema.names]
     # One of them may apply where another, before it, has its default.
     asked = {*schema.names, *(key for one in later for key in one.applies.keys)}

@@ -22,13 +22,7 @@ _ABSENT = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class RunLock:
-    """Hold on a run.
-
-    Args:
-        folder: of the run.
-        shard: name of the shard that is written; None to write alone.
-
-    """
+    """Hold on a run, for one shard of it or (None) alone; `UserError` where others have it."""
 
     def __init__(self, folder: Path, shard: str | None = None) -> None:
         self.folder = folder
@@ -46,12 +40,7 @@ class RunLock:
 
     @contextlib.contextmanager
     def gate(self) -> Iterator[None]:
-        """Let one process at a time begin or end writing a run; a matter of milliseconds.
-
-        Raises:
-            UserError: if the folder cannot be written to, or the gate is never free.
-
-        """
+        """Let one process at a time begin or end writing a run; a matter of milliseconds."""
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.works = _locks_work(Path(self._gate.lock_file))
@@ -72,12 +61,7 @@ class RunLock:
             self._gate.release()
 
     def acquire(self) -> None:
-        """Take hold of the run; only inside the gate.
-
-        Raises:
-            UserError: if another process has it.
-
-        """  # noqa: DOC502 - raised as `_in_use(…)`
+        """Take hold of the run; only inside the gate."""
         if not self.works:
             return
         if not _take(self._own):
@@ -87,12 +71,7 @@ class RunLock:
             raise self._in_use(busy)
 
     def check(self) -> None:
-        """Check, without writing anything, that no other process has the run.
-
-        Raises:
-            UserError: if one has it.
-
-        """  # noqa: DOC502 - raised as `_in_use(…)`
+        """Check, without writing anything, that no other process has the run."""
         if not Path(self._gate.lock_file).exists():
             return  # nobody ever had
         with self.gate():

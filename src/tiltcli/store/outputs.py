@@ -20,13 +20,7 @@ _KINDS = {
 
 
 def check_output(path: Path) -> None:
-    """Check, before the work, that a file can be written: what is there is one, or nothing.
-
-    Raises:
-        RunError: for anything else, a link even if it leads to a file; or if there is no folder
-            for it.
-
-    """
+    """Check, before the work, that a plain file, not through a link, can be written there."""
     try:
         kind = stat.S_IFMT(path.lstat().st_mode)
     except FileNotFoundError:
@@ -42,12 +36,7 @@ def check_output(path: Path) -> None:
 
 
 def output_folder(path: Path) -> Path:
-    """Return a folder for files to write, made if need be.
-
-    Raises:
-        RunError: if it is a link, which would lead them elsewhere, or cannot be made.
-
-    """
+    """Return a folder for files to write, made if need be; not a link, which leads elsewhere."""
     if path.is_symlink():
         raise RunError(f"{path}: is a link; allowed: a folder, or nothing")
     try:
@@ -59,9 +48,6 @@ def output_folder(path: Path) -> Path:
 
 
 def write_output(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole, in place of a plain file or of nothing.
-
-    Propagates `UserError` from `check_output`, and if the disk is full or the folder read-only.
-    """
+    """Write a file whole, in place of a plain file or of nothing."""
     check_output(path)
     write_whole(path, write)

@@ -50,17 +50,11 @@ class PartFiles:
         self._left: dict[str, list[parts.Signature | None]] = {}
 
     def append(self, some: Sequence[Finished], probes: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Add jobs, and probes of jobs elsewhere, to the last part, or begin one with them.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Add jobs, and probes of jobs elsewhere, to the last part, or begin one with them."""
         self._write(self._last(), some, probes)
 
     def append_long(self, one: Finished) -> None:
-        """Make a part of a job whose metrics are a file already.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Make a part of a job whose metrics are a file already."""
         self._write(self._last(new=True), [one])
 
     def _write(
@@ -85,10 +79,7 @@ class PartFiles:
             raise
 
     def put(self, part: str, some: Sequence[Finished]) -> None:
-        """Put jobs in the place of their failed selves.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Put jobs in the place of their failed selves."""
         new = _jobs_table(some)
         kept = read_part(self.folder / "jobs" / part, ["job"])["job"]
         kept = kept.filter(pc.invert(pc.is_in(kept, value_set=new["job"])))
@@ -113,10 +104,7 @@ class PartFiles:
         self._left[part] = self._signatures(part)
 
     def merge_probes(self, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Bring probes to those that a part has of the same jobs and epochs.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Bring probes to those that a part has of the same jobs and epochs."""
         path = self.folder / "probes" / part
         if path.exists():
             before, new = read_part(path, PROBES), probes_table(rows)
@@ -201,12 +189,7 @@ class PartFiles:
         return self.index.rows[part] < PART_JOBS and size < PART_BYTES and commits < PART_COMMITS
 
     def _settle(self, part: str) -> bool:
-        """Remove rows of jobs that do not count, left by a writer that was killed at a commit.
-
-        Returns:
-            whether the part may grow: one of an earlier version may have other columns.
-
-        """
+        """Remove rows that a killed writer left; whether the part has today's columns."""
         if self._left.get(part) == self._signatures(part):
             return True
         path = self.folder / "jobs" / part

@@ -74,29 +74,20 @@ class PartWriter:
         self._fault: BaseException | None = None
 
     def close(self) -> None:
-        """Write what waits.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Write what waits."""
         self.commit()
         with self._turn():
             self.files.close()
 
     def add(self, finished: Finished) -> None:
-        """Take a finished job; it is on disk within about a second.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Take a finished job; it is on disk within about a second."""
         with self._guard:
             self._waiting.append(finished)
             self._rows += finished.rows
             self._commit_in_time()
 
     def add_probes(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take probes of jobs that have ended before; they replace those of the same epochs.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Take probes of jobs that have ended before; they replace those of the same epochs."""
         with self._guard:
             self._probes += rows
             self._commit_in_time()
@@ -121,10 +112,7 @@ class PartWriter:
                 self._fault = error  # for who calls next
 
     def commit(self) -> None:
-        """Write the waiting jobs.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Write the waiting jobs."""
         with self._guard:
             if self._timer is not None:
                 self._timer.cancel()

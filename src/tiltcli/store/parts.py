@@ -51,10 +51,7 @@ def parse(name: str) -> tuple[str, int] | None:
 
 
 def writer_name(base: str) -> str:
-    """Return a name for a writer that no other has, on any machine, and that begins with `base`.
-
-    Characters that have no place in a file's name become `_`.
-    """
+    """Return a name that no other writer has, on any machine; odd characters of `base` become _."""
     plain = re.sub(r"[^A-Za-z0-9_]", "_", base)[:60]
     # Not a process id alone: they recur, and another machine has the same.
     return f"{plain if plain[:1].isalpha() else 'w' + plain}-{os.urandom(4).hex()}"
@@ -78,10 +75,7 @@ def signature(path: Path) -> Signature | None:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name, then give it its own; both are on the disk then.
-
-    Propagates `Unwritable` if the disk is full or the folder cannot be written to.
-    """  # noqa: DOC501 - raised as `unwritable(…)`
+    """Write a file under a temporary name, then give it its own; both are on the disk then."""
     # The dot keeps unfinished files out of everybody's *.parquet.
     # Nobody can have put a link at a random name; and it fits where a long name does.
     temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")

@@ -62,17 +62,7 @@ def sorted_frame(table: pa.Table) -> pd.DataFrame:
 def missing_epochs(
     probes: pd.DataFrame, ended: Mapping[str, int], settings: ProbeSettings
 ) -> dict[str, list[int]]:
-    """Epochs that are to be probed and are not.
-
-    Args:
-        probes: a run's probes.
-        ended: job → last epoch that can be probed.
-        settings: what is to be probed.
-
-    Returns:
-        job → epochs, rising; only jobs that miss any.
-
-    """
+    """Return the epochs, rising, that each job lacks; `ended` is the last that can be probed."""
     held = probes
     for quantity in settings.quantities:
         none = (held["epoch"] == 0) & (quantity == "lyapunov")  # of no updates there is none

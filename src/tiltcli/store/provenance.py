@@ -61,18 +61,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def check_same_grid(folder: Path, sweep: Sweep, extend: bool = False) -> None:
-    """Refuse to mix two grids under one name, unless the run is to grow.
-
-    Args:
-        folder: of the run.
-        sweep: the grid.
-        extend: whether another grid may add jobs to the run's.
-
-    Raises:
-        UserError: naming what differs between the run's grid and this one, or if it would add
-            nothing.
-
-    """
+    """Refuse to mix two grids under one name, unless the run is to grow; say what differs."""
     path = folder / "sweep.toml"
     if not path.exists():
         if folder.exists() and not folder.is_dir():

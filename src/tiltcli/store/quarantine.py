@@ -16,16 +16,7 @@ READ_WHOLE_BYTES = 1 << 30
 
 
 def remove_litter(run: Path, owner: str | None = None) -> list[str]:
-    """Remove unfinished files, and files of parts that do not count.
-
-    Args:
-        run: its folder.
-        owner: name of the writer to tidy up after; None for all, where nobody else is writing.
-
-    Returns:
-        names of the files removed.
-
-    """
+    """Remove unfinished files, and parts that do not count, of one writer (None: of all)."""
     kept = set(parts.live(run))
     removed = []
     for folder in (run, run / "jobs", run / "metrics", run / "probes"):

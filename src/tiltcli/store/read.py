@@ -62,12 +62,7 @@ def list_runs(results: Path) -> list[str]:
 
 
 def find_run(run: str | Path, results: Path) -> Path:
-    """Return the folder of a run given by its name under `results`, or by a path.
-
-    Raises:
-        UserError: if there is none, naming the nearest that is there.
-
-    """
+    """Return the folder of a run given by its name under `results`, or by a path."""
     text = str(run)
     for folder in (results / text, Path(text)):
         if text and (folder / "sweep.toml").is_file():
@@ -78,15 +73,7 @@ def find_run(run: str | Path, results: Path) -> Path:
 
 
 def read_jobs(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return the jobs table of a run folder, in the order of its grid.
-
-    Args:
-        folder: of the run.
-        columns: columns to read, settings to sort by among them; default: all.
-
-    Propagates `UserError` if a file of it cannot be read.
-
-    """
+    """Return the jobs table of a run folder, or some columns of it, in the order of its grid."""
 
     def frame(live: list[str]) -> pd.DataFrame:
         tables, masks = _jobs(folder, live, columns)
@@ -163,10 +150,7 @@ def _with_categories(table: pa.Table) -> pa.Table:
 
 
 def read_probes(folder: Path) -> pd.DataFrame:
-    """Return the probes table of a run folder, one row per job and probed epoch.
-
-    Propagates `UserError` if a file of it cannot be read.
-    """
+    """Return the probes table of a run folder, one row per job and probed epoch."""
 
     def frame(live: list[str]) -> pd.DataFrame:
         ended = _frame(_jobs(folder, live, [])[0], JOBS, None)

@@ -79,21 +79,7 @@ def fits(path: Path, schema: pa.Schema) -> bool:
 
 
 def read_part(path: Path, wanted: pa.Schema | Sequence[str]) -> pa.Table:
-    """Read columns of a file.
-
-    Args:
-        path: of the file.
-        wanted: a schema (what the file lacks is null), or names.
-
-    Raises:
-        FileNotFoundError: if it is not there.
-        Damaged: if it is there and cannot be made out.
-        UserError: if the system refuses to the last.
-
-    Returns:
-        the columns.
-
-    """  # noqa: DOC502 - by `patiently`
+    """Return columns of a file: those of a schema (null where it lacks them), or those of names."""
 
     def read() -> pa.Table:
         if path.parent.name == "jobs" and isinstance(wanted, pa.Schema):

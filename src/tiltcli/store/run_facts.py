@@ -19,17 +19,7 @@ SORTED = ("name", "jobs", "done", "missing", "diverged", "failed", "seconds", "c
 
 
 def all_facts(results: Path, sort: str = "name", *, whole: bool = False) -> list[dict[str, Any]]:
-    """Return what is known of every run, in order.
-
-    Args:
-        results: folder that runs are kept under.
-        sort: one of `SORTED`; names rise, all else falls.
-        whole: see `facts_of`.
-
-    Raises:
-        UserError: for another column.
-
-    """
+    """Return what is known of every run; sorted by name they rise, by all else they fall."""
     if sort not in SORTED:
         raise UserError(with_suggestion(f"sort: got {sort}", sort, SORTED))
     facts = [facts_of(results / name, whole=whole) for name in list_runs(results)]
@@ -46,13 +36,7 @@ def _changed(folder: Path) -> str:
 
 
 def facts_of(folder: Path, *, whole: bool = False) -> dict[str, Any]:
-    """Return what is known of a run.
-
-    Args:
-        folder: of the run.
-        whole: with its axes, and which jobs are missing.
-
-    """
+    """Return what is known of a run; `whole`: with its axes, and which jobs are missing."""
     jobs = read_jobs(folder, ["seconds", "error", "labels"])
     counts = jobs["outcome"].value_counts()
     total = jobs_noted(folder)

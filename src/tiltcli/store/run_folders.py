@@ -20,15 +20,7 @@ _NAMED = re.compile(r'^name = ".*"$', re.MULTILINE)
 
 
 def remove_run(folder: Path) -> None:
-    """Remove a run.
-
-    Args:
-        folder: of the run.
-
-    Raises:
-        UserError: if another process writes it, or it cannot be removed.
-
-    """  # noqa: DOC502 - by `_held`
+    """Remove a run that no other process writes."""
     with _held(folder):
         # First out of sight, in one step: a kill leaves no half of a run.
         gone = folder.parent / f".{folder.name}~removed"
@@ -39,19 +31,7 @@ def remove_run(folder: Path) -> None:
 
 
 def rename_run(folder: Path, name: str) -> Path:
-    """Give a run another name, and its folder with it.
-
-    Args:
-        folder: of the run.
-        name: the new name.
-
-    Returns:
-        its folder.
-
-    Raises:
-        UserError: if the name is taken or no name, or another process writes the run.
-
-    """
+    """Give a run that no other process writes a free name; return its new folder."""
     if not NAME.fullmatch(name):
         raise UserError(
             f"new name: got {name[:80]!r}; allowed: letters, digits, . _ + and -, at most 100, the "

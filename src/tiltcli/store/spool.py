@@ -59,10 +59,7 @@ class MetricsSpool:
         return self._folder / f".{self._prefix}{self.job}.{os.getpid()}.tmp"
 
     def add(self, block: Block) -> None:
-        """Take a block of rows.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Take a block of rows."""
         count = len(block.epoch)
         if not count:
             return
@@ -83,15 +80,7 @@ class MetricsSpool:
         self._blocks, self._held = [], 0
 
     def finish(self) -> list[Block] | Path:
-        """Return the blocks, or the finished file where there were too many.
-
-        Returns:
-            the blocks, or the file.
-
-        Raises:
-            Unwritable: if the disk is full.
-
-        """  # noqa: DOC501, DOC502 - raised as `unwritable(…)`
+        """Return the blocks, or the finished file where there were too many."""
         if self._writer is None:
             return self._blocks
         if self._blocks:
@@ -113,10 +102,7 @@ class MetricsSpool:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that ended: its row of the jobs table, its metrics, and its rows of probes.
-
-    `unsaved` says why its checkpoint could not be saved, if so.
-    """
+    """A job that ended; `unsaved` says why its checkpoint could not be saved, if so."""
 
     row: Mapping[str, Any]
     metrics: list[Block] | Path

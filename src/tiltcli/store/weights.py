@@ -27,27 +27,17 @@ METADATA = "tiltcli.json"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a network's weights do not say.
+    """What a network's weights do not say."""
 
-    Attributes:
-        job: id of the job.
-        epoch: that they are of.
-        settings: of the job, as the columns of the jobs table have them.
-        labels: names of the classes, in the order of the logits.
-        sample_shape: of an input, as the network takes it.
-        mean: subtracted from an input, nested lists that broadcast over it; None: nothing is.
-        spread: it is divided by that then.
-        encoding: how a table's columns become inputs, see `tiltcli.data.encoding`; None for arrays.
-
-    """
-
-    job: str
-    epoch: int
-    settings: dict[str, Any]
-    labels: list[str]
-    sample_shape: list[int]
+    job: str  # id of the job
+    epoch: int  # that they are of
+    settings: dict[str, Any]  # of the job, as the columns of the jobs table have them
+    labels: list[str]  # names of the classes, in the order of the logits
+    sample_shape: list[int]  # of an input, as the network takes it
+    # subtracted from an input, nested lists that broadcast over it; None: nothing is
     mean: list[Any] | None
-    spread: list[Any] | None
+    spread: list[Any] | None  # it is divided by that then
+    # how a table's columns become inputs, see `tiltcli.data.encoding`; None for arrays.
     encoding: list[dict[str, Any]] | None
 
     def page(self) -> str:
@@ -79,12 +69,7 @@ def put(path: Path, content: bytes) -> None:
 
 
 def read_weights(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Facts]:
-    """Return the tensors of a file, and what is said of them.
-
-    Raises:
-        UserError: if it cannot be read, or is another kind of file.
-
-    """  # noqa: DOC501 - raised to be caught
+    """Return the tensors of a file, and what is said of them."""
     import safetensors
 
     try:

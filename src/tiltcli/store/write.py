@@ -59,13 +59,7 @@ class RunWriter:
         self._parts: PartWriter
 
     def check(self) -> None:
-        """Check, without writing anything, what entering would refuse.
-
-        Raises:
-            UserError: if another process is writing the run or this shard of it, if the folder
-                cannot be written to, or if the run was made by another grid.
-
-        """
+        """Check, without writing anything, what entering would refuse."""
         above = (self.folder, *self.folder.absolute().parents)
         place = next(path for path in above if path.exists())
         number = 0
@@ -186,10 +180,7 @@ class RunWriter:
             provenance.fold(self.folder, self._sweep)
 
     def outcomes(self) -> dict[str, str]:
-        """Return the outcome of every job that has ended, by id; whoever did it.
-
-        Propagates `UserError` if a file of the run cannot be read.
-        """
+        """Return the outcome of every job that has ended, by id; whoever did it."""
         self._parts.files.index.look()
         return dict(self._parts.files.index.outcomes)
 
@@ -199,22 +190,13 @@ class RunWriter:
         return self._parts.name
 
     def add(self, finished: Finished) -> None:
-        """Take a finished job; it is on disk within about a second.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Take a finished job; it is on disk within about a second."""
         self._parts.add(finished)
 
     def add_probes(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take probes of jobs that have ended before; they replace those of the same epochs.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Take probes of jobs that have ended before; they replace those of the same epochs."""
         self._parts.add_probes(rows)
 
     def commit(self) -> None:
-        """Write the waiting jobs.
-
-        Propagates `Unwritable` if the disk is full.
-        """
+        """Write the waiting jobs."""
         self._parts.commit()

@@ -55,10 +55,7 @@ class ClusterTrainer:
         self._connection.__exit__(*exception)
 
     def check(self, jobs: Sequence[Job], engines: Mapping[str, str]) -> None:
-        """Check that the workers there are can train the jobs.
-
-        Propagates `UserError` naming every worker that cannot, and why.
-        """
+        """Refuse jobs that workers there cannot train, naming each such worker, and why."""
         request = self._requirements(jobs, set(engines.values()), None)
         check_workers(self._connection, worker.handshake, request)
 

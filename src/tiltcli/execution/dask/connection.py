@@ -35,15 +35,7 @@ _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://(\[[0-9a-fA-F:]+\]|[\w.-]+):(\d{1
 
 
 def check_address(address: str) -> str:
-    """Return a scheduler's address.
-
-    Returns:
-        the address.
-
-    Raises:
-        UserError: if it is not one, saying what is missing.
-
-    """
+    """Return a scheduler's address; refuse what is none."""
     match = _ADDRESS.fullmatch(address)
     if match and 0 < int(match[3]) < 65536:
         return address
@@ -117,12 +109,7 @@ class Connection:
         return bool(self._client.status == "running")
 
     def workers(self) -> dict[str, int]:
-        """Return the threads of each worker, by its address.
-
-        Raises:
-            SchedulerLost: if the scheduler does not answer.
-
-        """
+        """Return the threads of each worker, by its address."""
         if not self.alive:
             raise SchedulerLost
         try:
@@ -134,12 +121,7 @@ class Connection:
         return found
 
     def submit(self, function: Callable[..., Any], *arguments: Any, worker: str) -> Future:
-        """Return the future of a function on one worker, and on no other should it be lost.
-
-        Raises:
-            SchedulerLost: if the connection is closed.
-
-        """
+        """Return the future of a function on one worker, and on no other should it be lost."""
         self._number += 1
         try:
             return self._client.submit(
@@ -172,12 +154,7 @@ class Connection:
         thread.join(ANSWER_SECONDS)
 
     def listen(self, hear: Callable[[Mapping[str, Any]], None]) -> None:
-        """Call `hear` with each message that workers log under `TOPIC` with our token.
-
-        Raises:
-            SchedulerLost: if the connection is closed.
-
-        """
+        """Call `hear` with each message that workers log under `TOPIC` with our token."""
 
         def handle(event: tuple[float, Any]) -> None:
             message = event[1]

@@ -64,15 +64,7 @@ class WorkerProtocol(Generic[Task]):
 def handshake_result(
     connection: Connection, future: Future
 ) -> tuple[Mapping[str, Any], str | None]:
-    """Return what a worker's handshake returned, and why it cannot be used, if so.
-
-    Returns:
-        who the worker is, and why it cannot be used; None if it can.
-
-    Raises:
-        SchedulerLost: if the scheduler is gone.
-
-    """
+    """Return what a worker's handshake returned, and why it cannot be used; None if it can."""
     try:
         info: Mapping[str, Any] = future.result(timeout=RESULT_SECONDS)
     except Exception as error:
@@ -89,12 +81,7 @@ def handshake_result(
 def check_workers(
     connection: Connection, handshake: Callable[[str], Mapping[str, Any]], requirements: str
 ) -> None:
-    """Shake hands with all workers that are there.
-
-    Raises:
-        UserError: naming each that cannot be used, and why; or if the scheduler is lost.
-
-    """
+    """Shake hands with all workers that are there; refuse those that cannot be used, with why."""
     deadline = time.monotonic() + WAIT_SECONDS
     mismatches: dict[str, str] = {}
     try:
@@ -191,12 +178,7 @@ class ClusterRun(Generic[Task]):
         self._polled = 0.0
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
-        """Yield batches of the tasks as they end, and tasks that failed.
-
-        Raises:
-            UserError: if workers do not fit, there are none, or the scheduler is lost.
-
-        """
+        """Yield batches of the tasks as they end, and tasks that failed."""
         self._source = iter(tasks)
         deadline = float("inf")
         try:

@@ -69,12 +69,7 @@ def pack_jobs(jobs: Sequence[Job]) -> dict[str, Any]:
 
 
 def unpack_jobs(packed: Mapping[str, Any]) -> list[Job]:
-    """Return jobs from plain values.
-
-    Raises:
-        ValueError: if a job does not come out as it went in.
-
-    """
+    """Return jobs from plain values; each must come out as it went in."""
     jobs = [
         Job(one["id"], {**packed["shared"], **one["settings"]}, one["files"])
         for one in packed["jobs"]

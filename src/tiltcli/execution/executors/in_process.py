@@ -18,14 +18,7 @@ def run_in_process(
     stopped: Stopped,
     report: Callable[[Task, Any], None],
 ) -> Iterator[Done[Task, Result]]:
-    """Run tasks in the caller's thread, and yield each as it ends.
-
-    What the work raises goes through to the caller.
-
-    Yields:
-        each task with its result.
-
-    """
+    """Run tasks in the caller's thread; what the work raises goes through to the caller."""
     for task in tasks:
         if stopped():
             return

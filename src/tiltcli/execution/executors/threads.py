@@ -18,10 +18,7 @@ def run_threads(
     stopped: Stopped,
     report: Callable[[Task, Any], None],
 ) -> Iterator[Done[Task, Result]]:
-    """Yield tasks as they end, run in threads.
-
-    Tasks are taken as they are needed, so that memory does not grow with their number.
-    """
+    """Yield tasks as they end, run in threads; they are taken as needed, to save memory."""
     ended: queue.SimpleQueue[tuple[Task, Future[Result]]] = queue.SimpleQueue()
     waiting = iter(tasks)
     running = 0
