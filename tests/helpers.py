@@ -12,10 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from unittest import mock
 
-import llvmlite.binding
 import numpy as np
 import pandas as pd
-import pytest
 
 from tiltcli.cli import main
 from tiltcli.engines.mlp.kernel import FusedNetwork
@@ -150,30 +148,3 @@ def fig4_losses(steps):
     network = FusedNetwork(theta, 100, points, None, 3)
     ones = np.ones(steps + 1)
     return network.run(schedule.gamma(np.arange(steps + 1)), ones, ones > 0, False).dynamical_loss
-
-
-def same_on_narrower_machines(program, given):
-    """Compare what a program computes here with the same compiled for narrower registers.
-
-    The program is given two files: `given`, and the npz that it writes, in which `parts` says into
-    how many registers a vector of 64 bytes went.
-    """
-    try:
-        has = llvmlite.binding.get_host_cpu_features()
-    except RuntimeError:
-        has = {}
-    if not has.get("fma"):
-        pytest.skip("not a machine that narrower ones of its kind can be played on")
-    found = []
-    for number, features in enumerate((None, "+fma,+avx,+avx2", "+fma,+avx")):
-        cpu = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": features} if features else {}
-        out = Path(given).parent / f"{number}.npz"
-        words = [sys.executable, "-c", program, str(given), str(out)]
-        subprocess.run(words, env={**os.environ, **cpu}, check=True)
-        with np.load(out) as arrays:
-            found.append(dict(arrays))
-    assert [int(one.pop("parts")) for one in found][1:] == [2, 4]
-    for name, value in found[0].items():
-        assert np.abs(value).max() > 0
-        for other in found[1:]:
-            np.testing.assert_array_equal(other[name], value)

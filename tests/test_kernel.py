@@ -5,7 +5,6 @@ import pytest
 from numba import njit, types
 from numba.extending import intrinsic
 
-from helpers import same_on_narrower_machines
 from oracle import descend
 from tiltcli.engines.lanes import Lanes, addresses
 from tiltcli.engines.mlp import narrow
@@ -165,34 +164,3 @@ def test_equal_logits_count_for_the_first_class():
     loss, right = net.evaluate(points)
     assert right.tolist() == [2, 0, 0]
     assert loss == pytest.approx(np.log(3), rel=1e-6)
-
-
-TRAINED = """
-import sys
-import numpy as np
-from tiltcli.engines.mlp.kernel import FusedNetwork
-from tiltcli.engines.mlp.layout import Points
-from tiltcli.engines.lanes import REGISTERS
-given = np.load(sys.argv[1])
-found = {"parts": REGISTERS.parts}
-for inputs, width, classes, dtype in ((2, 37, 3, "float32"), (9, 19, 8, "float64")):
-    X, y = given["X"][:, :inputs], given["y"] % classes
-    theta = given["theta"][: inputs * width + width + width * classes + classes]
-    points = Points.prepare(X, y, classes, dtype)
-    network = FusedNetwork(theta, width, points, points, classes)
-    gammas = 1 + np.arange(60.0)[:, None] % np.arange(2, classes + 2)
-    steps = network.run(gammas, np.full(60, 0.05), np.ones(60, bool))
-    found |= {f"theta:{dtype}": network.theta, f"loss:{dtype}": steps.dynamical_loss}
-np.savez(sys.argv[2], **found)
-"""
-
-
-def test_any_registers_give_the_same_numbers(tmp_path):
-    rng = np.random.default_rng(0)
-    np.savez(
-        tmp_path / "given.npz",
-        X=rng.normal(size=(150, 9)),
-        y=rng.integers(0, 840, 150),
-        theta=0.3 * rng.normal(size=400),
-    )
-    same_on_narrower_machines(TRAINED, tmp_path / "given.npz")

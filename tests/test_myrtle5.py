@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import tiltcli
-from helpers import same_on_narrower_machines
 from tiltcli.errors import UserError
 from tiltcli.grid import parse_sweep
 from tiltcli.networks.initial import initial_parameters
@@ -122,29 +121,6 @@ def test_blocks_of_samples_are_the_network(sample, width, count, dtype):
             torch.testing.assert_close(other, one, rtol=off, atol=off * float(one.abs().max()))
         again, _ = gradients(network, blocked, X, y)
         assert torch.equal(again, found)
-
-
-BLOCKED = """
-import sys
-import numpy as np
-import torch
-from tiltcli.engines.lanes import REGISTERS
-from tiltcli.engines.conv.myrtle5 import BlockedMyrtle5
-from tiltcli.networks.models import Myrtle5
-given = dict(np.load(sys.argv[1]))
-network = Myrtle5({k: v for k, v in given.items() if k != "X"}, torch.float32)
-logits = BlockedMyrtle5(network, given["X"].shape[1:])(torch.from_numpy(given["X"]))
-logits.square().sum().backward()
-found = {name: p.grad.numpy() for name, p in network.named_parameters()}
-np.savez(sys.argv[2], logits=logits.detach().numpy(), parts=REGISTERS.parts, **found)
-"""
-
-
-def test_any_registers_give_the_same_numbers(tmp_path):
-    parameters = initial_parameters(myrtle_job(7), (2, 9, 13), 10)
-    X = np.random.default_rng(0).normal(size=(21, 2, 9, 13)).astype(np.float32)
-    np.savez(tmp_path / "given.npz", X=X, **parameters)
-    same_on_narrower_machines(BLOCKED, tmp_path / "given.npz")
 
 
 def test_blocks_let_a_nan_through_and_go_back_once():

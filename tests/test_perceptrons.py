@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from numba import njit
 
 import perceptron
-from helpers import same_on_narrower_machines
 from tiltcli.engines.mlp.kernel import Batches, FusedNetwork
 from tiltcli.engines.mlp.layout import Points
 from tiltcli.engines.mlp.optimisers import Optimiser
@@ -135,48 +134,6 @@ def test_the_order_is_numpys():
 @njit
 def _shuffled(order, seed, epoch):
     shuffle(order, seed, epoch)
-
-
-TRAINED = """
-import sys
-import numpy as np
-from tiltcli.engines.lanes import REGISTERS
-from tiltcli.engines.mlp.kernel import Batches, FusedNetwork
-from tiltcli.engines.mlp.layout import Points
-from tiltcli.engines.mlp.optimisers import Optimiser
-given = np.load(sys.argv[1])
-found = {"parts": REGISTERS.parts}
-cases = (
-    (2, 37, 3, 1, "float32", "mse", Optimiser("sgd", 0.9, True, 0.01), 30),
-    (2, 37, 3, 1, "float64", "cross_entropy", Optimiser("adam", weight_decay=0.1), None),
-    (9, 19, 8, 3, "float64", "mse", Optimiser("adamw", weight_decay=0.1), 30),
-)
-for inputs, width, classes, depth, dtype, base, optimiser, size in cases:
-    X, y = given["X"][:, :inputs], given["y"] % classes
-    units = [inputs, *[width] * depth, classes]
-    count = sum((one + 1) * other for one, other in zip(units, units[1:]))
-    points = Points.prepare(X, y, classes, dtype, depth=depth)
-    batches = None if size is None else Batches(size, 3)
-    network = FusedNetwork(given["theta"][:count], width, points, points, classes, depth=depth,
-                           base=base, optimiser=optimiser, batches=batches)
-    gammas = 1 + np.arange(60.0)[:, None] % np.arange(2, classes + 2)
-    record = np.arange(60) % 5 == 0
-    steps = network.run(gammas, np.full(60, 0.01), record)
-    name = f"{inputs}{base}{dtype}"
-    found |= {f"theta:{name}": network.theta, f"loss:{name}": steps.dynamical_loss}
-np.savez(sys.argv[2], **found)
-"""
-
-
-def test_any_registers_give_the_same_numbers(tmp_path):
-    rng = np.random.default_rng(0)
-    np.savez(
-        tmp_path / "given.npz",
-        X=rng.normal(size=(150, 9)),
-        y=rng.integers(0, 840, 150),
-        theta=0.3 * rng.normal(size=1200),
-    )
-    same_on_narrower_machines(TRAINED, tmp_path / "given.npz")
 
 
 def test_what_gets_no_gradient_ends_in_zero_and_the_mode_of_the_thread_stays():
