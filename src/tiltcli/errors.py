@@ -156,6 +156,15 @@ METRIC_COLUMNS: tuple[Column, ...] = (
     Column("lr", "float64", "1", "learning rate of the update that comes next"),
 )
 
+RECALL_COLUMNS: tuple[Column, ...] = (
+    Column("job", "string", "", "id of the job, as in the jobs table"),
+    Column("epoch", "int64", "epoch", "logged epoch; of the test set the last"),
+    Column("part", "string", "", "train, val or test"),
+    Column("class", "string", "", "name of the class, as in labels of the jobs table"),
+    Column("recall", "float64", "1", "fraction of the class's samples classified right"),
+)
+"""A class without samples in a part has no rows there."""
+
 HESSIAN_COLUMNS: tuple[Column, ...] = (
     Column("hessian_max", "float64", "nat", "largest eigenvalue of the Hessian of F(·, t)"),
     Column("hessian_second", "float64", "nat", "second largest eigenvalue of that Hessian"),

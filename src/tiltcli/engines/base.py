@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,9 @@ class Block:
     """Metrics of some logged epochs, one entry each (columns as in the metrics table).
 
     `updates` counts the optimiser updates made since the previous block, for the progress display.
-    Where there is no validation part, its columns are NaN.
+    Where there is no validation part, its columns are NaN. `recall` is that of each class on the
+    training and the validation part, NaN of a class without samples there; None unless
+    `train.recall` asks for it.
     """
 
     epoch: Int64[np.ndarray, " rows"]
@@ -47,6 +49,7 @@ class Block:
     val_balanced_accuracy: Float64[np.ndarray, " rows"]
     lr: Float64[np.ndarray, " rows"]
     updates: int
+    recall: Float64[np.ndarray, "rows 2 classes"] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Ending:
         parameters: number of trainable parameters.
         seconds_before: time that earlier runs, interrupted and resumed, spent on the job.
         unsaved: why the last checkpoint could not be saved, else empty.
+        test_recall: as `Block.recall`, of the test part.
 
     """
 
@@ -75,6 +79,7 @@ class Ending:
     parameters: int
     seconds_before: float = 0.0
     unsaved: str = ""
+    test_recall: Float64[np.ndarray, " classes"] | None = None
 
 
 @dataclass(frozen=True)
@@ -232,23 +237,32 @@ def rates_at(
         return np.asarray(rate * np.interp(steps / total_steps, fractions, factors))
 
 
-def accuracies(
-    right: Int64[np.ndarray, "*rows classes"], part: Part | None
-) -> tuple[Float64[np.ndarray, "*rows"], Float64[np.ndarray, "*rows"]]:
-    """Return accuracy and balanced accuracy, the mean recall of the classes that there are.
+class Scores(NamedTuple):
+    """Accuracy; balanced accuracy, the mean recall of the classes that there are; and recalls."""
+
+    plain: Float64[np.ndarray, "*rows"]
+    balanced: Float64[np.ndarray, "*rows"]
+    recall: Float64[np.ndarray, "*rows classes"]
+
+
+def scores(right: Int64[np.ndarray, "*rows classes"], part: Part | None) -> Scores:
+    """Return the scores of a part; NaN of what has no samples.
 
     Args:
         right: samples of each class that are classified right, shape (…, C).
-        part: the samples; without any both are NaN.
+        part: the samples, or None.
 
     """
+    recall = np.full(right.shape, np.nan)
     if part is None:
-        none = np.full(right.shape[:-1], np.nan)
-        return none, none
+        return Scores(recall[..., 0], recall[..., 0], recall)
     sizes = part.layout(("sizes", right.shape[-1]), lambda: _sizes(part, right.shape[-1]))
     there = sizes > 0
-    recalls = right[..., there] / sizes[there]
-    return np.asarray(right.sum(axis=-1) / len(part)), np.asarray(recalls.mean(axis=-1))
+    known = right[..., there] / sizes[there]
+    recall[..., there] = known
+    return Scores(
+        np.asarray(right.sum(axis=-1) / len(part)), np.asarray(known.mean(axis=-1)), recall
+    )
 
 
 def _sizes(part: Part, classes: int) -> Whole:

@@ -91,13 +91,14 @@ def train_job(
                     if queue is not None and trail:
                         queue.add_updates(item)
                 else:
-                    spool.add(item)
+                    spool.add(item, data.labels)
                     keeper.see(item)
                     report(Advance(item.updates, queue.made() if queue else 0))
             probes: list[dict[str, Any]] = []
             if queue is not None:
                 probes = queue.finish(stopped, lambda made: report(Advance(0, made)))
         assert ending is not None
+        spool.end(ending, data.labels)
         keeper.write(ending, task.engine, task.device, stopped)
         row = {
             "job": job.id,
@@ -120,7 +121,8 @@ def train_job(
         }
         for part in {"val", "test"} - set(data.parts):
             row |= {f"{part}_{score}": None for score in SCORES}
-        return Finished(row, spool.finish(), spool.rows, probes, ending.unsaved)
+        metrics = spool.finish()
+        return Finished(row, metrics, spool.rows, probes, ending.unsaved, spool.recalls)
     except Interrupted:
         spool.discard()
         return None

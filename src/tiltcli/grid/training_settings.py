@@ -222,6 +222,15 @@ OF_TRAINING: tuple[Setting, ...] = (
         decides=("cost",),
         fused=ALL,
     ),
+    flag(
+        "train.recall",
+        "true | false",
+        meaning="whether the recall of each class at each logged epoch is stored in recall/",
+        default=False,
+        fused=ALL,
+        since_stored=True,
+        output=True,
+    ),
     choice(
         "train.keep",
         *("none", "final", "best"),

@@ -7,7 +7,14 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from tiltcli.errors import JOB_COLUMNS, METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Column
+from tiltcli.errors import (
+    JOB_COLUMNS,
+    METRIC_COLUMNS,
+    PROBE_COLUMNS,
+    RECALL_COLUMNS,
+    RESULT_COLUMNS,
+    Column,
+)
 from tiltcli.grid.settings import FACTORIES, PATHS, SETTINGS
 
 FORMAT = 2
@@ -54,6 +61,7 @@ def _setting_columns() -> Iterable[Column]:
 JOBS = schema_of([*JOB_COLUMNS, *_setting_columns(), *RESULT_COLUMNS])
 METRICS = schema_of(METRIC_COLUMNS)
 PROBES = schema_of(PROBE_COLUMNS)
+RECALL = schema_of(RECALL_COLUMNS)
 
 METRICS_REPEATING = [name for name in METRICS.names if not name.endswith("_loss")]
 """Columns of the metrics that Parquet keeps a dictionary of values for.

@@ -12,18 +12,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tiltcli.store import growing, parts
-from tiltcli.store.columns import JOBS, METRICS, PROBES
+from tiltcli.store.columns import JOBS, METRICS, PROBES, RECALL
 from tiltcli.store.deduplicate import deduplicate, rows_of
 from tiltcli.store.job_index import KEYS, JobIndex
 from tiltcli.store.parts import Unwritable, part_name
 from tiltcli.store.probe_rows import merged_probes, probes_table
 from tiltcli.store.reading import fits, patiently, read_part
-from tiltcli.store.spool import Finished, metrics_table
+from tiltcli.store.spool import Finished, table_of
 
 PART_JOBS, PART_BYTES, PART_COMMITS = 1 << 13, 32 << 20, 64
 """What a part has before the next one is begun."""
 
-BESIDES = {"metrics": METRICS, "probes": PROBES}
+BESIDES = {"metrics": METRICS, "probes": PROBES, "recall": RECALL}
 """Tables of a part besides its jobs; of the first it has always one, if only without rows."""
 
 
@@ -63,15 +63,16 @@ class PartFiles:
         new = part not in self.index.rows
         if new:
             self._discard(part)  # of a writer that was killed
-        path = self.folder / "metrics" / part
-        rows = [*probes, *(row for one in some for row in one.probes)]
         try:
-            if len(some) == 1 and isinstance(some[0].metrics, Path):
-                parts.adopt(some[0].metrics, path)
-            else:
-                growing.extend(path, _metrics(some))
-            if rows:
-                self._extend_probes(part, rows)
+            for table in ("metrics", "recall"):
+                if len(some) == 1 and (file := some[0].file(table)):
+                    parts.adopt(file, self._path(table, part))
+                    continue
+                rows = table_of(table, some)
+                if len(rows) or table == "metrics":
+                    growing.extend(self._path(table, part), rows)
+            if measured := [*probes, *(row for one in some for row in one.probes)]:
+                self._extend_probes(part, measured)
             self._write_jobs(part, _jobs_table(some))
         except Unwritable:
             if new:  # on a full disk, what will not count should not take room either
@@ -83,13 +84,11 @@ class PartFiles:
         new = _jobs_table(some)
         kept = read_part(self.folder / "jobs" / part, ["job"])["job"]
         kept = kept.filter(pc.invert(pc.is_in(kept, value_set=new["job"])))
-        self._keep("metrics", part, kept, _metrics(some))
-        rows = [row for one in some for row in one.probes]
-        self._keep("probes", part, kept, probes_table(rows))
+        for table in BESIDES:
+            self._keep(table, part, kept, table_of(table, some))
         self._write_jobs(part, new)
         for one in some:
-            if isinstance(one.metrics, Path):
-                one.metrics.unlink(missing_ok=True)
+            one.discard()
 
     def _write_jobs(self, part: str, new: pa.Table) -> None:
         """Add jobs to a part's others, or put them in the place of their former selves."""
@@ -207,8 +206,7 @@ class PartFiles:
         more = more if more is not None else schema.empty_table()
         if not path.exists():
             if len(more):
-                path.parent.mkdir(exist_ok=True)
-                growing.extend(path, more)
+                growing.extend(self._path(table, part), more)
             return
         names = read_part(path, ["job"])["job"].unique()
         strays = not pc.all(pc.is_in(names, value_set=jobs), min_count=0).as_py()
@@ -219,9 +217,13 @@ class PartFiles:
             growing.extend(path, more)
 
     def _extend_probes(self, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        path = self.folder / "probes" / part
+        growing.extend(self._path("probes", part), probes_table(rows))
+
+    def _path(self, table: str, part: str) -> Path:
+        """Path of a file to be written, in a folder that is there."""
+        path = self.folder / table / part
         path.parent.mkdir(exist_ok=True)
-        growing.extend(path, probes_table(rows))
+        return path
 
     def _signatures(self, part: str) -> list[parts.Signature | None]:
         return [parts.signature(self.folder / table / part) for table in ("jobs", *BESIDES)]
@@ -235,9 +237,3 @@ class PartFiles:
 
 def _jobs_table(some: Sequence[Finished]) -> pa.Table:
     return pa.Table.from_pylist([dict(one.row) for one in some], schema=JOBS)
-
-
-def _metrics(some: Sequence[Finished]) -> pa.Table:
-    short = [(one.row["job"], one.metrics) for one in some if not isinstance(one.metrics, Path)]
-    long = [read_part(one.metrics, METRICS) for one in some if isinstance(one.metrics, Path)]
-    return pa.concat_tables([metrics_table(short), *long]).combine_chunks()

@@ -141,8 +141,7 @@ class PartWriter:
             before = index.outcomes.get(job)
             if before not in (None, Outcome.FAILED):
                 # Another writer has it, with the same numbers: they depend on the job alone.
-                if isinstance(one.metrics, Path):
-                    one.metrics.unlink(missing_ok=True)
+                one.discard()
             elif before is not None and self._may_change(index.part_of[job], undisturbed):
                 again.setdefault(index.part_of[job], []).append(one)
             elif isinstance(one.metrics, Path):

@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 from tiltcli.store import parts
 from tiltcli.store.reading import Damaged, patiently
 
+TABLES = ("jobs", "metrics", "recall", "probes")
+"""Folders of a run's parts; jobs first: they make the others count."""
+
 READ_WHOLE_BYTES = 1 << 30
 """A run up to this size is read whole when it is opened; of a larger one only the files' ends."""
 
@@ -19,7 +22,7 @@ def remove_litter(run: Path, owner: str | None = None) -> list[str]:
     """Remove unfinished files, and parts that do not count, of one writer (None: of all)."""
     kept = set(parts.live(run))
     removed = []
-    for folder in (run, run / "jobs", run / "metrics", run / "probes"):
+    for folder in (run, *(run / table for table in TABLES)):
         if not folder.is_dir():
             continue
         for path in sorted(folder.iterdir()):
@@ -46,15 +49,16 @@ def set_aside_damaged(run: Path, *, whole: bool = True) -> list[str]:
 
     """
     live = parts.live(run)
-    found = (parts.signature(run / table / part) for part in live for table in ("jobs", "metrics"))
+    found = (parts.signature(run / table / part) for part in live for table in TABLES[:3])
     whole = whole and sum(one[1] for one in found if one) <= READ_WHOLE_BYTES
     notes = []
     for part in live:
-        for table in ("jobs", "metrics"):
-            reason = _fault(run / table / part, whole=whole)
+        for table in TABLES[:3]:
+            path = run / table / part
+            reason = _fault(path, whole=whole) if table != "recall" or path.exists() else None
             if reason is None:
                 continue
-            for name in ("jobs", "metrics", "probes"):  # jobs first: they make the others count
+            for name in TABLES:
                 _set_aside(run / name / part)
             notes.append(
                 f"set aside {table}/{part}, which cannot be read ({reason}); its jobs run again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,7 @@ import pyarrow as pa
 from tiltcli.errors import Outcome, UserError, with_suggestion
 from tiltcli.grid.run_grids import listed_values
 from tiltcli.store import parts
-from tiltcli.store.columns import JOBS, METRICS, PROBES
+from tiltcli.store.columns import JOBS, METRICS, PROBES, RECALL
 from tiltcli.store.deduplicate import Mask, deduplicate, rows_of
 from tiltcli.store.jobs_files import with_arguments
 from tiltcli.store.probe_rows import in_order, merged_probes, sorted_frame
@@ -35,6 +36,7 @@ class Tables:
             of the grid.
         metrics: one row per job and logged epoch, by job and epoch.
         probes: one row per job and probed epoch; empty where nothing was probed.
+        folder: of the run, where `recall` is read from; None: from nowhere.
 
     """
 
@@ -42,6 +44,17 @@ class Tables:
     jobs: pd.DataFrame
     metrics: pd.DataFrame
     probes: pd.DataFrame
+    folder: Path | None = None
+
+    @cached_property
+    def recall(self) -> pd.DataFrame:
+        """One row per job, logged epoch, part and class, by these; read when first asked for.
+
+        The columns job, part and class are categorical. Empty unless `train.recall` was set.
+        """
+        if self.folder is None:
+            return pd.DataFrame(columns=RECALL.names)
+        return _recalls(self.folder, self.jobs["job"])
 
     def __repr__(self) -> str:
         tables = {"jobs": self.jobs, "metrics": self.metrics, "probes": self.probes}
@@ -139,7 +152,8 @@ def read(
             rows = _frame(curves, METRICS, None)
             rows = rows.sort_values(["job", "epoch"], ignore_index=True, kind="stable")
         ended = _sorted_jobs(folder, _frame(jobs, JOBS, masks))
-        return Tables(folder.resolve().name, ended, rows, _probes(folder, live, ended["job"]))
+        probes = _probes(folder, live, ended["job"])
+        return Tables(folder.resolve().name, ended, rows, probes, folder)
 
     return _while_it_changes(folder, tables)
 
@@ -161,14 +175,34 @@ def read_probes(folder: Path) -> pd.DataFrame:
 
 def _probes(folder: Path, live: Sequence[str], ended: pd.Series) -> pd.DataFrame:
     """Probes of jobs that have ended; a writer may have been killed before a row of its job."""
-    tables = []
-    for part in in_order(live):
-        if (folder / "probes" / part).exists():
-            tables.append(_table(folder, "probes", part, PROBES))
-        elif not (folder / "jobs" / part).exists():
-            raise FileNotFoundError(part)  # set aside, not a part without probes
+    tables = [t for part in in_order(live) for t in _if_any(folder, "probes", part, PROBES)]
     frame = sorted_frame(merged_probes(tables))
     return frame[frame["job"].isin(ended)].reset_index(drop=True)
+
+
+def _recalls(folder: Path, jobs: pd.Series) -> pd.DataFrame:
+    def frame(live: list[str]) -> pd.DataFrame:
+        counting = _counting(*_jobs(folder, live, []))
+        found = [
+            rows_of(rows_of(table, counted["job"]), pa.array(jobs))
+            for part, counted in zip(live, counting, strict=True)
+            for table in _if_any(folder, "recall", part, RECALL)
+        ]
+        whole = pa.concat_tables([RECALL.empty_table(), *found])
+        ordered = whole.sort_by([("job", "ascending"), ("epoch", "ascending")])
+        categories = ["job", "part", "class"]
+        made: pd.DataFrame = ordered.to_pandas(categories=categories)
+        return made
+
+    return _while_it_changes(folder, frame)
+
+
+def _if_any(folder: Path, table: str, part: str, schema: pa.Schema) -> list[pa.Table]:
+    if (folder / table / part).exists():
+        return [_table(folder, table, part, schema)]
+    if not (folder / "jobs" / part).exists():
+        raise FileNotFoundError(part)  # set aside, not a part without such rows
+    return []
 
 
 def last_probed_epochs(jobs: pd.DataFrame) -> dict[str, int]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiltcli.engines.base import Block
+from tiltcli.engines.base import Array, Block, Ending, Whole
 from tiltcli.errors import METRIC_COLUMNS
 from tiltcli.grid import Job
 from tiltcli.grid.settings import FACTORIES, SETTINGS, given_arguments, outputs
 from tiltcli.store import growing
-from tiltcli.store.columns import METRICS
+from tiltcli.store.columns import METRICS, RECALL
 from tiltcli.store.parts import unwritable
+from tiltcli.store.probe_rows import probes_table
+from tiltcli.store.reading import read_part
 
 SPILL_ROWS = 1 << 18
-"""Rows of metrics a running job keeps in memory; beyond, they go to a file of its own."""
+"""Rows of metrics and recalls a running job keeps in memory; beyond, they go to its own files."""
 
 _OTHERWISE = [key for key, one in SETTINGS.items() if one.depth or one.null is not None]
 """Settings whose columns hold something else than the settings do."""
@@ -34,13 +36,13 @@ _VALUES = [column.name for column in METRIC_COLUMNS if column.name != "job"]
 
 
 class MetricsSpool:
-    """Metrics of one running job: in memory while few, in a temporary file when many.
+    """Metrics of one running job, and recalls: in memory while few, in temporary files when many.
 
     So memory does not grow with the number of epochs.
 
     Args:
         job: its id.
-        folder: where a temporary file goes: the run's metrics folder.
+        folder: where temporary files go: the run's metrics folder.
         writer: name of the part writer that will take the job, so that only it tidies up.
 
     """
@@ -50,65 +52,144 @@ class MetricsSpool:
         self.rows = 0
         self.last: dict[str, float] = {}
         self._folder, self._prefix = folder, f"{writer}." if writer else ""
+        self.recalls: list[pa.Table] = []
         self._blocks: list[Block] = []
         self._held = 0
-        self._writer: pq.ParquetWriter | None = None
+        self._writers: dict[Path, pq.ParquetWriter] = {}
 
     @property
     def _path(self) -> Path:
         return self._folder / f".{self._prefix}{self.job}.{os.getpid()}.tmp"
 
-    def add(self, block: Block) -> None:
-        """Take a block of rows."""
+    def add(self, block: Block, labels: Sequence[str] = ()) -> None:
+        """Take a block of rows; `labels` are the classes' names, for its recalls."""
         count = len(block.epoch)
         if not count:
             return
         self.last = {name: float(getattr(block, name)[-1]) for name in _VALUES}
-        self._blocks.append(block)
+        self._blocks.append(replace(block, recall=None))
         self.rows += count
         self._held += count
+        if block.recall is not None:
+            self._take(block.epoch, ("train", "val"), block.recall, labels)
         if self._held >= SPILL_ROWS:
             self._spill()
 
+    def end(self, ending: Ending, labels: Sequence[str]) -> None:
+        """Take the recalls of the test part, if there are."""
+        if ending.test_recall is not None:
+            epochs = np.array([ending.epoch])
+            self._take(epochs, ("test",), ending.test_recall[None, None], labels)
+
+    def _take(
+        self, epochs: Whole, parts: Sequence[str], recall: Array, labels: Sequence[str]
+    ) -> None:
+        self.recalls.append(recall_table(self.job, epochs, parts, recall, labels))
+        self._held += len(self.recalls[-1])
+
     def _spill(self) -> None:
+        self._write(self._path, metrics_table([(self.job, self._blocks)]))
+        if self.recalls:
+            self._write(recall_file(self._path), pa.concat_tables(self.recalls))
+        self.recalls, self._blocks, self._held = [], [], 0
+
+    def _write(self, path: Path, table: pa.Table) -> None:
         try:
-            if self._writer is None:
-                self._writer = growing.writer(self._path, METRICS)
-            self._writer.write_table(metrics_table([(self.job, self._blocks)]))
+            if path not in self._writers:
+                self._writers[path] = growing.writer(path, table.schema)
+            self._writers[path].write_table(table)
         except OSError as error:
-            raise unwritable(self._path, error) from error
-        self._blocks, self._held = [], 0
+            raise unwritable(path, error) from error
 
     def finish(self) -> list[Block] | Path:
-        """Return the blocks, or the finished file where there were too many."""
-        if self._writer is None:
+        """Return the blocks, or the finished file where there were too many; likewise `recalls`."""
+        if not self._writers:
             return self._blocks
-        if self._blocks:
+        if self._blocks or self.recalls:
             self._spill()
-        try:
-            self._writer.close()
-        except OSError as error:
-            raise unwritable(self._path, error) from error
+        for path, writer in self._writers.items():
+            try:
+                writer.close()
+            except OSError as error:
+                raise unwritable(path, error) from error
         return self._path
 
     def discard(self) -> None:
         """Drop everything: the job will be run again."""
-        if self._writer is not None:
+        for path, writer in self._writers.items():
             with contextlib.suppress(OSError):  # a full disk: the file goes anyway
-                self._writer.close()
-            self._path.unlink(missing_ok=True)
-        self._blocks = []
+                writer.close()
+            path.unlink(missing_ok=True)
+        self._blocks, self.recalls = [], []
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that ended; `unsaved` says why its checkpoint could not be saved, if so."""
+    """A job that ended; `unsaved` says why its checkpoint could not be saved, if so.
+
+    Where the metrics are a file, so are the recalls.
+    """
 
     row: Mapping[str, Any]
     metrics: list[Block] | Path
     rows: int
     probes: Sequence[Mapping[str, Any]] = ()
     unsaved: str = ""
+    recalls: Sequence[pa.Table] = ()
+
+    def file(self, table: str) -> Path | None:
+        """File that has its rows of metrics or recalls, if one has."""
+        if not isinstance(self.metrics, Path):
+            return None
+        recall = recall_file(self.metrics)
+        return self.metrics if table == "metrics" else recall if recall.exists() else None
+
+    def discard(self) -> None:
+        """Remove its files."""
+        for table in ("metrics", "recall"):
+            if path := self.file(table):
+                path.unlink(missing_ok=True)
+
+
+def recall_file(metrics: Path) -> Path:
+    """File of recalls that goes with a running job's file of metrics."""
+    return metrics.with_suffix(".recall.tmp")
+
+
+def table_of(table: str, some: Sequence[Finished]) -> pa.Table:
+    """Rows of jobs in the table metrics, probes or recall."""
+    if table == "probes":
+        return probes_table([row for one in some for row in one.probes])
+    schema = METRICS if table == "metrics" else RECALL
+    files = [read_part(path, schema) for one in some if (path := one.file(table))]
+    if table == "metrics":
+        held = [(one.row["job"], one.metrics) for one in some if isinstance(one.metrics, list)]
+        files.append(metrics_table(held))
+    files += [rows for one in some for rows in one.recalls if table == "recall"]
+    return pa.concat_tables([schema.empty_table(), *files]).combine_chunks()
+
+
+def recall_table(
+    job: str, epochs: Whole, parts: Sequence[str], recall: Array, labels: Sequence[str]
+) -> pa.Table:
+    """Recalls of a job as a table.
+
+    Args:
+        job: its id.
+        epochs: shape (rows,).
+        parts: names of the data's parts.
+        recall: shape (rows, parts, classes); what is NaN has no row.
+        labels: names of the classes.
+
+    Returns:
+        the rows, by epoch, part and class.
+
+    """
+    rows, part, which = (~np.isnan(recall)).nonzero()
+    names: list[tuple[Whole, Sequence[str]]] = [(0 * rows, [job]), (part, parts), (which, labels)]
+    texts = [pa.DictionaryArray.from_arrays(at, pa.array(n)).cast(pa.string()) for at, n in names]
+    columns = [texts[0], pa.array(epochs[rows]), *texts[1:], pa.array(recall[rows, part, which])]
+    return pa.Table.from_arrays(columns, schema=RECALL)
 
 
 def metrics_table(jobs: Sequence[tuple[str, Sequence[Block]]]) -> pa.Table:

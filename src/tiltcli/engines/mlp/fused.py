@@ -18,12 +18,12 @@ from tiltcli.engines.base import (
     Interrupted,
     Snapshot,
     Trail,
-    accuracies,
     balance_of,
     class_weights,
     divergence_note,
     rates_at,
     schedule_of,
+    scores,
     steps_per_epoch,
 )
 from tiltcli.engines.mlp.kernel import Batches, FusedNetwork, Steps
@@ -166,7 +166,7 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
     """
     schedules = _Schedules.of(job, data)
     total, per_epoch = schedules.total, schedules.per_epoch
-    network = network_of(job, data)
+    network, recalls = network_of(job, data), bool(job.get("train.recall"))
     outcome, note, ended = Outcome.COMPLETED, "", int(job["train.epochs"])
     samples = -(-len(data.train) // per_epoch)
     begin, size = 0, min(FIRST_BLOCK, max(1, FIRST_PRODUCTS // (3 * samples * network.parameters)))
@@ -194,20 +194,21 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
         if diverged is not None:
             part, result = _ended(network, data, part, result, schedules)
             last = True
-        learnt = accuracies(result.train_correct, data.train)
-        val = accuracies(result.val_correct, data.val)
+        learnt = scores(result.train_correct, data.train)
+        val = scores(result.val_correct, data.val)
         yield Block(
             epoch=part.logged // per_epoch,
             step=part.logged,
             train_loss=result.train_loss,
             dynamical_loss=result.dynamical_loss,
-            train_accuracy=learnt[0],
-            train_balanced_accuracy=learnt[1],
+            train_accuracy=learnt.plain,
+            train_balanced_accuracy=learnt.balanced,
             val_loss=result.val_loss,
-            val_accuracy=val[0],
-            val_balanced_accuracy=val[1],
+            val_accuracy=val.plain,
+            val_balanced_accuracy=val.balanced,
             lr=part.logged_rates,
             updates=len(part.steps) - last if diverged is None else diverged,
+            recall=np.stack([learnt.recall, val.recall], axis=1) if recalls else None,
         )
         if theta is not None and diverged != 0:
             rate, gamma = float(part.rates[0]), part.gammas[0]
@@ -228,8 +229,12 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
     if data.test is not None:
         points = _points(data.test, data.classes, str(job["train.dtype"]), depth_of(job))
         test_loss, right = network.evaluate(points)
-    plain, balanced = map(float, accuracies(right, data.test))
-    yield Ending(outcome, ended, note, test_loss, plain, balanced, network.parameters)
+    test = scores(right, data.test)
+    yield Ending(
+        *(outcome, ended, note, test_loss, float(test.plain), float(test.balanced)),
+        network.parameters,
+        test_recall=test.recall if recalls else None,
+    )
 
 
 def _ended(

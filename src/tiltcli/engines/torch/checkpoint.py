@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tiltcli.engines.torch.state import Training
 
 FORMAT = "tiltcli checkpoint 2"
-_ROW = tuple(field.name for field in fields(Block) if field.name != "updates")
+_ROW = tuple(field.name for field in fields(Block) if field.name not in ("updates", "recall"))
 _WHOLE = ("epoch", "step")
 
 
@@ -147,6 +147,9 @@ class Checkpoint:
             seconds, rows = float(facts["seconds"]), tensors.pop("metrics").numpy()
             if not (0 <= epoch <= training.epochs and 0 <= batch < training.per_epoch):
                 raise _Unfit("beyond the end of the training")
+            recalls = bool(training.job.get("train.recall") and len(rows))
+            if recalls and rows.shape[1] == len(_ROW):
+                raise _Unfit("of a training that was not asked for recalls")
             _check(tensors, training)
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             raise _Unfit(str(error)) from error
@@ -156,7 +159,8 @@ class Checkpoint:
             name: rows[:, i].astype(np.int64 if name in _WHOLE else np.float64)
             for i, name in enumerate(_ROW)
         }
-        return Resumed(Block(**columns, updates=training.step), seconds)
+        recall = rows[:, len(_ROW) :].reshape(len(rows), 2, -1) if recalls else None
+        return Resumed(Block(**columns, updates=training.step, recall=recall), seconds)
 
 
 class _Unfit(Exception):
@@ -232,6 +236,9 @@ def _rows(metrics: Sequence[Block], step: int) -> Tensor:
         for name in _ROW
     ]
     rows = np.stack([column.astype(np.float64) for column in columns], axis=1)
+    recalls = [b.recall.reshape(len(b.epoch), -1) for b in metrics if b.recall is not None]
+    if recalls:
+        rows = np.hstack([rows, np.concatenate(recalls)])
     return torch.from_numpy(np.ascontiguousarray(rows[rows[:, _ROW.index("step")] < step]))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,8 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
     """
     run = Training(job, data, open_device(context.device), context.stop)
     checkpoint = Checkpoint(context.checkpoint, job.id, context.checkpoint_seconds)
-    metrics = _Metrics(keep=context.checkpoint is not None)
+    recalls = bool(job.get("train.recall"))
+    metrics = _Metrics(context.checkpoint is not None, recalls)
     earlier = checkpoint.restore(run)
     if earlier is not None:
         yield metrics.resume(earlier.metrics)
@@ -60,22 +62,25 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
                 yield metrics.block()
         if metrics.rows or metrics.updates:
             yield metrics.block()
-        tested = run.evaluate("test")
+        test_loss, test = run.evaluate("test")
     except Interrupted:
         checkpoint.save(run, metrics.blocks())
         yield metrics.block()  # for the count of updates
         raise
     before = 0.0 if earlier is None else earlier.seconds
-    yield Ending(outcome, epoch, note, *tested, run.parameters, before, checkpoint.unsaved)
+    yield Ending(
+        *(outcome, epoch, note, test_loss, float(test.plain), float(test.balanced)),
+        *(run.parameters, before, checkpoint.unsaved, test.recall if recalls else None),
+    )
 
 
 class _Metrics:
     """Rows that wait to be yielded, and those that were, if a checkpoint will want them."""
 
-    def __init__(self, keep: bool) -> None:
+    def __init__(self, keep: bool, recalls: bool) -> None:
         self.rows: list[Row] = []
         self.updates = 0
-        self._keep = keep
+        self._keep, self._recalls = keep, recalls
         self._past: list[Block] = []
         self._yielded = time.monotonic()
 
@@ -91,7 +96,7 @@ class _Metrics:
 
     def block(self) -> Block:
         """Take the waiting rows."""
-        made = _block(self.rows, self.updates)
+        made = self._block(self.updates)
         if self._keep and self.rows:
             self._past.append(made)
         self.rows, self.updates, self._yielded = [], 0, time.monotonic()
@@ -99,12 +104,15 @@ class _Metrics:
 
     def blocks(self) -> list[Block]:
         """All rows so far."""
-        return [*self._past, _block(self.rows, 0)]
+        return [*self._past, self._block(0)]
 
-
-def _block(rows: Sequence[Row], updates: int) -> Block:
-    columns = {
-        name: np.array([row[i] for row in rows], np.int64 if name in ("epoch", "step") else float)
-        for i, name in enumerate(Row._fields)
-    }
-    return Block(**columns, updates=updates)
+    def _block(self, updates: int) -> Block:
+        columns: dict[str, Any] = {
+            name: np.array(
+                [row[i] for row in self.rows], np.int64 if name in ("epoch", "step") else float
+            )
+            for i, name in enumerate(Row._fields)
+        }
+        recall = columns.pop("recall")
+        keep = self._recalls and len(self.rows)
+        return Block(**columns, updates=updates, recall=recall if keep else None)

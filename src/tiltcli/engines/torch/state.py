@@ -16,12 +16,13 @@ from tiltcli.engines.base import (
     EXPLODED,
     Array,
     Interrupted,
+    Scores,
     Snapshot,
-    accuracies,
     balance_of,
     class_weights,
     learning_rates,
     schedule_of,
+    scores,
     steps_per_epoch,
 )
 from tiltcli.grid import Job
@@ -42,7 +43,7 @@ PLAN_STEPS = 1024
 
 
 class Row(NamedTuple):
-    """Metrics of one state; columns as in the metrics table."""
+    """Metrics of one state; columns as in the metrics table, recalls as in `Block`, (2, C)."""
 
     epoch: int
     step: int
@@ -54,6 +55,7 @@ class Row(NamedTuple):
     val_accuracy: float
     val_balanced_accuracy: float
     lr: float
+    recall: Array
 
 
 class Samples(NamedTuple):
@@ -259,28 +261,33 @@ class Training:
         return None if flat else gammas[at], float(rates[at])
 
     def _row(self, sums: Sums) -> Row:
-        count = len(self.train.y)
+        count, learnt = len(self.train.y), scores(sums.right.numpy(), self.data.train)
+        val_loss, val = self.evaluate("val")
         return Row(
             self.epoch,
             self.step,
             sums.loss / count,
             sums.weighted / count,
-            *_accuracies(sums, self.data.train),
-            *self.evaluate("val"),
+            float(learnt.plain),
+            float(learnt.balanced),
+            val_loss,
+            float(val.plain),
+            float(val.balanced),
             self._pace()[1],
+            np.stack([learnt.recall, val.recall]),
         )
 
     def measure(self) -> Row:
         """Metrics of the present state."""
         return self._row(self._sums(self.train, self._pace()[0]))
 
-    def evaluate(self, part: str) -> tuple[float, float, float]:
-        """Static loss, accuracy and balanced accuracy on "val" or "test"; NaN without it."""
+    def evaluate(self, part: str) -> tuple[float, Scores]:
+        """Static loss and scores on "val" or "test"; NaN without it."""
         samples: Samples | None = getattr(self, part)
         if samples is None:
-            return (math.nan,) * 3
+            return math.nan, scores(np.zeros(self.classes, np.int64), None)
         sums = self._sums(samples, None)
-        return sums.loss / len(samples.y), *_accuracies(sums, self.data.parts[part])
+        return sums.loss / len(samples.y), scores(sums.right.numpy(), self.data.parts[part])
 
     @torch.no_grad()
     def _sums(self, samples: Samples, gamma: Tensor | None) -> Sums:
@@ -308,11 +315,6 @@ class Training:
             squares = [state["exp_avg_sq"].flatten().to("cpu", torch.float64) for state in states]
             adam = first * (np.sqrt(torch.cat(squares).numpy() / second) + group["eps"])
         return Snapshot(self.epoch, self.step, self._pace()[1], gamma, theta, adam)
-
-
-def _accuracies(sums: Sums, part: Part) -> tuple[float, float]:
-    plain, balanced = accuracies(sums.right.numpy(), part)
-    return float(plain), float(balanced)
 
 
 def _ready(

@@ -14,13 +14,14 @@ from tiltcli.errors import UserError
 from tiltcli.execution.dask import worker
 from tiltcli.execution.dask.connection import Connection
 from tiltcli.execution.dask.scheduler import ClusterRun, WorkerProtocol, check_workers
-from tiltcli.execution.dask.wire import blocks_of, pack_jobs, probes_of, versions
+from tiltcli.execution.dask.wire import blocks_of, pack_jobs, tables_of, versions
 from tiltcli.execution.executors.protocol import Stopped
 from tiltcli.execution.progress import Advance, Progress, step_cost
 from tiltcli.execution.train_job import Task, failed
 from tiltcli.grid import Job
 from tiltcli.grid.settings import FACTORIES, PATHS
 from tiltcli.store import Finished, RunWriter
+from tiltcli.store.columns import PROBES, RECALL
 from tiltcli.store.spool import setting_columns
 from tiltcli.store.weights import put, weights_path
 
@@ -139,14 +140,19 @@ def _results(
 ) -> Iterator[Finished | None]:
     for name, content in reply["weights"].items():
         put(weights_path(spool.parent, name), content)
-    sent, probes = blocks_of(reply["metrics"]), probes_of(reply["probes"])
+    sent, recalls = blocks_of(reply["metrics"]), tables_of(reply["recall"], RECALL)
+    probes = {
+        job: [row for table in tables for row in table.to_pylist()]
+        for job, tables in tables_of(reply["probes"], PROBES).items()
+    }
     for task, row, unsaved, file in zip(
         tasks, reply["rows"], reply["unsaved"], reply["files"], strict=True
     ):
         if row is None:
             yield None
             continue
-        whole, probed = {**setting_columns(task.job), **row}, probes.get(task.job.id, [])
+        job = task.job.id
+        whole, probed = {**setting_columns(task.job), **row}, probes.get(job, [])
         if file is not None:
             path = spool / file
             try:
@@ -158,6 +164,6 @@ def _results(
                 ) from None
             yield Finished(whole, path, rows, probed, unsaved)
             continue
-        blocks = sent.get(task.job.id, [])
+        blocks = sent.get(job, [])
         rows = sum(len(block.epoch) for block in blocks)
-        yield Finished(whole, blocks, rows, probed, unsaved)
+        yield Finished(whole, blocks, rows, probed, unsaved, recalls.get(job, []))

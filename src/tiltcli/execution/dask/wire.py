@@ -92,26 +92,24 @@ def table_bytes(table: pa.Table) -> bytes:
 
 def blocks_of(sent: bytes) -> dict[str, list[Block]]:
     """Metrics by job, from the bytes of a metrics table."""
-    with pa.ipc.open_stream(sent) as reader:
-        table = reader.read_all().cast(METRICS)
-    names = table["job"].to_pandas().to_numpy()
-    columns = {field.name: table[field.name].to_numpy() for field in METRICS if field.name != "job"}
-    starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1), len(names)]
     found: dict[str, list[Block]] = {}
-    for begin, end in itertools.pairwise(starts):
-        if begin < end:
-            values = {name: column[begin:end] for name, column in columns.items()}
-            found.setdefault(str(names[begin]), []).append(Block(**values, updates=0))
+    for job, tables in tables_of(sent, METRICS).items():
+        for table in tables:
+            values = {name: table[name].to_numpy() for name in METRICS.names if name != "job"}
+            found.setdefault(job, []).append(Block(**values, updates=0))
     return found
 
 
-def probes_of(sent: bytes) -> dict[str, list[dict[str, Any]]]:
-    """Rows of probes by job, from the bytes of a probes table."""
+def tables_of(sent: bytes, schema: pa.Schema) -> dict[str, list[pa.Table]]:
+    """Rows by job, from the bytes of a table."""
     with pa.ipc.open_stream(sent) as reader:
-        rows = reader.read_all().to_pylist()
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault(row["job"], []).append(row)
+        table = reader.read_all().cast(schema)
+    names = table["job"].to_pandas().to_numpy()
+    starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1), len(names)]
+    found: dict[str, list[pa.Table]] = {}
+    for begin, end in itertools.pairwise(starts):
+        if begin < end:
+            found.setdefault(str(names[begin]), []).append(table[begin:end])
     return found
 
 

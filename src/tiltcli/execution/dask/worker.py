@@ -16,9 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from tiltcli.engines import load_engine
 from tiltcli.errors import Outcome, RunError
 from tiltcli.execution.dask.connection import TOPIC
@@ -29,9 +26,7 @@ from tiltcli.grid import factories
 from tiltcli.grid.paths import digest_of
 from tiltcli.store import Finished, writer_name
 from tiltcli.store.checkpoint_files import checkpoint_path
-from tiltcli.store.columns import METRICS
-from tiltcli.store.probe_rows import probes_table
-from tiltcli.store.spool import metrics_table
+from tiltcli.store.spool import table_of
 
 PROCESS = uuid.uuid4().hex
 """Name of this process: the same as long as it lives."""
@@ -104,8 +99,8 @@ def train_batch(request: str) -> dict[str, Any]:
         `process`; `seconds` of wall time; per job its `rows` (of the jobs table, without the
         settings; None if it was interrupted), its `amounts` (updates and probes made), why it was
         `unsaved` (could not be checkpointed, else empty) and in which of the `files` of the run's
-        folder its metrics are (None: among those sent back); and `metrics` and `probes`, Arrow
-        bytes.
+        folder its metrics are (None: among those sent back); and `metrics`, `recall` and `probes`,
+        Arrow bytes.
 
     Raises:
         RunError: if a folder takes no more, or a file has changed.
@@ -157,11 +152,11 @@ def train_batch(request: str) -> dict[str, Any]:
         if folder is not None:
             reply["files"] = [one and _file_of(one) for one in finished]
         sent = [one for one in ended if folder is None or _file_of(one) is None]
-        reply["metrics"] = table_bytes(_metrics(sent))
+        reply |= {name: table_bytes(table_of(name, sent)) for name in ("metrics", "recall")}
         reply["weights"] = {
             p.stem: p.read_bytes() for p in Path(scratch).glob("weights/*.safetensors")
         }
-        reply["probes"] = table_bytes(probes_table([row for one in ended for row in one.probes]))
+        reply["probes"] = table_bytes(table_of("probes", ended))
     settings = {key for job in jobs for key in job.settings}
     reply["rows"] = [
         None if one is None else {k: v for k, v in one.row.items() if k not in settings}
@@ -246,14 +241,3 @@ def _teller(token: str, batch: str) -> Callable[[int, Advance], None]:
         held.clear()
 
     return tell
-
-
-def _metrics(finished: list[Finished]) -> pa.Table:
-    """Metrics of all jobs as one table, each job's rows together."""
-    tables = [METRICS.empty_table()]
-    for one in finished:
-        if isinstance(one.metrics, Path):
-            tables.append(pq.read_table(one.metrics, schema=METRICS))
-        else:
-            tables.append(metrics_table([(one.row["job"], one.metrics)]))
-    return pa.concat_tables(tables).combine_chunks()
