@@ -36,7 +36,7 @@ PROBE = '[probe]\nevery = 10000\nquantities = ["hessian"]\n'
 MANY = (
     GRID.replace("seeds = 3", "seeds = 20")
     .replace("epochs = 200", "epochs = 20000")
-    .replace("log_every = 50", "log_every = 2000")
+    .replace("log_every = 50", "log_every = 2000\nrecall = true")
     + PROBE
 )
 JOBS = 2 * 3 * 20
@@ -67,9 +67,10 @@ def read(folder):
 
 
 def same(folder, whole):
-    """All three tables, row for row."""
+    """All tables, row for row."""
     ours = read(folder)
     same_tables(ours, whole)
+    pd.testing.assert_frame_equal(ours.recall, whole.recall)
     assert len(ours.probes) == 3 * JOBS
     pd.testing.assert_frame_equal(ours.probes, whole.probes)
 
@@ -263,7 +264,7 @@ def test_workers_that_share_nothing(tmp_path):
     alone = ["unshare", "-m", "sh", "-c", hidden, "sh"]
     if not shutil.which("unshare") or subprocess.run([*alone, "true"], check=False).returncode:
         pytest.skip("no right to hide a folder from a process here: NOT TESTED")
-    grid = write_grid(tmp_path, GRID + 'keep = "best"\n' + PROBE)
+    grid = write_grid(tmp_path, GRID + 'keep = "best"\nrecall = true\n' + PROBE)
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "points.npz", X=rng.normal(size=(30, 2)), y=np.arange(30) % 3)
     results = tmp_path / "results"
@@ -276,7 +277,10 @@ def test_workers_that_share_nothing(tmp_path):
             tiltcli.sweep(points, results=results, cluster=own.address)
         assert not (results / "points").exists()
     tiltcli.sweep(grid, results=tmp_path / "here")
-    same_tables(read(tmp_path), tiltcli.read("grid", tmp_path / "here"))
+    there, here = read(tmp_path), tiltcli.read("grid", tmp_path / "here")
+    same_tables(there, here)
+    pd.testing.assert_frame_equal(there.recall, here.recall)
+    assert len(here.recall) == 18 * 3 * (2 * 5 + 1)
     kept = sorted((tmp_path / "here").glob("grid/weights/*"))
     assert len(kept) == 18
     assert [p.read_bytes() for p in kept] == [

@@ -43,14 +43,16 @@ class Killed(BaseException):
 
 
 def finished(job, rows=3, outcome="completed", folder=None, probed=()):
-    """A job that ended, its metrics in memory or in a file in a folder."""
+    """A job that ended, its metrics and recalls in memory or in files in a folder."""
     numbers = np.arange(rows)
-    block = Block(numbers, numbers, *[numbers * 0.5] * 8, 1)
+    recall = None if job in UNASKED else np.full((rows, 2, 1), 0.5)
+    block = Block(numbers, numbers, *[numbers * 0.5] * 8, 1, recall)
     one = MetricsSpool(job, folder or Path())
     if rows:
-        one.add(block)
+        one.add(block, ["0"])
     probes = [{"job": job, "epoch": epoch, "hessian_max": 1.0} for epoch in probed]
-    return Finished({"job": job, "outcome": outcome}, one.finish(), rows, probes)
+    metrics = one.finish()
+    return Finished({"job": job, "outcome": outcome}, metrics, rows, probes, recalls=one.recalls)
 
 
 def globbed(run, table="jobs", column="job"):
@@ -59,6 +61,8 @@ def globbed(run, table="jobs", column="job"):
 
 
 LONG = {4, 5}
+UNASKED = {"job1", "job4"}
+"""Jobs that were not asked for recalls."""
 ROWS = {f"job{n}": 50 if n in LONG else 3 for n in range(7)}
 """Rows of metrics in the end; those of a long job come in a file."""
 
@@ -68,15 +72,19 @@ def check_globbed(run, committed):
     jobs = globbed(run) if parts.live(run) else []
     assert len(jobs) == len(set(jobs))
     assert committed.keys() <= set(jobs)
-    for table in ("metrics", "probes"):
+    for table, part in (("metrics", "0"), ("probes", "0"), ("recall", "part")):
         if not list((run / table).glob("*.parquet")):
             continue
-        found = pd.DataFrame(globbed(run, table, "job, epoch"), columns=["job", "epoch"])
+        names = ["job", "epoch", "part"]
+        found = pd.DataFrame(globbed(run, table, f"job, epoch, {part}"), columns=names)
         found = found[found["job"].isin(jobs)]
         assert not found.duplicated().any()
+        sizes = found.groupby("job").size()
         if table == "metrics":
-            sizes = found.groupby("job").size()
             assert all(sizes.get(job, 0) == rows for job, rows in committed.items() if rows)
+        elif table == "recall":
+            asked = {job: 2 * rows for job, rows in committed.items() if job not in UNASKED}
+            assert all(sizes.get(job, 0) == rows for job, rows in asked.items() if rows)
 
 
 def life_of_a_run(run, sweep):
@@ -144,6 +152,8 @@ def test_killed_at_every_step(tmp_path, monkeypatch, small):
         check_globbed(run, ROWS)
         assert sorted(globbed(run)) == sorted(ROWS)
         assert len(globbed(run, "metrics")) == sum(ROWS.values())
+        asked = sum(2 * rows for job, rows in ROWS.items() if job not in UNASKED)
+        assert len(globbed(run, "recall")) == len(tiltcli.read(run).recall) == asked
         assert not list(run.rglob(".*.tmp"))
         shutil.rmtree(run.parent)
 

@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
 
 
 def recall(theta, X, y, job, classes=4):
-    """Share of each class that is there whose largest logit is its own."""
+    """Share of each class whose largest logit is its own; NaN of a class that is not there."""
     width, at = job["model.width"], 0
     for inputs, outputs in ((X.shape[1], width), (width, classes)):
         W = theta[at : at + inputs * outputs].reshape(inputs, outputs)
@@ -62,7 +62,7 @@ def recall(theta, X, y, job, classes=4):
         if outputs == width and at < len(theta):
             X = np.maximum(X, 0)
     right = X.argmax(axis=1) == y
-    return np.array([right[y == c].mean() for c in range(classes) if (y == c).any()])
+    return np.array([right[y == c].mean() if (y == c).any() else np.nan for c in range(classes)])
 
 
 @pytest.mark.parametrize("engine", ["fused", "torch"])
@@ -74,6 +74,7 @@ def recall(theta, X, y, job, classes=4):
     ],
 )
 def test_balanced_accuracy_is_the_mean_recall(folder, engine, overrides):
+    overrides = [*overrides, "train.recall=true"]
     job = parse_sweep(GRID, name="x", folder=folder, overrides=overrides).jobs[0]
     data = dataset_of(job)
     context = Context(snapshots=range(0, 41, 2), device="cpu")
@@ -82,16 +83,17 @@ def test_balanced_accuracy_is_the_mean_recall(folder, engine, overrides):
     thetas = {item.epoch: item.theta for item in items if isinstance(item, Snapshot)}
     scores = {}
     for block in blocks:
-        for part in ("train", "val"):
-            found = getattr(block, f"{part}_balanced_accuracy")
-            scores |= {(part, e): s for e, s in zip(block.epoch.tolist(), found, strict=True)}
+        for place, part in enumerate(("train", "val")):
+            found = getattr(block, f"{part}_balanced_accuracy"), block.recall[:, place]
+            scores |= {(part, e): s for e, *s in zip(block.epoch.tolist(), *found, strict=True)}
     assert len(scores) == 2 * 21
-    for (part, epoch), score in scores.items():
-        own = data.parts[part]
-        assert score == pytest.approx(recall(thetas[epoch], own.X, own.y, job).mean(), abs=1e-14)
     (ending,) = (item for item in items if isinstance(item, Ending))
-    wanted = recall(thetas[40], data.test.X, data.test.y, job).mean()
-    assert ending.test_balanced_accuracy == pytest.approx(wanted, abs=1e-14)
+    scores["test", 40] = ending.test_balanced_accuracy, ending.test_recall
+    for (part, epoch), (score, each) in scores.items():
+        own = data.parts[part]
+        wanted = recall(thetas[epoch], own.X, own.y, job)
+        np.testing.assert_allclose(each, wanted, rtol=0, atol=1e-14)
+        assert score == pytest.approx(np.nanmean(wanted), abs=1e-14)
 
 
 def test_columns(folder, tmp_path):
