@@ -16,32 +16,23 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiltcli.errors import Column, UserError
+from tiltcli.errors import UserError, columns_of
 from tiltcli.store.columns import schema_of
 from tiltcli.store.parts import write_whole
 
 BRANCHES = schema_of(
-    (
-        Column("job", "string", "", "id of the job whose training is continued"),
-        Column("epoch", "int64", "epoch", "epoch whose weights it is continued from"),
-        Column("lr", "float64", "1", "learning rate η of every update from there on"),
-        Column("step", "int64", "step", "optimiser updates made, those before the branch included"),
-        Column("loss", "float64", "nat", "F; null at the step at which it diverged"),
-        Column(
-            "sharpness",
-            "float64",
-            "nat",
-            "λ_max of the Hessian of F, at the branch's first step and its last two; else null",
-        ),
-        Column(
-            "lyapunov",
-            "float64",
-            "1/step",
-            "largest Lyapunov exponent of the training map over the last steps kept; in the last "
-            "row of each learning rate, null where it diverged and for Adam",
-        ),
-        Column("frozen", "bool", "", "whether the class weights stay as they were at that epoch"),
-    )
+    columns_of("""
+job       string  –      id of the job whose training is continued
+epoch     int64   epoch  epoch whose weights it is continued from
+lr        float64 1      learning rate η of every update from there on
+step      int64   step   optimiser updates made, those before the branch included
+loss      float64 nat    F; null at the step at which it diverged
+sharpness float64 nat    λ_max of the Hessian of F, at the branch's first step and its last two;
+    else null
+lyapunov  float64 1/step largest Lyapunov exponent of the training map over the last steps kept; in
+    the last row of each learning rate, null where it diverged and for Adam
+frozen    bool    –      whether the class weights stay as they were at that epoch
+""")
 )
 
 
