@@ -170,6 +170,7 @@ part   string  –     train, val or test
 class  string  –     name of the class, as in labels of the jobs table
 recall float64 1     fraction of the class's samples classified right
 """)
+"""A class without samples in a part has no rows there."""
 
 QUANTITY_COLUMNS = {
     "hessian": columns_of("""
