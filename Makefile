@@ -50,11 +50,8 @@ reproduce: $(STAMPS)/installed
 PICTURES := fashion-myrtle5-phase fashion-myrtle5-confirm
 
 reproduce-pictures: $(STAMPS)/installed
-	@$(PY) -m tiltcli.cli.dry_run $(wildcard $(patsubst %,sweeps/%.toml,$(PICTURES)))
-	@$(TILTCLI) sweep sweeps/fashion-myrtle5-phase.toml
-	@test -e sweeps/fashion-myrtle5-confirm.toml || $(TILTCLI) confirm fashion-myrtle5-phase --tune \
-	  --methods loss.kind,loss.groups -o sweeps/fashion-myrtle5-confirm.toml
-	@$(TILTCLI) sweep sweeps/fashion-myrtle5-confirm.toml --set name=fashion-myrtle5-confirm
+	@$(PY) -m tiltcli.cli.dry_run $(patsubst %,sweeps/%.toml,$(PICTURES))
+	@for name in $(PICTURES); do $(TILTCLI) sweep sweeps/$$name.toml || exit; done
 	@$(TILTCLI) report $(PICTURES) -o results/pictures.html & page=$$!; \
 	  $(TILTCLI) report $(PICTURES) -o results/PICTURES.md && wait $$page
 

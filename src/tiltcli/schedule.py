@@ -23,6 +23,9 @@ BLIND = "all"
 GROUPS = ("class", "random", BLIND)
 TIMINGS = ("pulse", "noise")
 
+BY_CLASS = {"loss.groups": "class", "loss.order": "cyclic", "loss.timing": "pulse"}
+"""Settings of the controls, and their values where tilting is by class, in pulses, in turn."""
+
 
 @dataclass(frozen=True)
 class Schedule:

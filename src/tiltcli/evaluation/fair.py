@@ -20,10 +20,8 @@ import pandas as pd
 from tiltcli.evaluation.decision import decided, replicates_for_power
 from tiltcli.evaluation.texts import p_value
 from tiltcli.evaluation.tuning import Candidate, Tuning, replicate_values
+from tiltcli.schedule import BY_CLASS
 from tiltcli.statistics import Estimate, holm, mean_interval, permutation_tests
-
-BLIND = {"loss.groups": "class", "loss.order": "cyclic", "loss.timing": "pulse"}
-"""Settings of the controls, and their values where tilting is by class, in pulses, in turn."""
 
 
 class Question(StrEnum):
@@ -190,7 +188,7 @@ def _contest(question: Question, one: Candidate, other: Candidate) -> _Asked:
 
 
 def _by_class(one: Candidate) -> bool:
-    return all(one.method.get(key, usual) == usual for key, usual in BLIND.items())
+    return all(one.method.get(key, usual) == usual for key, usual in BY_CLASS.items())
 
 
 def _alike(one: Candidate, other: Candidate) -> bool:

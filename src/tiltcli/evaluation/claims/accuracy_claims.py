@@ -6,7 +6,7 @@ from tiltcli.evaluation.cells import OVER, UNDER
 from tiltcli.evaluation.claims.verdicts import Finding
 from tiltcli.evaluation.comparison import Comparison
 from tiltcli.evaluation.naming import named
-from tiltcli.schedule import BLIND
+from tiltcli.schedule import BY_CLASS
 from tiltcli.statistics import Estimate
 
 CLAIMS = (
@@ -18,8 +18,8 @@ CLAIMS = (
 def accuracy_claims(comparison: Comparison) -> list[Finding]:
     """Judge both headline claims, each width by itself, and each value of whatever else varies.
 
-    A mean over widths would hide which of them it is that shows an effect. A cell that is blind to
-    class is a control, of which nothing is claimed.
+    A mean over widths would hide which of them it is that shows an effect. A loss that is not
+    tilted class by class, in turn, is a control, of which nothing is claimed.
 
     Args:
         comparison: of static (a) and dynamical (b), one cell for each of its groups.
@@ -36,7 +36,8 @@ def accuracy_claims(comparison: Comparison) -> list[Finding]:
         by_draw = comparison.pairs.groupby("row")["by_draw"].any()
         of_rows = by_draw.reindex(rows.index, fill_value=False).tolist()
         for (_, row), draws in zip(rows.iterrows(), of_rows, strict=True):
-            if row["regime"] != regime or row.get("loss.groups") == BLIND:
+            control = any(row.get(key, usual) != usual for key, usual in BY_CLASS.items())
+            if row["regime"] != regime or control:
                 continue
             where = named({key: row[key] for key in comparison.groups})
             measured = f"{metric.replace('_', ' ')}, dynamical − static"
