@@ -201,7 +201,7 @@ def wait_for(condition, process, seconds=120):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    done = tilt("sweep", write_grid(folder, LONG), cwd=folder)
+    done = tilt("sweep", write_grid(folder, LONG), "--workers", "0", cwd=folder)
     assert done.returncode == 0, done.stderr
     run = folder / "results" / "grid"
     assert not (run / "checkpoints").exists()
@@ -262,7 +262,7 @@ def test_the_killed_go_on_from_their_checkpoints(tmp_path, uninterrupted, whole_
             said = process.communicate()[1]
             assert process.returncode == 0, said
     if whole_run:
-        again = tilt("sweep", tmp_path / "grid.toml", "--workers", "2", cwd=tmp_path)
+        again = tilt("sweep", tmp_path / "grid.toml", "--workers", "0", cwd=tmp_path)
         assert again.returncode == 0, again.stderr
     same_tables(tiltcli.read(saved.parent), uninterrupted)
     assert not list(saved.glob("*.safetensors"))

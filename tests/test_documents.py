@@ -23,13 +23,14 @@ from tiltcli.grid.settings import SETTINGS
 README = Path("README.md")
 PAGES = [README, *sorted(Path("docs").glob("*.md"))]
 SHORT = "--set train.epochs=400 --set train.log_every=100"
-FEW = "--set train.epochs=1 --set train.seeds=2"
+FEW = "--set train.epochs=1 --set train.seeds=2 --workers 0"
 SHORTER = {
     "sweeps/spiral-fig4.toml": "--set train.epochs=1300 --set loss.period=200 --set loss.settle=0",
     "sweeps/spiral-branch.toml": "--set train.epochs=2500",
     "sweeps/digits-myrtle5-phase.toml": f"{FEW} --set model.width=3 --set loss.period=12",
     "sweeps/digits-myrtle5-confirm.toml": FEW,
     "mine.toml": "--set train.epochs=2",
+    "fair.toml": "--set train.epochs=60 --set train.log_every=20",
 }
 """Added to every sweep, so that the test is quick; everything else runs as it stands."""
 BRANCH = ["--points", "3", "--steps", "40", "--keep", "20"]

@@ -20,7 +20,7 @@ def run(folder, engine, epochs, width, loss, **train):
         "loss": loss,
         "train": {"epochs": epochs, "log_every": 1, "dtype": "float64"} | train,
     }
-    summary = tiltcli.sweep(grid, results=folder / "results", engine=engine, workers=1)
+    summary = tiltcli.sweep(grid, results=folder / "results", engine=engine, workers=0)
     assert not summary.failures
     return tiltcli.read(engine, folder / "results")
 

@@ -71,7 +71,7 @@ def test_against_numpy(tmp_path, name, engine):
             **settings,
         },
     }
-    tiltcli.sweep(grid, results=tmp_path, engine=engine, workers=1)
+    tiltcli.sweep(grid, results=tmp_path, engine=engine, workers=0)
     rows = tiltcli.read("m", tmp_path).metrics
     per_epoch = 4
     total = EPOCHS * per_epoch
