@@ -39,7 +39,7 @@ quantities = ["hessian"]
 def probed(folder, name, engine="fused", depth=1, lr=0.05, more=""):
     """Trace of the one job, its weights at epoch 27, and a network that has them."""
     grid = write_grid(folder, GRID.format(depth=depth, lr=lr, more=more), name)
-    tiltcli.sweep(grid, results=folder, engine=engine, workers=1)
+    tiltcli.sweep(grid, results=folder, engine=engine, workers=0)
     tables = tiltcli.read(name, folder)
     (job,) = jobs_of(folder / name, list(tables.jobs["job"]))
     (snapshot,) = weights_at(job, dataset_of(job), [27], engine)

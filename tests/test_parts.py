@@ -165,10 +165,10 @@ def test_readers_beside_shards(tmp_path, monkeypatch, small, shrinking):
         monkeypatch.undo()
     monkeypatch.setattr(part_writer, "COMMIT_SECONDS", 0.0)
     monkeypatch.setattr(part_writer, "WRITING_SHARE", 1.0)
-    monkeypatch.setattr(part_files, "PART_JOBS", 40)
+    monkeypatch.setattr(part_files, "PART_JOBS", 20)
     sweep = load_sweep(write_grid(tmp_path))
     run = tmp_path / "results" / "grid"
-    names = [f"job{n:04d}" for n in range(200)]
+    names = [f"job{n:04d}" for n in range(100)]
     committed: set[str] = set()
     stop, faults = threading.Event(), []
     with RunWriter(run, sweep, []) as writer:
@@ -224,7 +224,7 @@ def test_readers_beside_shards(tmp_path, monkeypatch, small, shrinking):
     assert sorted(globbed(run)) == sorted([*names, "first"])
     assert set(globbed(run, "jobs", "outcome")) == {"completed"}
     metrics = pd.DataFrame(globbed(run, "metrics", "job, epoch"))
-    assert len(metrics) == 3 * 201
+    assert len(metrics) == 3 * 101
     assert not metrics.duplicated().any()
 
 

@@ -94,8 +94,8 @@ def test_pictures_are_probed_too(tmp_path):
         "train": {"epochs": 3, "lr": 0.02, "batch_size": 256, "momentum": 0.9},
     }
     probe = {"every": 2, "ntk_points": 20}
-    with_probes = run(tmp_path, "with", workers=1, probe=probe, **grid)
-    without = run(tmp_path, "without", workers=1, probe=None, **grid)
+    with_probes = run(tmp_path, "with", workers=0, probe=probe, **grid)
+    without = run(tmp_path, "without", workers=0, probe=None, **grid)
     pd.testing.assert_frame_equal(with_probes.metrics, without.metrics)
     probes = with_probes.probes
     assert probes["epoch"].tolist() == [0, 2]

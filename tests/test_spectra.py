@@ -43,7 +43,7 @@ quantities = ["alignment", "density", "hessian"]
 
 def swept(folder, depth=1, groups="class", overrides=()):
     grid = write_grid(folder, GRID.format(depth=depth, groups=groups), "one")
-    tiltcli.sweep(grid, results=folder, workers=1, overrides=overrides)
+    tiltcli.sweep(grid, results=folder, workers=0, overrides=overrides)
     return tiltcli.read("one", folder)
 
 
