@@ -267,11 +267,6 @@ TRACKERS = {
         _to_mlflow,
     ),
     "wandb-offline": Tracker(
-        ("wandb",),
-        "wandb",
-        ".",
-        "wandb sync {folder}/wandb/offline-run-*",
-        _in_wandb,
-        _to_wandb,
+        ("wandb",), "wandb", ".", "wandb sync {folder}/wandb/offline-run-*", _in_wandb, _to_wandb
     ),
 }

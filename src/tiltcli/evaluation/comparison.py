@@ -12,12 +12,7 @@ import pandas as pd
 
 from tiltcli.errors import Outcome, UserError, listing, with_suggestion
 from tiltcli.evaluation.cells import FITTED, UNKNOWN, choosing_metric, gather
-from tiltcli.evaluation.decision import (
-    decided,
-    least_p,
-    replicates_for_power,
-    replicates_needed,
-)
+from tiltcli.evaluation.decision import decided, least_p, replicates_for_power, replicates_needed
 from tiltcli.evaluation.naming import tail
 from tiltcli.evaluation.pairing import Pairing, Side, paired, sides
 from tiltcli.evaluation.tuning import METHODS, faults_of_names, metric_faults, rows_apart

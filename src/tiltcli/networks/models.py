@@ -111,8 +111,5 @@ def network_of(
     return NETWORKS[job["model.kind"]](initial_parameters(job, sample, classes), dtype)
 
 
-NETWORKS: dict[str, type[Perceptron] | type[Myrtle5]] = {
-    "mlp": Perceptron,
-    "myrtle5": Myrtle5,
-}
+NETWORKS: dict[str, type[Perceptron] | type[Myrtle5]] = {"mlp": Perceptron, "myrtle5": Myrtle5}
 """Networks by the name that `model.kind` has."""

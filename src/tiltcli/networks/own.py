@@ -55,11 +55,7 @@ class Dice:
 
 
 def make_network(
-    job: Job,
-    sample: Sequence[int],
-    classes: int,
-    dtype: torch.dtype,
-    dice: Dice | None = None,
+    job: Job, sample: Sequence[int], classes: int, dtype: torch.dtype, dice: Dice | None = None
 ) -> nn.Module:
     """Call the factory after seeding torch's generators, which are left as they were.
 

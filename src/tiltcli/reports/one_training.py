@@ -104,10 +104,7 @@ def _probed(one: Trace, first: int, last: int, *, enlarged: bool) -> list[dict[s
     found = []
     series = [
         _series(name, colour, probes, column, points=True)
-        for name, colour, column in (
-            ("of F", 0, "hessian_max"),
-            ("of L", 2, "hessian_max_static"),
-        )
+        for name, colour, column in (("of F", 0, "hessian_max"), ("of L", 2, "hessian_max_static"))
         if column in probes and probes[column].notna().any()
     ]
     if series:

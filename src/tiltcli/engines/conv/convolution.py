@@ -15,15 +15,7 @@ from typing import Any
 
 from numba import types
 
-from tiltcli.engines.lanes import (
-    LANES,
-    REGISTERS,
-    Lanes,
-    Value,
-    Vector,
-    addresses,
-    intrinsic,
-)
+from tiltcli.engines.lanes import LANES, REGISTERS, Lanes, Value, Vector, addresses, intrinsic
 
 CHANNELS, COLUMNS = 4, 4 if REGISTERS.total == 32 else 2
 """Block of a convolution's result held in registers: channels, and neighbours in a row."""

@@ -239,17 +239,7 @@ def step(dims: Any, points: Any, network: Any, work: Any, optimiser: Any) -> Non
     logits, bias, gradient, _, _ = work
     kind, coefficients, _, first, second = optimiser
     _backward_step(
-        dims,
-        X,
-        logits,
-        kind,
-        coefficients,
-        theta,
-        first,
-        second,
-        layers[0, 3],
-        X.shape[1],
-        count,
+        dims, X, logits, kind, coefficients, theta, first, second, layers[0, 3], X.shape[1], count
     )
     for c in range(bias.shape[0]):
         total = bias[c, 0]

@@ -162,10 +162,7 @@ def _coefficient(lanes: Lanes, state: State, number: int) -> Vector:
 
 
 def emit_step(
-    lanes: Lanes,
-    state: State,
-    body: Callable[[Callable[[Parameter], None]], None],
-    fused: bool,
+    lanes: Lanes, state: State, body: Callable[[Callable[[Parameter], None]], None], fused: bool
 ) -> None:
     """Write a step.
 

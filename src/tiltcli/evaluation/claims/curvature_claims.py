@@ -84,11 +84,7 @@ def lambda_claims(
 
 
 def _judged(
-    claim: str,
-    what: str,
-    sign: int,
-    pairs: Mapping[str, Pairs],
-    shown: Callable[[float], str],
+    claim: str, what: str, sign: int, pairs: Mapping[str, Pairs], shown: Callable[[float], str]
 ) -> list[Finding]:
     """Return a finding on the mean difference, tilted − control, for each control that there is."""
     known = {name: [p for p in some if not np.isnan(p).any()] for name, some in pairs.items()}
