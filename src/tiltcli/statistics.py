@@ -19,20 +19,12 @@ SEED = 20210701
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95% interval.
+    """A mean with its 95% interval."""
 
-    Attributes:
-        mean: of the values; NaN if there are none.
-        low: lower end of the interval; NaN with fewer than two values.
-        high: upper end.
-        n: number of values.
-
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
+    mean: float  # of the values; NaN if there are none
+    low: float  # lower end of the interval; NaN with fewer than two values
+    high: float  # upper end
+    n: int  # number of values
 
 
 def mean_interval(values: npt.ArrayLike) -> Estimate:

@@ -29,23 +29,14 @@ _ALONG = [
 
 @dataclass(frozen=True)
 class Exported:
-    """A job as trackers take it.
+    """A job as trackers take it."""
 
-    Attributes:
-        run: name of the run.
-        job: its id.
-        outcome: how it ended.
-        settings: its settings by their dotted names.
-        final: its final numbers.
-        along: (step, numbers) of each logged or probed epoch, by step.
-
-    """
-
-    run: str
-    job: str
-    outcome: str
-    settings: dict[str, Any]
-    final: dict[str, float]
+    run: str  # name of the run
+    job: str  # its id
+    outcome: str  # how it ended
+    settings: dict[str, Any]  # its settings by their dotted names
+    final: dict[str, float]  # its final numbers
+    # (step, numbers) of each logged or probed epoch, by step
     along: list[tuple[int, dict[str, float]]]
 
 
@@ -229,24 +220,14 @@ def _to_wandb(folder: Path, run: str, jobs: Iterator[Exported]) -> None:
 
 @dataclass(frozen=True)
 class Tracker:
-    """A tracker of experiments.
+    """A tracker of experiments."""
 
-    Attributes:
-        needs: modules of its libraries.
-        extra: extra of this package that brings them.
-        folder: where it looks by itself.
-        shows: command that shows what is in a folder.
-        there: folder and run → jobs that are there already.
-        write: writes jobs.
-
-    """
-
-    needs: tuple[str, ...]
-    extra: str
-    folder: str
-    shows: str
-    there: Callable[[Path, str], set[str]]
-    write: Callable[[Path, str, Iterator[Exported]], None]
+    needs: tuple[str, ...]  # modules of its libraries
+    extra: str  # extra of this package that brings them
+    folder: str  # where it looks by itself
+    shows: str  # command that shows what is in a folder
+    there: Callable[[Path, str], set[str]]  # folder and run → jobs that are there already
+    write: Callable[[Path, str, Iterator[Exported]], None]  # writes jobs
 
 
 TRACKERS = {

@@ -23,38 +23,22 @@ MOST_SCHEDULES = 8
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, read and narrowed; the functions below take what they need of it.
+    """What the user asked for, read and narrowed; the functions below take what they need of it."""
 
-    Attributes:
-        folder: of the run.
-        results: folder that runs are kept under.
-        tables: the run's tables; `jobs` holds only the jobs that were selected.
-        runs: the runs as they were named, with their selections; one, or two for `compare`.
-        where: conditions of --where.
-        metric: of --metric.
-        zoom: first and last step of --zoom.
-        x: setting of --x.
-        y: setting of --y.
-        look: style and width.
-        say: told what the figure leaves out.
-        methods: of --methods.
-        by: of --by.
-
-    """
-
-    folder: Path
-    results: Path
-    tables: Tables
+    folder: Path  # of the run
+    results: Path  # folder that runs are kept under
+    tables: Tables  # the run's tables; `jobs` holds only the jobs that were selected
+    # the runs as they were named, with their selections; one, or two for `compare`
     runs: tuple[str, ...]
-    where: tuple[str, ...]
-    metric: str | None
-    zoom: tuple[int, int] | None
-    x: str | None
-    y: str | None
-    look: Look
-    say: Callable[[str], None]
-    methods: Sequence[str] | None = None
-    by: Sequence[str] | None = None
+    where: tuple[str, ...]  # conditions of --where
+    metric: str | None  # of --metric
+    zoom: tuple[int, int] | None  # first and last step of --zoom
+    x: str | None  # setting of --x
+    y: str | None  # setting of --y
+    look: Look  # style and width
+    say: Callable[[str], None]  # told what the figure leaves out
+    methods: Sequence[str] | None = None  # of --methods
+    by: Sequence[str] | None = None  # of --by
 
     @property
     def title(self) -> str:
@@ -106,24 +90,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of figure.
+    """A kind of figure."""
 
-    Attributes:
-        name: as typed.
-        says: what it shows, a few words for the help.
-        draw: makes the figure; imports matplotlib and the like only when it is called.
-        options: options of `plot` that it understands, beyond those every kind has.
-        probes: whether it needs rows in the probes table.
-        most_runs: runs it takes.
-
-    """
-
-    name: str
-    says: str
+    name: str  # as typed
+    says: str  # what it shows, a few words for the help
+    # makes the figure; imports matplotlib and the like only when it is called
     draw: Callable[[Request], Figure]
+    # options of `plot` that it understands, beyond those every kind has
     options: tuple[str, ...] = ()
-    probes: bool = False
-    most_runs: int = 1
+    probes: bool = False  # whether it needs rows in the probes table
+    most_runs: int = 1  # runs it takes
 
     def check(self, given: Mapping[str, object], tables: Tables) -> None:
         """Refuse what this kind cannot use or do without.

@@ -54,72 +54,44 @@ class Block:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a training ended; the last thing an engine yields.
+    """How a training ended; the last thing an engine yields."""
 
-    Attributes:
-        outcome: completed or diverged.
-        epoch: epochs done; for a diverged job the epoch it diverged at.
-        note: how it diverged, else empty.
-        test_loss: static loss on the test part at the end; NaN without one.
-        test_accuracy: accuracy on the test part at the end; NaN without one.
-        test_balanced_accuracy: likewise, the mean of the classes' recalls.
-        parameters: number of trainable parameters.
-        seconds_before: time that earlier runs, interrupted and resumed, spent on the job.
-        unsaved: why the last checkpoint could not be saved, else empty.
-        test_recall: as `Block.recall`, of the test part.
-
-    """
-
-    outcome: Outcome
-    epoch: int
-    note: str
-    test_loss: float
-    test_accuracy: float
-    test_balanced_accuracy: float
-    parameters: int
-    seconds_before: float = 0.0
-    unsaved: str = ""
-    test_recall: Float64[np.ndarray, " classes"] | None = None
+    outcome: Outcome  # completed or diverged
+    epoch: int  # epochs done; for a diverged job the epoch it diverged at
+    note: str  # how it diverged, else empty
+    test_loss: float  # static loss on the test part at the end; NaN without one
+    test_accuracy: float  # accuracy on the test part at the end; NaN without one
+    test_balanced_accuracy: float  # likewise, the mean of the classes' recalls
+    parameters: int  # number of trainable parameters
+    seconds_before: float = 0.0  # time that earlier runs, interrupted and resumed, spent on the job
+    unsaved: str = ""  # why the last checkpoint could not be saved, else empty
+    test_recall: Float64[np.ndarray, " classes"] | None = None  # as `Block.recall`, of the test part
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Weights at a probed epoch, before its update; the metrics of this state are finite.
-
-    Attributes:
-        epoch: the epoch.
-        step: optimiser updates made so far.
-        lr: learning rate of the update that comes next.
-        gamma: class weights Γ of that update, float64, shape (C,).
-        theta: all parameters flat, float64, in the order of the network's parameters; for a
-            perceptron W1 row by row, b1, W2 and so on.
-        preconditioner: diagonal P of Adam's after the updates made, (1 − β₁ᵗ)(√v̂ + ε), shape of
-            theta; None of other optimisers and before the first update.
-
-    """
+    """Weights at a probed epoch, before its update; the metrics of this state are finite."""
 
     epoch: int
-    step: int
-    lr: float
-    gamma: Float64[np.ndarray, " classes"]
+    step: int  # optimiser updates made so far
+    lr: float  # learning rate of the update that comes next
+    gamma: Float64[np.ndarray, " classes"]  # class weights Γ of that update, float64, shape (C,)
+    # all parameters flat, float64, in the order of the network's parameters; for a perceptron W1
+    # row by row, b1, W2 and so on
     theta: Float64[np.ndarray, " parameters"]
+    # diagonal P of Adam's after the updates made, (1 − β₁ᵗ)(√v̂ + ε), shape of theta; None of other
+    # optimisers and before the first update
     preconditioner: Float64[np.ndarray, " trained"] | None = None
 
 
 @dataclass(frozen=True)
 class Trail:
-    """Updates made one after the other, whose derivatives can be multiplied.
+    """Updates made one after the other, whose derivatives can be multiplied."""
 
-    Attributes:
-        thetas: parameters before each, as in `Snapshot`, in the training's dtype.
-        gammas: class weights Γ of each, float64.
-        rates: learning rate of each, float64.
-
-    """
-
+    # parameters before each, as in `Snapshot`, in the training's dtype
     thetas: Float[np.ndarray, "updates parameters"]
-    gammas: Float64[np.ndarray, "updates classes"]
-    rates: Float64[np.ndarray, " updates"]
+    gammas: Float64[np.ndarray, "updates classes"]  # class weights Γ of each, float64
+    rates: Float64[np.ndarray, " updates"]  # learning rate of each, float64
 
 
 class Interrupted(Exception):
@@ -132,24 +104,16 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Context:
-    """What surrounds a training without changing its numbers.
+    """What surrounds a training without changing its numbers."""
 
-    Attributes:
-        stop: when it returns true, the training ends with `Interrupted`.
-        snapshots: epochs, rising, whose weights are to be yielded.
-        device: "cpu", "cuda", or "auto" for CUDA where there is one; the fused kernel has only one.
-        checkpoint: file to save a long training to and to resume it from; None for none.
-        checkpoint_seconds: time between two saves.
-        trail: whether every update is to be yielded too; the fused kernel alone can.
-
-    """
-
-    stop: Callable[[], bool] = _never
-    snapshots: Sequence[int] = ()
+    stop: Callable[[], bool] = _never  # when it returns true, the training ends with `Interrupted`
+    snapshots: Sequence[int] = ()  # epochs, rising, whose weights are to be yielded
+    # "cpu", "cuda", or "auto" for CUDA where there is one; the fused kernel has only one
     device: str = "auto"
+    # file to save a long training to and to resume it from; None for none
     checkpoint: Path | None = None
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    trail: bool = False
+    checkpoint_seconds: float = CHECKPOINT_SECONDS  # time between two saves
+    trail: bool = False  # whether every update is to be yielded too; the fused kernel alone can
 
 
 class Engine(Protocol):

@@ -36,16 +36,10 @@ LANES = {"float32": 16, "float64": 8}
 
 
 class Registers(NamedTuple):
-    """Vector registers of a machine.
+    """Vector registers of a machine."""
 
-    Attributes:
-        parts: how many of them a vector of 64 bytes takes.
-        total: how many there are.
-
-    """
-
-    parts: int
-    total: int
+    parts: int  # how many of them a vector of 64 bytes takes
+    total: int  # how many there are
 
 
 def registers() -> Registers:
@@ -72,30 +66,18 @@ REGISTERS = registers()
 
 @dataclass(frozen=True)
 class Format:
-    """What exp and log need to know of a floating-point format.
+    """What exp and log need to know of a floating-point format."""
 
-    Attributes:
-        integer: LLVM integer type of the same size.
-        mantissa: bits of the stored mantissa.
-        magic: 1.5·2^mantissa; adding it rounds to the nearest whole number, in the low bits.
-        least: exponent below which 2^n is no normal number; exp(x) is zero below least·log 2.
-        log2_high: leading bits of log 2, so that n·log2_high is exact.
-        log2_low: the rest of log 2.
-        exp: coefficients of p in exp(r) = 1 + r + r²·p(r), |r| ≤ log(2)/2.
-        log: coefficients of q in 2·atanh(t) = 2t + t·s·q(s), s = t², |t| ≤ (√2−1)/(√2+1).
-
-    The polynomials interpolate at Chebyshev nodes (computed with 60 digits); their errors are below
-    8e-9 (float32) and 2e-17 (float64).
-
-    """
-
-    integer: Any
-    mantissa: int
-    magic: float
-    least: int
-    log2_high: float
-    log2_low: float
-    exp: tuple[float, ...]
+    integer: Any  # LLVM integer type of the same size
+    mantissa: int  # bits of the stored mantissa
+    magic: float  # 1.5·2^mantissa; adding it rounds to the nearest whole number, in the low bits
+    least: int  # exponent below which 2^n is no normal number; exp(x) is zero below least·log 2
+    log2_high: float  # leading bits of log 2, so that n·log2_high is exact
+    log2_low: float  # the rest of log 2
+    exp: tuple[float, ...]  # coefficients of p in exp(r) = 1 + r + r²·p(r), |r| ≤ log(2)/2
+    # coefficients of q in 2·atanh(t) = 2t + t·s·q(s), s = t², |t| ≤ (√2−1)/(√2+1). The polynomials
+    # interpolate at Chebyshev nodes (computed with 60 digits); their errors are below 8e-9
+    # (float32) and 2e-17 (float64).
     log: tuple[float, ...]
 
 

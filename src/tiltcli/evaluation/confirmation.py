@@ -22,18 +22,11 @@ CONFIRM_SEEDS = 20
 
 @dataclass(frozen=True)
 class Source:
-    """A run to go on from.
+    """A run to go on from."""
 
-    Attributes:
-        sweep: its grid, of a run that grew all of them.
-        jobs: its jobs table.
-        tuning: its methods, tuned.
-
-    """
-
-    sweep: Sweep
-    jobs: pd.DataFrame
-    tuning: Tuning
+    sweep: Sweep  # its grid, of a run that grew all of them
+    jobs: pd.DataFrame  # its jobs table
+    tuning: Tuning  # its methods, tuned
 
     @staticmethod
     def of(

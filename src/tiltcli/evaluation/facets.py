@@ -61,20 +61,12 @@ def mean_text(cells: Cells, number: int | None, metric: str) -> str:
 
 @dataclass(frozen=True)
 class Group:
-    """A static cell and the best of those that differ from it by the tilt alone.
+    """A static cell and the best of those that differ from it by the tilt alone."""
 
-    Attributes:
-        settings: what tells it from other groups; at least the width.
-        static: number of the static cell; None without one.
-        best: number of the best tilted cell; None if none has a value.
-        tilted: number of tilted cells.
-
-    """
-
-    settings: Mapping[str, Any]
-    static: int | None
-    best: int | None
-    tilted: int
+    settings: Mapping[str, Any]  # what tells it from other groups; at least the width
+    static: int | None  # number of the static cell; None without one
+    best: int | None  # number of the best tilted cell; None if none has a value
+    tilted: int  # number of tilted cells
 
     @property
     def shown(self) -> list[int]:

@@ -35,48 +35,27 @@ class Question(StrEnum):
 
 @dataclass(frozen=True)
 class Contest:
-    """Two cells of one row, compared replicate by replicate.
+    """Two cells of one row, compared replicate by replicate."""
 
-    Attributes:
-        question: what is asked.
-        row: settings that tell rows apart.
-        method: the one that is asked about.
-        other: what it is held against.
-        difference: of the metric, method − other, with its 95% interval and n.
-        p: permutation test over the replicates; NaN without pairs.
-        p_corrected: Holm's, over the contests of the same question and metric.
-        decided: 1 better, −1 worse, 0 undecided; see `tiltcli.evaluation.decision`.
-        lost: jobs that diverged or failed, of the method and of the other.
-        needed: replicates with which such a difference would be shown in four of five cases.
-
-    """
-
-    question: Question
-    row: Mapping[str, Any]
-    method: str
-    other: str
-    difference: Estimate
-    p: float
-    p_corrected: float
-    decided: int
-    lost: tuple[int, int]
-    needed: float
+    question: Question  # what is asked
+    row: Mapping[str, Any]  # settings that tell rows apart
+    method: str  # the one that is asked about
+    other: str  # what it is held against
+    difference: Estimate  # of the metric, method − other, with its 95% interval and n
+    p: float  # permutation test over the replicates; NaN without pairs
+    p_corrected: float  # Holm's, over the contests of the same question and metric
+    decided: int  # 1 better, −1 worse, 0 undecided; see `tiltcli.evaluation.decision`
+    lost: tuple[int, int]  # jobs that diverged or failed, of the method and of the other
+    needed: float  # replicates with which such a difference would be shown in four of five cases
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A method in one row: the mean of its chosen cell.
+    """A method in one row: the mean of its chosen cell."""
 
-    Attributes:
-        candidate: the method, its row and its chosen cell.
-        estimate: mean of the metric over replicates, with its 95% interval.
-        lost: jobs of the chosen cell that diverged or failed.
-
-    """
-
-    candidate: Candidate
-    estimate: Estimate
-    lost: int
+    candidate: Candidate  # the method, its row and its chosen cell
+    estimate: Estimate  # mean of the metric over replicates, with its 95% interval
+    lost: int  # jobs of the chosen cell that diverged or failed
 
 
 def standings(tuning: Tuning, metric: str) -> list[Standing]:

@@ -24,16 +24,10 @@ validation points from seed s + 1 and its test points from s + 2."""
 
 @dataclass(frozen=True)
 class Replicates:
-    """Seeds that each cell of a grid is trained on.
+    """Seeds that each cell of a grid is trained on."""
 
-    Attributes:
-        seeds: of initialisation and batch order.
-        draws: of the data, one for each seed; None: as the cells have it.
-
-    """
-
-    seeds: Sequence[int]
-    draws: Sequence[int] | None = None
+    seeds: Sequence[int]  # of initialisation and batch order
+    draws: Sequence[int] | None = None  # of the data, one for each seed; None: as the cells have it
 
 
 def fresh(used: Sequence[Job], count: int, *, draws: bool) -> Replicates:

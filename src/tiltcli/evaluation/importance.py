@@ -25,20 +25,12 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Importance:
-    """What goes with one axis.
+    """What goes with one axis."""
 
-    Attributes:
-        setting: the axis.
-        share: η², from 0 to 1; NaN where nothing varies.
-        low: lower end of its 95% interval; NaN without replicates.
-        high: upper end.
-
-    """
-
-    setting: str
-    share: float
-    low: float
-    high: float
+    setting: str  # the axis
+    share: float  # η², from 0 to 1; NaN where nothing varies
+    low: float  # lower end of its 95% interval; NaN without replicates
+    high: float  # upper end
 
 
 def importances(jobs: pd.DataFrame, metric: str) -> tuple[Cells, list[Importance]]:

@@ -18,22 +18,13 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric along the trainings of one cell.
+    """A metric along the trainings of one cell."""
 
-    Attributes:
-        epochs: logged, rising, shape (n,).
-        mean: over the replicates, shape (n,).
-        low: lower end of its 95% interval; NaN with fewer than two replicates.
-        high: upper end.
-        replicates: most that an epoch has.
-
-    """
-
-    epochs: npt.NDArray[np.int64]
-    mean: Array
-    low: Array
-    high: Array
-    replicates: int
+    epochs: npt.NDArray[np.int64]  # logged, rising, shape (n,)
+    mean: Array  # over the replicates, shape (n,)
+    low: Array  # lower end of its 95% interval; NaN with fewer than two replicates
+    high: Array  # upper end
+    replicates: int  # most that an epoch has
 
 
 def learning_curves(

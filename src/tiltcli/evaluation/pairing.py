@@ -18,17 +18,10 @@ from tiltcli.grid.settings import PATHS, tilting
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison.
+    """One side of a comparison."""
 
-    Attributes:
-        name: of the run or selection.
-        jobs: its jobs, ended in whatever way, those of the other side left out.
-        cells: its cells.
-
-    """
-
-    name: str
-    jobs: pd.DataFrame
+    name: str  # of the run or selection
+    jobs: pd.DataFrame  # its jobs, ended in whatever way, those of the other side left out
     cells: Cells
 
     @cached_property
@@ -89,32 +82,25 @@ class Side:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Pairs of jobs, and what they are paired on.
+    """Pairs of jobs, and what they are paired on."""
 
-    Attributes:
-        a: first side.
-        b: second side.
-        groups: settings that both sides have and that tell rows apart, `model.width` first.
-        contrast: settings that are what is compared, each with one value a side.
-        cells: columns of `rows` that name the cells: settings of one side, or (with `a:` and `b:`
-            before them) of both, that vary within a group; tuned ones always have it.
-        candidates: numbers of the cells of each side that were to be paired.
-        rows: one row per group and pair of cells, the best first: `groups`, `cells`, and the
-            numbers of the two cells as `a` and `b`; where both sides were tuned also `tried_a`,
-            `tried_b` (cells tried) and `seconds_a`, `seconds_b` (core-seconds that took).
-        pairs: one row per pair of jobs: `row` (a number of `rows`), `unit` (the replicate it
-            belongs to), `by_draw` (whether that is its data draw), `at_a`, `at_b` (places in the
-            sides' jobs), `job_a`, `job_b`, and the score of each metric as `<metric>_a`, `_b`.
-
-    """
-
-    a: Side
-    b: Side
+    a: Side  # first side
+    b: Side  # second side
+    # settings that both sides have and that tell rows apart, `model.width` first
     groups: tuple[str, ...]
-    contrast: tuple[str, ...]
+    contrast: tuple[str, ...]  # settings that are what is compared, each with one value a side
+    # columns of `rows` that name the cells: settings of one side, or (with `a:` and `b:` before
+    # them) of both, that vary within a group; tuned ones always have it
     cells: tuple[str, ...]
+    # numbers of the cells of each side that were to be paired
     candidates: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    # one row per group and pair of cells, the best first: `groups`, `cells`, and the numbers of the
+    # two cells as `a` and `b`; where both sides were tuned also `tried_a`, `tried_b` (cells tried)
+    # and `seconds_a`, `seconds_b` (core-seconds that took)
     rows: pd.DataFrame
+    # one row per pair of jobs: `row` (a number of `rows`), `unit` (the replicate it belongs to),
+    # `by_draw` (whether that is its data draw), `at_a`, `at_b` (places in the sides' jobs),
+    # `job_a`, `job_b`, and the score of each metric as `<metric>_a`, `_b`
     pairs: pd.DataFrame
 
 

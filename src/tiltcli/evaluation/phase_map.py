@@ -23,35 +23,25 @@ NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 @dataclass(frozen=True)
 class Map:
-    """One panel: cells that differ by nothing but two settings. Arrays have shape (ys, xs).
+    """One panel: cells that differ by nothing but two settings. Arrays have shape (ys, xs)."""
 
-    Attributes:
-        settings: what tells it from the other panels of its run.
-        xs: values of its columns, rising; where one axis is of the tilt alone and the other is
-            not, the static cells have a row (or column) of their own, the first: "static".
-        ys: values of its rows, likewise.
-        means: mean of the metric, NaN where no job of the cell has a value.
-        halves: half-width of the mean's 95% interval, NaN with fewer than two replicates.
-        counted: replicates in the mean.
-        jobs: jobs of each cell, ended in whatever way.
-        lost: of them, diverged or failed.
-        against: 1 or −1 where the 95% interval of the mean paired difference from the static
-            partner lies above or below zero, else 0.
-        static: of the one static partner of all cells; n = 0 where there is none or are several.
-        best: row and column of the best tilted cell; None where none has a value.
-
-    """
-
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any]  # what tells it from the other panels of its run
+    # values of its columns, rising; where one axis is of the tilt alone and the other is not, the
+    # static cells have a row (or column) of their own, the first: "static"
     xs: tuple[Any, ...]
-    ys: tuple[Any, ...]
-    means: npt.NDArray[np.float64]
+    ys: tuple[Any, ...]  # values of its rows, likewise
+    means: npt.NDArray[np.float64]  # mean of the metric, NaN where no job of the cell has a value
+    # half-width of the mean's 95% interval, NaN with fewer than two replicates
     halves: npt.NDArray[np.float64]
-    counted: npt.NDArray[np.int64]
-    jobs: npt.NDArray[np.int64]
-    lost: npt.NDArray[np.int64]
+    counted: npt.NDArray[np.int64]  # replicates in the mean
+    jobs: npt.NDArray[np.int64]  # jobs of each cell, ended in whatever way
+    lost: npt.NDArray[np.int64]  # of them, diverged or failed
+    # 1 or −1 where the 95% interval of the mean paired difference from the static partner lies
+    # above or below zero, else 0
     against: npt.NDArray[np.int64]
+    # of the one static partner of all cells; n = 0 where there is none or are several
     static: Estimate
+    # row and column of the best tilted cell; None where none has a value
     best: tuple[int, int] | None
 
     @property

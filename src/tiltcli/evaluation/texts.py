@@ -16,20 +16,12 @@ from tiltcli.statistics import Estimate
 
 @dataclass(frozen=True)
 class Table:
-    """Rows ready to be shown.
+    """Rows ready to be shown."""
 
-    Attributes:
-        title: what they are about; may be empty.
-        header: names of the columns.
-        rows: texts, one for each column.
-        left: columns of words, which begin at one edge; numbers end at one.
-
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: tuple[str, ...] = ()
+    title: str  # what they are about; may be empty
+    header: tuple[str, ...]  # names of the columns
+    rows: tuple[tuple[str, ...], ...]  # texts, one for each column
+    left: tuple[str, ...] = ()  # columns of words, which begin at one edge; numbers end at one
 
 
 def markdown(lines: Iterable[str], tables: Iterable[Table], notes: Iterable[str]) -> str:

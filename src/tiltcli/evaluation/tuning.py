@@ -30,25 +30,15 @@ BY = ("model.kind", "model.width", "model.depth")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method in one row, and the cell that stands for it.
+    """A method in one row, and the cell that stands for it."""
 
-    Attributes:
-        row: settings that tell rows apart, those that vary.
-        method: settings that tell methods apart.
-        cells: numbers of the cells it tried.
-        chosen: number of the one that validation likes best; None if none has a value.
-        partner: number of the chosen one's static partner; None for a static cell, and where the
-            run has none.
-        core_seconds: time that training all of its cells took.
-
-    """
-
-    row: Mapping[str, Any]
-    method: Mapping[str, Any]
-    cells: tuple[int, ...]
-    chosen: int | None
+    row: Mapping[str, Any]  # settings that tell rows apart, those that vary
+    method: Mapping[str, Any]  # settings that tell methods apart
+    cells: tuple[int, ...]  # numbers of the cells it tried
+    chosen: int | None  # number of the one that validation likes best; None if none has a value
+    # number of the chosen one's static partner; None for a static cell, and where the run has none
     partner: int | None
-    core_seconds: float
+    core_seconds: float  # time that training all of its cells took
 
     @property
     def name(self) -> str:
@@ -59,22 +49,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Methods, each tuned in each row.
+    """Methods, each tuned in each row."""
 
-    Attributes:
-        cells: the cells of all methods.
-        metric: what chose.
-        methods: settings that tell methods apart.
-        by: settings that tell rows apart, of those that vary.
-        candidates: by row, then by method, in the order of the settings.
-
-    """
-
-    cells: Cells
-    metric: str
-    methods: tuple[str, ...]
-    by: tuple[str, ...]
-    candidates: tuple[Candidate, ...]
+    cells: Cells  # the cells of all methods
+    metric: str  # what chose
+    methods: tuple[str, ...]  # settings that tell methods apart
+    by: tuple[str, ...]  # settings that tell rows apart, of those that vary
+    candidates: tuple[Candidate, ...]  # by row, then by method, in the order of the settings
 
 
 def tune(
@@ -260,24 +241,15 @@ def _said(key: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a method can be expected to reach, by the number of cells tried.
+    """What a method can be expected to reach, by the number of cells tried."""
 
-    Attributes:
-        candidate: the method and its row.
-        tried: numbers of cells k = 1 … n, shape (n,).
-        mean: expected value of the reported metric, shape (n,).
-        low: lower end of its 95% interval over replicates; NaN with fewer than two.
-        high: upper end.
-        replicates: replicates that all cells have.
-
-    """
-
-    candidate: Candidate
-    tried: npt.NDArray[np.int64]
-    mean: npt.NDArray[np.float64]
+    candidate: Candidate  # the method and its row
+    tried: npt.NDArray[np.int64]  # numbers of cells k = 1 … n, shape (n,)
+    mean: npt.NDArray[np.float64]  # expected value of the reported metric, shape (n,)
+    # lower end of its 95% interval over replicates; NaN with fewer than two
     low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
-    replicates: int
+    high: npt.NDArray[np.float64]  # upper end
+    replicates: int  # replicates that all cells have
 
 
 def choice_weights(n: int) -> npt.NDArray[np.float64]:

@@ -27,20 +27,12 @@ MYRTLE5_POOLS = (0, 1, 1, 3)
 
 @dataclass(frozen=True)
 class Weights:
-    """Parameters of relu(X W1 + b1) W2 + b2, float64.
+    """Parameters of relu(X W1 + b1) W2 + b2, float64."""
 
-    Attributes:
-        W1: (inputs, width).
-        b1: (width,).
-        W2: (width, classes).
-        b2: (classes,).
-
-    """
-
-    W1: Array
-    b1: Array
-    W2: Array
-    b2: Array
+    W1: Array  # (inputs, width)
+    b1: Array  # (width,)
+    W2: Array  # (width, classes)
+    b2: Array  # (classes,)
 
     @property
     def theta(self) -> Array:

@@ -49,16 +49,10 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Look:
-    """How a figure looks; every drawing function takes one.
+    """How a figure looks; every drawing function takes one."""
 
-    Attributes:
-        style: paper (small type, 300 dpi), screen or dark.
-        width: of the whole figure, inches.
-
-    """
-
-    style: str = "paper"
-    width: float = SIZES["two"]
+    style: str = "paper"  # paper (small type, 300 dpi), screen or dark
+    width: float = SIZES["two"]  # of the whole figure, inches
 
     @property
     def theme(self) -> _Theme:

@@ -23,16 +23,10 @@ ZOOM_STEPS = 3000
 
 @dataclass(frozen=True)
 class Watched:
-    """A training whose every step was logged.
+    """A training whose every step was logged."""
 
-    Attributes:
-        trace: the training.
-        found: its instabilities, in the order of their onsets.
-
-    """
-
-    trace: Trace
-    found: list[Instability]
+    trace: Trace  # the training
+    found: list[Instability]  # its instabilities, in the order of their onsets
 
     @property
     def setting(self) -> str:

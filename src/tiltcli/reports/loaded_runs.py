@@ -23,20 +23,12 @@ UNEVEN = 0.02
 
 @dataclass(frozen=True)
 class Run:
-    """A run as the report sees it.
+    """A run as the report sees it."""
 
-    Attributes:
-        folder: where it lies.
-        tables: its tables.
-        static: its static jobs.
-        dynamical: its dynamical jobs.
-
-    """
-
-    folder: Path
+    folder: Path  # where it lies
     tables: Tables
-    static: pd.DataFrame
-    dynamical: pd.DataFrame
+    static: pd.DataFrame  # its static jobs
+    dynamical: pd.DataFrame  # its dynamical jobs
 
     @property
     def name(self) -> str:

@@ -21,23 +21,18 @@ WIDTH, AXES = "model.width", ("loss.amplitude", "loss.period")
 
 @dataclass(frozen=True)
 class PageCells:
-    """The cells of a run, and its views.
+    """The cells of a run, and its views."""
 
-    Attributes:
-        cells: the table.
-        rows: its rows, and of each cell `outer` and `view` (numbers; a static cell's view is −1
-            where there are tilted ones), the settings of `SCHEDULE`, and `bound` (of λ_max, NaN
-            where theory has none).
-        views: what tells one phase diagram from another (settings beside width, amplitude and
-            period that vary), as text; one empty text where nothing does.
-        outer_of: for each view, the number of its settings outside the loss: the static cells with
-            that `outer` belong to it.
-
-    """
-
-    cells: Cells
+    cells: Cells  # the table
+    # its rows, and of each cell `outer` and `view` (numbers; a static cell's view is −1 where there
+    # are tilted ones), the settings of `SCHEDULE`, and `bound` (of λ_max, NaN where theory has
+    # none)
     rows: pd.DataFrame
+    # what tells one phase diagram from another (settings beside width, amplitude and period that
+    # vary), as text; one empty text where nothing does
     views: tuple[str, ...]
+    # for each view, the number of its settings outside the loss: the static cells with that `outer`
+    # belong to it
     outer_of: tuple[int, ...]
 
     def widths(self, metric: str) -> list[dict[str, Any]]:

@@ -41,18 +41,11 @@ UNJUDGED = (
 
 @dataclass(frozen=True)
 class Judged:
-    """A finding with its run.
+    """A finding with its run."""
 
-    Attributes:
-        run: name of the run.
-        finding: claim and measurement.
-        p: p-value, corrected (Holm) over all findings of the report; NaN without a test.
-
-    """
-
-    run: str
-    finding: Finding
-    p: float
+    run: str  # name of the run
+    finding: Finding  # claim and measurement
+    p: float  # p-value, corrected (Holm) over all findings of the report; NaN without a test
 
     @property
     def verdict(self) -> Verdict:

@@ -24,51 +24,29 @@ Layout = tuple[int, int, int]
 
 
 class Layer(NamedTuple):
-    """Sizes and layouts of a convolution, its ReLU and its pools, as `convolution` wants them.
+    """Sizes and layouts of a convolution, its ReLU and its pools, as `convolution` wants them."""
 
-    Attributes:
-        shape: (channels read, channels made, rows, columns).
-        pool: (channels, rows and columns of what the pools make, rows and columns of a window).
-        read: layout of what is read: with a border.
-        made: layout of what the ReLU gives.
-        pooled: layout of what the pools make: what the next layer reads, or the features.
-        back: layout of the gradient of that.
-
-    """
-
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, int, int, int]  # (channels read, channels made, rows, columns)
+    # (channels, rows and columns of what the pools make, rows and columns of a window)
     pool: tuple[int, int, int, int, int]
-    read: Layout
-    made: Layout
-    pooled: Layout
-    back: Layout
+    read: Layout  # layout of what is read: with a border
+    made: Layout  # layout of what the ReLU gives
+    pooled: Layout  # layout of what the pools make: what the next layer reads, or the features
+    back: Layout  # layout of the gradient of that
 
 
 class Arrays(NamedTuple):
-    """What a layer makes; blocks of samples first, lanes last.
+    """What a layer makes; blocks of samples first, lanes last."""
 
-    Attributes:
-        made: what the ReLU gave; the same array as `pooled` where there is no pool.
-        pooled: what the pools made.
-        delta: gradient of what the ReLU was given, of one block, with a border of zeros.
-        back: gradient of `pooled`, of one block.
-        forth: the weights for the way forward, (in, 9, out).
-        turned: the weights for the way back, (out, 9, in).
-        none: as many zeros as there are channels read.
-        weight_sums: gradient of the weights by lane, (out, in, 9, lanes).
-        bias_sums: gradient of the biases by lane, (out, lanes).
-
-    """
-
-    made: Any
-    pooled: Any
-    delta: Any
-    back: Any
-    forth: Any
-    turned: Any
-    none: Any
-    weight_sums: Any
-    bias_sums: Any
+    made: Any  # what the ReLU gave; the same array as `pooled` where there is no pool
+    pooled: Any  # what the pools made
+    delta: Any  # gradient of what the ReLU was given, of one block, with a border of zeros
+    back: Any  # gradient of `pooled`, of one block
+    forth: Any  # the weights for the way forward, (in, 9, out)
+    turned: Any  # the weights for the way back, (out, 9, in)
+    none: Any  # as many zeros as there are channels read
+    weight_sums: Any  # gradient of the weights by lane, (out, in, 9, lanes)
+    bias_sums: Any  # gradient of the biases by lane, (out, lanes)
 
 
 def _edged(rows: int, columns: int) -> Layout:

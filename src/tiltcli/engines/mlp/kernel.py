@@ -22,27 +22,18 @@ _PLAIN = Optimiser()
 
 
 class Steps(NamedTuple):
-    """What was measured at the recorded steps, one entry each.
+    """What was measured at the recorded steps, one entry each."""
 
-    Attributes:
-        train_loss: static loss, float64.
-        dynamical_loss: loss weighted by the step's Γ, float64.
-        train_correct: training points classified right by class, int64, (rows, C).
-        val_loss: static loss on the validation points, float64; NaN without any.
-        val_correct: likewise of the validation points; 0 without any.
-        diverged_at: step at which the loss was not finite or had exploded; None if none was.
-        diverged_loss: that loss, of the training set or of the step's batch; NaN if none was.
-        trail: parameters before each update, (updates, parameters); no rows unless asked for.
-
-    """
-
-    train_loss: npt.NDArray[np.float64]
-    dynamical_loss: npt.NDArray[np.float64]
-    train_correct: Labels
+    train_loss: npt.NDArray[np.float64]  # static loss, float64
+    dynamical_loss: npt.NDArray[np.float64]  # loss weighted by the step's Γ, float64
+    train_correct: Labels  # training points classified right by class, int64, (rows, C)
+    # static loss on the validation points, float64; NaN without any
     val_loss: npt.NDArray[np.float64]
-    val_correct: Labels
+    val_correct: Labels  # likewise of the validation points; 0 without any
+    # step at which the loss was not finite or had exploded; None if none was
     diverged_at: int | None
-    diverged_loss: float
+    diverged_loss: float  # that loss, of the training set or of the step's batch; NaN if none was
+    # parameters before each update, (updates, parameters); no rows unless asked for
     trail: npt.NDArray[Any]
 
 
@@ -55,16 +46,10 @@ class Measures(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """Batches of an epoch, in an order that the seed and the epoch decide.
+    """Batches of an epoch, in an order that the seed and the epoch decide."""
 
-    Attributes:
-        size: samples of a batch; an epoch's last may have fewer.
-        seed: of the order.
-
-    """
-
-    size: int
-    seed: int
+    size: int  # samples of a batch; an epoch's last may have fewer
+    seed: int  # of the order
 
 
 class FusedNetwork:

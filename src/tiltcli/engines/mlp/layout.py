@@ -17,19 +17,13 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Points:
-    """Labelled points laid out for the kernel; several networks may share them.
+    """Labelled points laid out for the kernel; several networks may share them."""
 
-    Attributes:
-        arrays: X with points in the lanes, X by rows (tiled layout), labels, groups, whether
-            these differ, count, 1/count.
-        dims: inputs and classes as lengths of tuples where the layout is narrow, else ().
-        dtype: float32 or float64.
-
-    """
-
+    # X with points in the lanes, X by rows (tiled layout), labels, groups, whether these differ,
+    # count, 1/count
     arrays: tuple[Any, ...]
-    dims: Any
-    dtype: np.dtype[Any]
+    dims: Any  # inputs and classes as lengths of tuples where the layout is narrow, else ()
+    dtype: np.dtype[Any]  # float32 or float64
 
     @property
     def nbytes(self) -> int:

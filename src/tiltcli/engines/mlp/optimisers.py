@@ -31,20 +31,12 @@ RATE, MOMENTUM, NESTEROV, DECAY, SHRINK, KEEP, NEW, KEEP_SQUARE, NEW_SQUARE, STE
 
 @dataclass(frozen=True)
 class Optimiser:
-    """An optimiser by torch's names.
+    """An optimiser by torch's names."""
 
-    Attributes:
-        name: "sgd", "adam" or "adamw".
-        momentum: sgd's.
-        nesterov: whether sgd looks ahead.
-        weight_decay: decay of all parameters; adamw's is apart from the gradient.
-
-    """
-
-    name: str = "sgd"
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
+    name: str = "sgd"  # "sgd", "adam" or "adamw"
+    momentum: float = 0.0  # sgd's
+    nesterov: bool = False  # whether sgd looks ahead
+    weight_decay: float = 0.0  # decay of all parameters; adamw's is apart from the gradient
 
     @property
     def kind(self) -> int:
@@ -92,22 +84,13 @@ def set_rate(kind: int, coefficients: Any, progress: Any, rate: float) -> None:
 
 
 class State(NamedTuple):
-    """What a step reads and writes, as LLVM values.
+    """What a step reads and writes, as LLVM values."""
 
-    Attributes:
-        kind: number of the rule.
-        coefficients: address of the coefficients.
-        theta: address of the parameters.
-        first: address of the momentum or the mean of the gradient.
-        second: address of the mean of its square.
-
-    """
-
-    kind: Value
-    coefficients: Value
-    theta: Value
-    first: Value
-    second: Value
+    kind: Value  # number of the rule
+    coefficients: Value  # address of the coefficients
+    theta: Value  # address of the parameters
+    first: Value  # address of the momentum or the mean of the gradient
+    second: Value  # address of the mean of its square
 
 
 Parameter = tuple[Value, Vector, Vector]

@@ -33,16 +33,10 @@ _WHOLE = ("epoch", "step")
 
 @dataclass(frozen=True)
 class Resumed:
-    """What a checkpoint tells besides the state of the training.
+    """What a checkpoint tells besides the state of the training."""
 
-    Attributes:
-        metrics: rows so far, as one block; its updates are those made so far.
-        seconds: time that they took.
-
-    """
-
-    metrics: Block
-    seconds: float
+    metrics: Block  # rows so far, as one block; its updates are those made so far
+    seconds: float  # time that they took
 
 
 class Checkpoint:

@@ -19,27 +19,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with its measurement.
+    """A claim with its measurement."""
 
-    Attributes:
-        claim: what is claimed.
-        measured: what the number is.
-        estimate: mean difference or share, interval, and sample size.
-        p: two-sided paired permutation test over the sample, of this claim alone; NaN without a
-            test.
-        sample: what the sample is made of, in the plural.
-        against: what the estimate is held against: 0 for a mean difference, 1/2 for a share.
-        beside: its null or control, with numbers; empty where `measured` says it all.
-
-    """
-
-    claim: str
-    measured: str
-    estimate: Estimate
+    claim: str  # what is claimed
+    measured: str  # what the number is
+    estimate: Estimate  # mean difference or share, interval, and sample size
+    # two-sided paired permutation test over the sample, of this claim alone; NaN without a test
     p: float
-    sample: str = "seeds"
+    sample: str = "seeds"  # what the sample is made of, in the plural
+    # what the estimate is held against: 0 for a mean difference, 1/2 for a share
     against: float = 0.0
-    beside: str = ""
+    beside: str = ""  # its null or control, with numbers; empty where `measured` says it all
 
     @property
     def is_share(self) -> bool:
