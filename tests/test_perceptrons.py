@@ -28,7 +28,7 @@ OPTIMISERS = {
 }
 
 
-def compare(D, C, W, depth, optimiser, base, size, schedule, grouped=False, steps=500, torch=True):
+def compare(D, C, W, depth, optimiser, base, size, schedule, grouped=False, steps=1000, torch=True):
     rng = np.random.default_rng(D + 10 * C + 100 * W)
     X, y = rng.normal(size=(P, D)), rng.integers(0, C, P)
     groups = rng.permutation(y) if grouped else y
