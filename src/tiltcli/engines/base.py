@@ -65,7 +65,8 @@ class Ending:
     parameters: int  # number of trainable parameters
     seconds_before: float = 0.0  # time that earlier runs, interrupted and resumed, spent on the job
     unsaved: str = ""  # why the last checkpoint could not be saved, else empty
-    test_recall: Float64[np.ndarray, " classes"] | None = None  # as `Block.recall`, of the test part
+    # as `Block.recall`, of the test part
+    test_recall: Float64[np.ndarray, " classes"] | None = None
 
 
 @dataclass(frozen=True)
