@@ -99,7 +99,9 @@ def test_workers_that_cannot_start_are_named(monkeypatch):
         return processes._Process(target=os._exit, args=(9,), daemon=True)
 
     monkeypatch.setattr(processes._Context, "Process", stillborn)
-    with pytest.raises(UserError, match="before it could start, 3 times"):
+    with pytest.raises(
+        UserError, match=r"^a worker, process \d+, .*, before it could start, 3 times"
+    ):
         list(run_processes(executor_tasks.square, range(3), 1, never, print))
 
 
@@ -118,6 +120,7 @@ def test_a_sweep_survives_a_job_that_always_kills_its_worker(tmp_path):
     ended = tilt(*words, cwd=tmp_path, extra_env=unlucky(CRASH_SEED=1))
     assert ended.returncode == 1, ended.stderr
     assert "lost its worker 3 times" in ended.stderr
+    assert "out of memory: try fewer --workers" in ended.stderr
     jobs = tiltcli.read("grid", tmp_path / "results").jobs
     failed = jobs[jobs["outcome"] == "failed"]
     assert set(failed["train.seed"]) == {1}

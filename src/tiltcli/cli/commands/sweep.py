@@ -200,7 +200,7 @@ def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
             f"(tiltcli runs {summary.folder.name}); --retry-failed runs them again:"
         )
         for job, error in list(summary.failures.items())[:5]:
-            say(f"  {job}: {error[:160]}")
+            say(f"  {job}: {error[:200]}")
     if summary.interrupted:
         say(
             f"interrupted: {progress.done} of {summary.total} jobs are done and kept; "

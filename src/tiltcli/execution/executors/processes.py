@@ -99,7 +99,7 @@ def run_processes(
                         failed_starts += 1
                         if failed_starts >= FAILED_STARTS:
                             raise UserError(
-                                f"a worker process {how} before it could start, "
+                                f"a worker, {how}, before it could start, "
                                 f"{failed_starts} times; too little memory? Try fewer --workers"
                             ) from None
                     if worker.task is not None and worker.losses < retries:

@@ -57,5 +57,5 @@ def ending(exitcode: int | None) -> str:
         name = signal.Signals(-exitcode).name
     except ValueError:
         name = f"signal {-exitcode}"
-    hint = " (out of memory, or killed from outside)" if name == "SIGKILL" else ""
+    hint = " (out of memory: try fewer --workers; or from outside)" if name == "SIGKILL" else ""
     return f"was killed by {name}{hint}"
