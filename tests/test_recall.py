@@ -13,6 +13,7 @@ from test_scores import recall
 from tiltcli.data import dataset_of
 from tiltcli.engines import Context, Interrupted, Snapshot, load_engine
 from tiltcli.engines.base import Block
+from tiltcli.errors import UserError
 from tiltcli.grid import parse_sweep
 from tiltcli.store import spool
 
@@ -81,6 +82,31 @@ def test_stored_recalls_are_a_recount(folder, whole, tmp_path, engine):
     means = plain[plain["part"] == "train"].groupby(["job", "epoch"])["recall"].mean()
     kept = found.metrics.set_index(["job", "epoch"])["train_balanced_accuracy"]
     np.testing.assert_allclose(means, kept, rtol=0, atol=1e-14)
+
+
+def test_figure_has_a_panel_per_cell_and_a_line_per_class(tmp_path):
+    text = '[data]\nkind = "spiral"\npoints_per_class = 8\n[model]\nwidth = [3, 5]\n[loss]\n'
+    text += 'kind = ["static", "dynamical"]\namplitude = [4]\nperiod = [5]\n'
+    text += "[train]\nepochs = 15\nlog_every = 5\nseeds = 3\n"
+    grid = write_grid(tmp_path, text + "recall = true\n")
+    tiltcli.sweep(grid, results=tmp_path, workers=0)
+    panels = tiltcli.plot("recall", "grid", results=tmp_path, metric="val_recall").axes
+    titles = [f"width {width}: {cell}" for width in (3, 5) for cell in ("static", "A 4, T 5")]
+    assert [panel.get_title() for panel in panels] == titles
+    found = tiltcli.read("grid", tmp_path)
+    rows = found.recall.merge(found.jobs[["job", "model.width", "loss.kind"]], on="job")
+    own = rows[rows["model.width"].eq(5) & rows["loss.kind"].eq("dynamical")]
+    means = own[own["part"] == "val"].pivot_table("recall", "class", "epoch", observed=True)
+    drawn = {line.get_label(): line for line in panels[3].lines}
+    assert set(drawn) == {f"class {name}" for name in means.index}
+    for name, mean in means.iterrows():
+        assert drawn[f"class {name}"].get_xdata().tolist() == [0, 5, 10, 15]
+        np.testing.assert_allclose(drawn[f"class {name}"].get_ydata(), mean, atol=1e-12)
+    with pytest.raises(UserError, match="did you mean val_recall"):
+        tiltcli.plot("recall", "grid", results=tmp_path, metric="val_recal")
+    tiltcli.sweep(write_grid(tmp_path, text, "none"), results=tmp_path, workers=0)
+    with pytest.raises(UserError, match=r"recall = true in \[train\]"):
+        tiltcli.plot("recall", "none", results=tmp_path)
 
 
 @pytest.mark.parametrize("way", ["processes", "shards", "long", "again"])

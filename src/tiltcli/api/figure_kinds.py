@@ -141,6 +141,14 @@ def _curves(request: Request) -> Figure:
     return curves(tables.jobs, tables.metrics, metric, request.title, request.look)
 
 
+def _recall(request: Request) -> Figure:
+    from tiltcli.plots.recalls import recalls
+
+    tables, metric = request.tables, request.metric or "train_recall"
+    request.warn(tables.jobs)
+    return recalls(tables.jobs, tables.recall, metric, request.title, request.look)
+
+
 def _gamma(request: Request) -> Figure:
     from tiltcli.analysis.traces import jobs_of, trace_of
     from tiltcli.plots.gamma import gamma_figure
@@ -253,6 +261,7 @@ KINDS = {
         Kind("phase", "means over amplitude × period", _phase, ("metric",)),
         Kind("map", "means over any two settings", _phase, ("metric", "x", "y")),
         Kind("curves", "learning curves, static against the best cells", _curves, ("metric",)),
+        Kind("recall", "learning curves of each class, a panel per cell", _recall, ("metric",)),
         Kind("gamma", "the class weights Γ(t)", _gamma, ("job",)),
         Kind("trace", "one training step by step", _trace, ("job", "zoom")),
         Kind("curvature", "λ_max of Hessian and NTK along trainings", _curvature, ("job",), True),

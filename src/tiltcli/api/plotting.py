@@ -34,13 +34,13 @@ def plot(
     """Draw a run; a notebook shows the figure.
 
     Args:
-        kind: "phase", "map", "curves", "gamma", "trace", "curvature", "valley", "bifurcation",
-            "budget" or "compare".
+        kind: "phase", "map", "curves", "recall", "gamma", "trace", "curvature", "valley",
+            "bifurcation", "budget" or "compare".
         runs: a run, or two for "compare"; each a name or a path, with an optional selection.
         output: file to write as well, .png, .svg or .pdf.
         results: folder that runs are kept under.
         where: conditions on the jobs, such as `model.width == 30`.
-        metric: column to draw ("phase", "map", "curves", "budget").
+        metric: column to draw ("phase", "map", "curves", "recall", "budget").
         job: id of a job, or its beginning ("gamma", "trace", "curvature", "valley",
             "bifurcation").
         zoom: first and last step to enlarge ("trace").

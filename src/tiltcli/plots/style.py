@@ -23,6 +23,9 @@ _ON_DARK = ("#56B4E9", "#F0803C", "#2FC79A", "#E39BC6", "#F0C040", "#9AD0F5", "#
 GREY = "#777777"
 SUFFIXES = (".png", ".svg", ".pdf")
 
+SHARES = ("accuracy", "recall")
+"""Ends of the names of metrics from 0 to 1."""
+
 SIZES = {"one": 3.4, "two": 7.0}
 """Widths of one and of two columns of a paper, inches."""
 
@@ -179,7 +182,7 @@ def within(metric: str, values: Any) -> Any:
     """Values, none above what the metric can reach: no bar of an accuracy ends above 1."""
     import numpy as np
 
-    return np.minimum(values, 1.0) if metric.endswith("accuracy") else values
+    return np.minimum(values, 1.0) if metric.endswith(SHARES) else values
 
 
 _SAID = {"train": "training", "val": "validation", "test": "test"}

@@ -59,7 +59,8 @@ def plot(
     ] = None,
     style: Annotated[Style, choice(Style, "--style", "Fonts and colours.")] = Style.PAPER,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="Column to draw (phase, map, curves, budget).")
+        str | None,
+        typer.Option("--metric", help="Column to draw (phase, map, curves, recall, budget)."),
     ] = None,
     methods: Methods = None,
     by: By = None,

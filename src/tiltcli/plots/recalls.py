@@ -1,0 +1,80 @@
+"""Learning curves of each class: a panel per cell, which shows the class that is emphasised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from tiltcli.errors import UserError, with_suggestion
+from tiltcli.evaluation.cells import choosing_metric, gather
+from tiltcli.evaluation.facets import cell_name, check_panels, group_keys, groups
+from tiltcli.evaluation.learning_curves import learning_curves
+from tiltcli.evaluation.naming import named
+from tiltcli.plots.curves import Panel, Pen, draw
+from tiltcli.plots.style import PAPER, Look
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+METRICS = ("train_recall", "val_recall")
+DASHES = ("-", "--", ":")
+"""Of the classes beyond the colours that there are."""
+
+
+def recalls(
+    jobs: pd.DataFrame,
+    rows: pd.DataFrame,
+    metric: str = "train_recall",
+    title: str = "",
+    look: Look = PAPER,
+) -> Figure:
+    """Return a figure of each class's recall by epoch, in static and in the best tilted cells.
+
+    Cells and bands are those of `tiltcli.plots.curves.curves`; each cell has a panel of its own.
+
+    Args:
+        jobs: jobs table.
+        rows: recall table.
+        metric: of which part, one of `METRICS`.
+        title: name of the run.
+        look: style and width.
+
+    Raises:
+        UserError: if the metric is unknown or has no rows, or there are too many panels or classes.
+
+    """
+    if metric not in METRICS:
+        raise UserError(with_suggestion(f"--metric: got {metric}", metric, METRICS))
+    rows = rows[rows["part"] == metric.partition("_")[0]]
+    if rows.empty:
+        raise UserError(
+            f"{title}: recall has nothing to draw; recall = true in [train] of the grid file "
+            "stores the recalls of each class"
+        )
+    judged = choosing_metric(jobs)
+    cells = gather(jobs, [judged])
+    shown = [(group, cell) for group in groups(cells, judged) for cell in group.shown]
+    check_panels("recall", cells.rows, group_keys(cells), len(shown))
+    names = rows["class"].unique().tolist()
+    kinds = [(colour, 0.9, dashes) for dashes in DASHES for colour in look.colours]
+    if len(names) > len(kinds):
+        raise UserError(f"recall: {len(names)} classes; at most {len(kinds)} can be told apart")
+    drawn = {
+        name: learning_curves(
+            cells, jobs, own.astype({"job": object}), "recall", {cell for _, cell in shown}
+        )
+        for name, own in rows.groupby("class", observed=True, sort=False)
+    }
+    pens = {name: Pen(f"class {name}", *kinds[i]) for i, name in enumerate(names)}
+    lost = cells.rows["lost"].astype(int).to_dict()
+    panels = [
+        Panel(
+            named(group.settings),
+            cell_name(cells, cell),
+            lost[cell],
+            [(drawn[name][cell], pen) for name, pen in pens.items() if cell in drawn[name]],
+        )
+        for group, cell in shown
+    ]
+    return draw(panels, metric, title, jobs, look, judged, columns=2)
