@@ -17,6 +17,7 @@ from tiltcli.analysis.valleys import Valleys
 from tiltcli.evaluation.comparison import compare
 from tiltcli.evaluation.tuning import budgets, tune
 from tiltcli.grid import Job
+from tiltcli.plots.alignment import alignment
 from tiltcli.plots.bifurcation import bifurcation
 from tiltcli.plots.budget import budget
 from tiltcli.plots.curvature import curvature
@@ -161,6 +162,14 @@ def training(seed, kind="dynamical"):
     )
 
 
+def with_alignments(one):
+    """The training with the class under tilt along the top eigenvector."""
+    weights = SCHEDULE.gamma(one.probes["step"].to_numpy()) if one.schedule else np.ones((201, 3))
+    shares = weights / weights.sum(axis=1, keepdims=True) * np.linspace(0.3, 0.9, 201)[:, None]
+    wiggle = 0.02 * one.job["train.seed"] * np.sin(np.arange(201) / 9)[:, None]
+    return replace(one, probes=one.probes.assign(alignment=list(shares + wiggle * [1, 0.5, 0.2])))
+
+
 def with_densities(one):
     """The training with three spectra that spread."""
     draw, rows = np.random.default_rng(0), []
@@ -234,6 +243,11 @@ FIGURES = {
     ),
     "plane": lambda look: plane(
         [training(seed, kind) for kind in ("static", "dynamical") for seed in range(3)],
+        "golden",
+        look,
+    ),
+    "alignment": lambda look: alignment(
+        [with_alignments(training(s, kind)) for kind in ("static", "dynamical") for s in range(3)],
         "golden",
         look,
     ),

@@ -14,9 +14,11 @@ from tiltcli.analysis.traces import jobs_of, trace_of
 from tiltcli.curvature.lanczos import top_eigenvector
 from tiltcli.data import dataset_of
 from tiltcli.networks.models import network_of
+from tiltcli.plots.alignment import alignment
 from tiltcli.plots.curvature import local_exponents
 from tiltcli.plots.plane import plane
 from tiltcli.plots.spectra import spectra
+from tiltcli.plots.style import Look
 
 GRID = """
 [data]
@@ -104,7 +106,7 @@ def test_top_eigenvector_of_a_matrix():
 def test_figures_of_trainings_with_another_axis_and_lost_jobs(tmp_path):
     tables = swept(tmp_path)
     assert set(tables.jobs["outcome"]) == {"completed", "diverged"}
-    for kind in ("plane", "density"):
+    for kind in ("plane", "alignment", "density"):
         drawn = tilt("plot", kind, "one", "--results", ".", cwd=tmp_path)
         assert drawn.returncode == 0, drawn.stderr
         assert (tmp_path / "one/figures" / f"{kind}.png").stat().st_size > 10_000
@@ -128,6 +130,29 @@ def test_figures_of_trainings_with_another_axis_and_lost_jobs(tmp_path):
         spectra(none[0])
     with pytest.raises(tiltcli.UserError, match=r"multiple of train\.log_every"):
         plane(none, "one")
+    with pytest.raises(tiltcli.UserError, match="no alignment was probed"):
+        alignment(none, "one")
+
+
+def test_alignments_are_drawn_cell_by_cell(tmp_path):
+    tables = swept(tmp_path, overrides=["model.width=[5, 7]", "train.weight_decay=[0.0, 0.01]"])
+    jobs = jobs_of(tmp_path / "one", list(tables.jobs["job"]))
+    traces = [trace_of(tables, job) for job in jobs]
+    figure = alignment(traces, "one")
+    panels = [panel for panel in figure.axes if panel.axison]
+    titles = {panel.get_title("left").replace("\n", " "): panel for panel in panels}
+    assert len(titles) == 8 and all(title.endswith("n = 2") for title in titles), list(titles)
+    assert "16 trainings" in figure.get_suptitle().replace("\n", " ")  # diverged at once
+    every = tables.probes.set_index("job")
+    settled = tables.jobs[tables.jobs["train.lr"].eq(0.2)]
+    for _, cell in settled.groupby(["model.width", "train.weight_decay", "loss.kind"]):
+        rows = np.stack([np.stack(every.loc[job, "alignment"]) for job in cell["job"]])
+        drawn = [np.column_stack([line.get_ydata() for line in p.lines[:3]]) for p in panels]
+        assert sum(np.allclose(one, rows.mean(axis=0), rtol=1e-12) for one in drawn) == 1
+    half = alignment([one for one in traces if one.schedule and one.job["model.width"] == 5], "x")
+    assert len([panel for panel in half.axes if panel.axison]) == 2
+    narrow = alignment(traces[:1], "x", Look("screen", 3.4))
+    assert narrow.axes[0].get_xlabel() == "optimiser step"
 
 
 def test_exponents_between_probes_are_differences_of_sums(tmp_path):

@@ -188,6 +188,12 @@ def _plane(request: Request) -> Figure:
     return plane(request.all(), request.title, request.look)
 
 
+def _alignment(request: Request) -> Figure:
+    from tiltcli.plots.alignment import alignment
+
+    return alignment(request.all(), request.title, request.look)
+
+
 def _density(request: Request) -> Figure:
     from tiltcli.plots.spectra import spectra
 
@@ -266,6 +272,13 @@ KINDS = {
         Kind("trace", "one training step by step", _trace, ("job", "zoom")),
         Kind("curvature", "λ_max of Hessian and NTK along trainings", _curvature, ("job",), True),
         Kind("plane", "loss against sharpness, a curve per cell", _plane, ("job",), True),
+        Kind(
+            "alignment",
+            "classes' gradients along the top eigenvector, a panel per cell",
+            _alignment,
+            ("job",),
+            True,
+        ),
         Kind("density", "densities of the Hessian's eigenvalues", _density, ("job",), True),
         Kind("valley", "the loss along its steepest line, through a pulse", _valley, ("job",)),
         Kind("bifurcation", "the last losses of a branch against η", _bifurcation, ("job",)),

@@ -126,7 +126,9 @@ def _with_share(one: Trace) -> Trace:
     return replace(one, probes=one.probes.assign(**{SHARE: shares}))
 
 
-def lines_of(traces: Sequence[Trace], most: int, kind: str = "curvature") -> dict[str, list[Trace]]:
+def lines_of(
+    traces: Sequence[Trace], most: int, kind: str = "curvature", what: str = "lines"
+) -> dict[str, list[Trace]]:
     """Traces of each cell, under a name that says what sets it apart.
 
     Propagates `UserError` where there are too many cells.
@@ -135,6 +137,7 @@ def lines_of(traces: Sequence[Trace], most: int, kind: str = "curvature") -> dic
         traces: trainings of one run.
         most: cells that can be told apart.
         kind: of the figure, for the message.
+        what: a cell has of its own there.
 
     Returns:
         traces by name, in the order of the cells.
@@ -156,7 +159,7 @@ def lines_of(traces: Sequence[Trace], most: int, kind: str = "curvature") -> dic
     cells = gather(jobs)
     keys = telling(cells.rows, cells.outside)
     apart = [*keys, *telling(cells.rows[~cells.rows["static"]], cells.inside)]
-    check_panels(kind, cells.rows, apart, len(cells.rows), most, "lines")
+    check_panels(kind, cells.rows, apart, len(cells.rows), most, what)
     found = {}
     for number in cells.rows.index.tolist():
         row = cells.rows.loc[number]
@@ -256,7 +259,7 @@ def _onsets(panel: Axes, members: Sequence[Trace], colour: str) -> None:
 
 
 def _frame(panel: Axes, groups: dict[str, list[Trace]], column: str, look: Look) -> None:
-    """Draw the bound, and the boundaries of the pulses where they are the same for all."""
+    """Draw the bound and the boundaries of the pulses."""
     everyone = [one for members in groups.values() for one in members]
     bound, first = everyone[0].bound, everyone[0]
     dashed: Any = {"color": look.grey, "linewidth": 1.0, "linestyle": "--"}
@@ -265,6 +268,11 @@ def _frame(panel: Axes, groups: dict[str, list[Trace]], column: str, look: Look)
         panel.axhline(1.0, label="the bound", **dashed)
     elif one_bound(everyone) and bound and column.removesuffix("_static") == bound.column:
         panel.plot(first.probes["step"], first.bounds, label=bound.formula, **dashed)
+    mark_pulses(panel, everyone, look)
+
+
+def mark_pulses(panel: Axes, everyone: Sequence[Trace], look: Look) -> None:
+    """Draw the boundaries of pulses that all trainings have in common, unless they are many."""
     pulses = {(one.schedule.pulse, one.schedule.settled_from) for one in everyone if one.schedule}
     if len(pulses) == 1:
         pulse, settled = next(iter(pulses))

@@ -1,0 +1,101 @@
+"""Alignment of the classes' gradients with the top eigenvector, a panel for each cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from tiltcli.errors import UserError
+from tiltcli.evaluation.facets import MOST_PANELS
+from tiltcli.plots.curvature import lines_of, mark_pulses
+from tiltcli.plots.gamma import MOST_CLASSES, class_name
+from tiltcli.plots.style import PAPER, Look, new_figure, packed, style, wrapped
+from tiltcli.statistics import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from tiltcli.analysis.traces import Trace
+
+FEW = 30
+"""Probes below which each is marked."""
+
+
+def alignment(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figure:
+    """Return a figure of ⟨g, v⟩²/‖g‖² against the step, a line for each class or group.
+
+    Lines are means over the trainings of a cell, with the 95% interval of the mean (Student's).
+
+    Args:
+        traces: the jobs, those without such probes are left out.
+        title: name of the run.
+        look: style and width.
+
+    Raises:
+        UserError: if no alignment was probed, or there are too many cells.
+
+    """
+    known = [one for one in traces if "alignment" in one.probes]
+    known = [one for one in known if one.probes["alignment"].notna().any()]
+    # A training that diverged at once has the probe of its start alone: no course.
+    known = [one for one in known if one.probes["step"].max()] or known
+    cells = lines_of(known, MOST_PANELS, "alignment", "panels")
+    if not cells:
+        raise UserError(
+            f'{title}: no alignment was probed: quantities = ["alignment"] in [probe], or '
+            "tiltcli probe RUN --every N --quantities alignment"
+        )
+    columns = 1 if look.narrow or len(cells) == 1 else 2
+    rows = -(-len(cells) // columns)
+    with style(look):
+        figure = new_figure(look, 0.9 + 1.8 * rows)
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+        for panel, (label, members) in zip(axes, cells.items(), strict=False):
+            _draw(panel, members, look)
+            mark_pulses(panel, members, look)
+            name = f"{label + ', ' if label else ''}n = {len(members)}"
+            panel.set_title(wrapped(name, int(70 * look.width / 7 / columns)), loc="left")
+        for panel in axes[len(cells) :]:
+            panel.set_axis_off()
+        for panel in axes[max(0, len(cells) - columns) : len(cells)]:
+            panel.xaxis.set_tick_params(labelbottom=True)
+            panel.set_xlabel("optimiser step")
+        legends = [panel.get_legend_handles_labels() for panel in axes[: len(cells)]]
+        if len({tuple(names) for _, names in legends}) == 1:
+            across = min(len(legends[0][1]), 3 if look.narrow else MOST_CLASSES)
+            figure.legend(*legends[0], loc="outside lower center", ncols=across)
+        else:  # the same colour has another meaning in each
+            for panel in axes[: len(cells)]:
+                panel.legend(fontsize=look.small)
+        axes[0].set_ylim(0, 1)
+        axes[0].set_xlim(0, None)
+        figure.supylabel("⟨g, v⟩² / ‖g‖²", fontsize=look.theme.text)
+        remarks = [f"{title}: gradients along the top eigenvector"]
+        remarks += ["band: 95% interval"] if max(map(len, cells.values())) > 1 else []
+        lost = len(traces) - len(known)
+        remarks += [f"{lost} trainings have no such probes"] if lost else []
+        classes = max(one.classes for one in known)
+        remarks += [f"first {MOST_CLASSES} of {classes}"] if classes > MOST_CLASSES else []
+        figure.suptitle(packed(remarks, look))
+    return figure
+
+
+def _draw(panel: Axes, members: Sequence[Trace], look: Look) -> None:
+    first = members[0]
+    courses = [one.probes.set_index("step")["alignment"].dropna() for one in members]
+    for i in range(min(first.classes, MOST_CLASSES)):
+        values = pd.concat([course.str[i] for course in courses], axis=1).sort_index()
+        found = [mean_interval(row) for row in values.to_numpy(np.float64)]
+        name = class_name(first.labels, i)
+        if first.job.get("loss.groups") == "random":
+            name = f"group {i}"
+        colour = look.colours[i % len(look.colours)]
+        means, marker = [one.mean for one in found], "." if len(found) < FEW else ""
+        panel.plot(values.index, means, marker=marker, color=colour, label=name, linewidth=0.8)
+        if len(members) > 1:
+            low, high = [one.low for one in found], [one.high for one in found]
+            panel.fill_between(values.index, low, high, color=colour, alpha=0.15, linewidth=0)
