@@ -34,8 +34,8 @@ def plot(
     """Draw a run; a notebook shows the figure.
 
     Args:
-        kind: "phase", "map", "curves", "recall", "gamma", "trace", "curvature", "valley",
-            "bifurcation", "budget" or "compare".
+        kind: "phase", "map", "curves", "recall", "gamma", "trace", "curvature", "plane",
+            "alignment", "density", "valley", "bifurcation", "budget" or "compare".
         runs: a run, or two for "compare"; each a name or a path, with an optional selection.
         output: file to write as well, .png, .svg or .pdf.
         results: folder that runs are kept under.
