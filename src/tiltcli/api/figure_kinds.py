@@ -252,7 +252,8 @@ def _compare(request: Request) -> Figure:
 
 def _budget(request: Request) -> Figure:
     from tiltcli.evaluation.cells import choosing_metric
-    from tiltcli.evaluation.tuning import METHODS, budgets, tune
+    from tiltcli.evaluation.tuning import budgets, tune
+    from tiltcli.grid.settings import METHODS
     from tiltcli.plots.budget import budget
 
     jobs, name = request.tables.jobs, request.tables.name

@@ -51,6 +51,8 @@ def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Checker | No
         f"({sweep.expanded} combinations, {sweep.duplicates} duplicates removed){share}, "
         f"{len(plan.jobs) - len(plan.todo)} already done"
     ]
+    if (search := sweep.search) is not None:
+        lines.append(f"  search: {search.trials} cells of each method in each row, drawn at random")
     lines += [f"  {key}: {listing(values)}" for key, values in sweep.axes.items()]
     counts = Counter(engines[job.id] for job in sweep.jobs)
     lines.append("  engine: " + ", ".join(f"{name} {n}" for name, n in counts.items()))

@@ -15,8 +15,8 @@ from tiltcli.evaluation.cells import FITTED, UNKNOWN, choosing_metric, gather
 from tiltcli.evaluation.decision import decided, least_p, replicates_for_power, replicates_needed
 from tiltcli.evaluation.naming import tail
 from tiltcli.evaluation.pairing import Pairing, Side, paired, sides
-from tiltcli.evaluation.tuning import METHODS, faults_of_names, metric_faults, rows_apart
-from tiltcli.grid.settings import SETTINGS
+from tiltcli.evaluation.tuning import faults_of_names, metric_faults, rows_apart
+from tiltcli.grid.settings import METHODS, SETTINGS
 from tiltcli.statistics import DRAWS, EXACT_UP_TO, half_width, holm, permutation_tests
 
 METRICS = ("train_accuracy", "val_accuracy", "test_accuracy")

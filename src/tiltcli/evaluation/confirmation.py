@@ -13,8 +13,9 @@ from tiltcli.errors import UserError, listing
 from tiltcli.evaluation.cells import choosing_metric, varying
 from tiltcli.evaluation.grid_writer import fresh, grid_text
 from tiltcli.evaluation.naming import named, tail
-from tiltcli.evaluation.tuning import METHODS, Candidate, Tuning, at_edges, tune
+from tiltcli.evaluation.tuning import Candidate, Tuning, at_edges, tune
 from tiltcli.grid import SETTINGS, Job, Sweep, load_run
+from tiltcli.grid.settings import METHODS
 from tiltcli.store.read import find_run, read_jobs
 
 CONFIRM_SEEDS = 20

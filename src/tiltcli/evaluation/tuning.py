@@ -18,14 +18,8 @@ import pandas as pd
 
 from tiltcli.errors import Fault, UserError, listing, with_suggestion
 from tiltcli.evaluation.cells import REPLICATES, Cells, best, gather, ranked, scores, varying
-from tiltcli.grid.settings import SETTINGS
+from tiltcli.grid.settings import METHODS, SETTINGS, tells_rows
 from tiltcli.statistics import mean_interval
-
-METHODS = ("loss.kind",)
-"""Settings that tell methods apart, unless others are named."""
-
-BY = ("model.kind", "model.width", "model.depth")
-"""Settings that tell rows apart, unless others are named; and all of the data."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +132,7 @@ def rows_apart(jobs: pd.DataFrame, by: Sequence[str] | None) -> tuple[str, ...]:
     """Settings of the jobs that tell rows apart: those named, or `BY` and all of the data."""
     if by is not None:
         return tuple(by)
-    names = [str(name) for name in jobs.columns if str(name) not in REPLICATES]
-    return tuple(name for name in names if name in BY or name.startswith("data."))
+    return tuple(str(name) for name in jobs.columns if tells_rows(str(name)))
 
 
 def of_last_round(rows: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,73 @@ KINDS = {
     "linspace": f"[lowest, highest, number of values], {_SIZE}",
     "logspace": f"[lowest, highest, number of values], the first two above 0, {_SIZE}",
 }
+
+SPANS = {
+    "uniform": f"[lowest, highest], the first below the second, {_SIZE}",
+    "loguniform": f"[lowest, highest], both above 0, the first below the second, {_SIZE}",
+}
+
+
+@dataclass(frozen=True)
+class Span:
+    """A range that [search] draws from.
+
+    Attributes:
+        low: lowest value.
+        high: highest value.
+        log: whether the logarithm is uniform, not the value.
+        whole: whether values are whole numbers.
+
+    """
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+    @property
+    def size(self) -> float:
+        """Number of values there are."""
+        return self.high - self.low + 1 if self.whole else math.inf
+
+    def at(self, share: float) -> float:
+        """Value below which this share of the draws lies, to six digits, which tables show."""
+        # Each whole number has its share, the ends as well.
+        wide = 0.5 if self.whole else 0.0
+        low, high = self.low - wide, self.high + wide
+        if self.log:
+            value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
+        else:
+            value = low + share * (high - low)
+        value = round(value) if self.whole else float(f"{value:.6g}")
+        return min(max(value, self.low), self.high)
+
+    def __str__(self) -> str:
+        return f"{'log' * self.log}uniform = [{self.low:g}, {self.high:g}]"
+
+
+def span_of(setting: Setting, value: Any) -> Span | None:
+    """Return the range that { uniform | loguniform = […] } is; None for any other value.
+
+    Args:
+        setting: a setting that is searched.
+        value: as the file has it.
+
+    Raises:
+        ValueError: saying what is wrong and what is allowed.
+
+    """
+    if not isinstance(value, dict) or not set(value) & set(SPANS):
+        return None
+    kind, ends = next(iter(value.items()))
+    if setting.arrow not in ("int64", "float64"):
+        raise ValueError(f"got {kind}; allowed for this setting: {setting.allowed}, or a list")
+    good = len(value) == 1 and isinstance(ends, list) and len(ends) == 2 and _are_numbers(ends)
+    if not good or ends[0] >= ends[1] or (kind == "loguniform" and ends[0] <= 0):
+        allowed = SPANS.get(kind, SPANS["uniform"])
+        raise ValueError(f"got {kind} = {_show(ends)}; allowed: {allowed}")
+    low, high = (_validated(setting, end) for end in ends)
+    return Span(low, high, kind == "loguniform", setting.whole)
 
 
 def is_axis(setting: Setting, value: Any) -> bool:
@@ -96,6 +164,8 @@ def _computed(setting: Setting, table: dict[str, Any], most: int) -> list[Any]:
     """Return the first values of { range | linspace | logspace = […] }."""
     if len(table) != 1 or next(iter(table)) not in KINDS:
         given = listing(list(table)) or "nothing"
+        if set(table) & set(SPANS):
+            raise ValueError(f"got {given}; only where there is a [search], of what it searches")
         word = next(iter(table), "")
         raise ValueError(with_suggestion(f"got a table with {given}", word, KINDS))
     kind, arguments = next(iter(table.items()))
@@ -113,8 +183,14 @@ def _is_computed(kind: str, arguments: Any) -> bool:
     return (
         isinstance(arguments, list)
         and len(arguments) in ((2, 3) if kind == "range" else (3,))
-        and not any(isinstance(x, bool) or not isinstance(x, int | float) for x in arguments)
-        and all(abs(x) <= MOST_WHOLE for x in arguments)
+        and _are_numbers(arguments)
+    )
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    return all(
+        isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= MOST_WHOLE
+        for x in values
     )
 
 

@@ -92,6 +92,14 @@ class Grid:
         """Number of combinations."""
         return math.prod(len(axis) for axis in self._axes)
 
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """Yield the settings of each combination."""
+        for combination in itertools.product(*self._axes):
+            given = dict(self._fixed)
+            for choice in combination:
+                given.update(choice.values)
+            yield given
+
     def jobs(self, resolve: Callable[[Mapping[str, Any]], Resolved]) -> Iterator[Job]:
         """Yield the jobs in order; equal work may come again, but for idle axes."""
         # Of a later setting it hangs on the value whether it is in the identity's text.

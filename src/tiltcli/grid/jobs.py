@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +96,22 @@ def varying_settings(jobs: Sequence[Job]) -> tuple[str, ...]:
     for job in jobs:
         found.update(name for name in first if name not in found and job.get(name) != first[name])
     return tuple(name for name in names if name in found)
+
+
+def several_values(jobs: Iterable[Job], first: Iterable[str] = ()) -> dict[str, tuple[Any, ...]]:
+    """Return the values of every setting that jobs take several of, in their order.
+
+    Args:
+        jobs: the jobs.
+        first: settings that come before the others.
+
+    """
+    axes, jobs = {}, tuple(jobs)
+    for key in dict.fromkeys((*first, *SETTINGS)):
+        values = {repr(value): value for job in jobs if (value := job.get(key)) is not None}
+        if len(values) > 1 and key not in PATHS:
+            axes[key] = tuple(values.values())
+    return axes
 
 
 def job_id(settings: Mapping[str, Any]) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from tiltcli.grid.axes import LONGEST
+from tiltcli.grid.axes import LONGEST, SPANS
 from tiltcli.grid.conditions import ALWAYS, When
 from tiltcli.grid.probe_settings import DEFAULT, QUANTITIES
+from tiltcli.grid.search import SEED, TRIALS
 from tiltcli.grid.setting_types import MOST_WHOLE, REQUIRED, Setting
 from tiltcli.grid.settings import SETTINGS, TABLES
 from tiltcli.grid.sweep import MOST_SEEDS, NAME
@@ -54,6 +55,7 @@ def json_schema() -> Schema:
             },
             **base,
             "sweep": _sweep(),
+            "search": _search(),
             "probe": _probe(),
             "also": {
                 "type": "array",
@@ -65,7 +67,7 @@ def json_schema() -> Schema:
         "required": [table for table in TABLES if base[table].get("required")],
         "additionalProperties": False,
         "allOf": list(_needs()),
-        "$defs": _axes(),
+        "$defs": _axes() | {kind: _span(kind, said) for kind, said in SPANS.items()},
     }
 
 
@@ -95,7 +97,7 @@ def _setting(setting: Setting) -> Schema:
     plain = _renamed(TypeAdapter(setting.type).json_schema())
     forms = [plain, {"type": "array", "items": plain, "minItems": 1, "maxItems": LONGEST}]
     if setting.arrow in ("int64", "float64"):
-        forms += [{"$ref": f"#/$defs/{kind}"} for kind in _axes()]
+        forms += [{"$ref": f"#/$defs/{kind}"} for kind in (*_axes(), *SPANS)]
     if setting.key == "train.seed":
         forms[0] = {"type": "integer", "minimum": 1, "maximum": MOST_SEEDS}
     found: Schema = {"description": _description(setting), "anyOf": forms}
@@ -148,6 +150,11 @@ def _axes() -> Schema:
     }
 
 
+def _span(kind: str, meaning: str) -> Schema:
+    end = {"type": "number", "exclusiveMinimum": 0} if kind == "loguniform" else {"type": "number"}
+    return _axis(kind, [end, end], 2, f"{meaning}; only where there is a [search]")
+
+
 def _axis(kind: str, parts: list[Schema], least: int, meaning: str) -> Schema:
     numbers = {"type": "array", "prefixItems": parts, "items": False, "minItems": least}
     return _object({kind: numbers | {"description": meaning}}, required=[kind])
@@ -195,6 +202,16 @@ def _sweep(*, block: bool = False) -> Schema:
         return _object({"zip": zipped}, description="[sweep]: how axes are combined.")
     said = "[sweep]: how axes are combined, and how the run is judged."
     return _object({"zip": zipped, "methods": methods}, description=said)
+
+
+def _search() -> Schema:
+    found = {
+        one.key.partition(".")[2]: _renamed(TypeAdapter(one.type).json_schema())
+        | {"description": f"{one.meaning[0].upper()}{one.meaning[1:]}. Allowed: {one.allowed}."}
+        for one in (TRIALS, SEED)
+    }
+    said = "[search]: cells are drawn at random, as many for each method."
+    return _object(found, required=["trials"], description=said)
 
 
 def _probe() -> Schema:

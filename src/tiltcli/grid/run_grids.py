@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tiltcli.grid.axes import axis_values, is_axis
-from tiltcli.grid.jobs import Job
-from tiltcli.grid.settings import PATHS, SETTINGS, TABLES
+from tiltcli.grid.jobs import several_values
+from tiltcli.grid.settings import SETTINGS, TABLES
 from tiltcli.grid.sweep import Sweep, load_sweep
 
 _LATER = re.compile(r"sweep-([1-9][0-9]*)\.toml")
@@ -38,7 +38,7 @@ def load_run(folder: Path) -> Sweep:
     return replace(
         latest,
         jobs=tuple(jobs.values()),
-        axes=_varying(tuple(jobs.values()), [key for grid in grids for key in grid.axes]),
+        axes=several_values(tuple(jobs.values()), [key for grid in grids for key in grid.axes]),
         expanded=sum(grid.expanded for grid in grids),
         unused=tuple(sorted({key for grid in grids for key in grid.unused})),
         files={path: digest for grid in grids for path, digest in grid.files.items()},
@@ -81,13 +81,3 @@ def _given(block: Any) -> Iterator[tuple[str, Any]]:
         content = block.get(table) if isinstance(block, dict) else None
         for name, value in content.items() if isinstance(content, dict) else ():
             yield f"{table}.{name}", value
-
-
-def _varying(jobs: Sequence[Job], first: Iterable[str]) -> dict[str, tuple[Any, ...]]:
-    """Values of every setting that several grids' jobs take several of, in their order."""
-    axes = {}
-    for key in dict.fromkeys((*first, *SETTINGS)):
-        values = {repr(value): value for job in jobs if (value := job.get(key)) is not None}
-        if len(values) > 1 and key not in PATHS:
-            axes[key] = tuple(values.values())
-    return axes

@@ -7,6 +7,7 @@ equal work has equal settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from tiltcli.grid.conditions import Unless, When
@@ -138,6 +139,7 @@ def _deciding(aspect: Aspect) -> tuple[str, ...]:
     return _columns(lambda setting: aspect in setting.decides)
 
 
+@cache
 def replicates() -> tuple[str, ...]:
     """Settings that only repeat the experiment."""
     return _columns(lambda setting: setting.replicate)
@@ -146,6 +148,28 @@ def replicates() -> tuple[str, ...]:
 def stepping() -> tuple[str, ...]:
     """Settings that say how an update follows from a gradient."""
     return _columns(lambda setting: setting.steps)
+
+
+METHODS = ("loss.kind",)
+"""Settings that tell methods apart, unless others are named."""
+
+BY = ("model.kind", "model.width", "model.depth")
+"""Settings that tell rows apart, unless others are named; and all of the data."""
+
+
+def tells_rows(key: str) -> bool:
+    """Whether a setting tells rows of a comparison apart, unless others are named."""
+    return (key in BY or key.startswith("data.")) and key not in replicates()
+
+
+def setting_key(key: str) -> str:
+    """Return the job's own setting for a key as the grid file has it."""
+    return "train.seed" if key == "train.seeds" else key
+
+
+def file_keys() -> list[str]:
+    """Keys as the grid file has them."""
+    return ["train.seeds" if key == "train.seed" else key for key in SETTINGS]
 
 
 def tilting() -> tuple[str, ...]:

@@ -13,31 +13,36 @@ from typing import Any
 
 from tiltcli.errors import Fault, UserError, listing, nearest, with_suggestion
 from tiltcli.grid import bounds
-from tiltcli.grid.axes import LONGEST, axis_size, axis_values, is_axis
+from tiltcli.grid.axes import LONGEST, axis_size, axis_values, is_axis, span_of
 from tiltcli.grid.expand import Grid, Resolved, Watched
 from tiltcli.grid.fault_list import FaultList
-from tiltcli.grid.jobs import Job
+from tiltcli.grid.jobs import Job, several_values
 from tiltcli.grid.line_numbers import key_lines
 from tiltcli.grid.named_files import NamedFiles
 from tiltcli.grid.overrides import overridden, parse_override
 from tiltcli.grid.probe_settings import KEYS, ProbeSettings, read_probe
+from tiltcli.grid.search import KEYS as SEARCH_KEYS
+from tiltcli.grid.search import Drawing, Search, read_search
 from tiltcli.grid.setting_types import REQUIRED
 from tiltcli.grid.settings import (
     FACTORIES,
     PATHS,
     SETTINGS,
     TABLES,
+    file_keys,
     finish,
     given_arguments,
+    setting_key,
     tilting,
 )
+from tiltcli.grid.sweep_table import fitting_ties, read_methods, read_ties
 from tiltcli.grid.syntax import not_toml, read_grid
 
 MOST_SEEDS = 1_000_000  # given by their number
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
-_TOP = ("name", *TABLES, "sweep", "also", "probe")
-_PROBE = tuple(f"probe.{key}" for key in KEYS)
-_NOT_ALONE = {"train.seeds": "train.seed"}  # how the file says it → the job's own setting
+_TOP = ("name", *TABLES, "sweep", "search", "also", "probe")
+_TABLES = {"probe": KEYS, "search": SEARCH_KEYS}
+_OTHER = ("name", *(f"{table}.{key}" for table, keys in _TABLES.items() for key in keys))
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Sweep:
     methods: tuple[str, ...] = ()
     # the files it names as this machine finds them, and their digests
     files: Mapping[str, str] = field(default_factory=dict)
+    search: Search | None = None  # how its cells were drawn; None where they are all there are
 
     @property
     def duplicates(self) -> int:
@@ -124,6 +130,7 @@ class _Reader(FaultList):
         self.document = document
         self.folder = folder
         self.files = NamedFiles(folder)
+        self.search: Search | None = None
 
     def sweep(self, name: str, overrides: Sequence[str], stored: bool) -> Sweep:
         """Check everything and expand."""
@@ -136,6 +143,8 @@ class _Reader(FaultList):
         for key in self.document:
             if key not in _TOP:
                 self._unknown(key, _TOP, "")
+        methods = read_methods(self.document.get("sweep", {}), self.fault)
+        self.search = read_search(self._table("search"), methods, self.fault)
         blocks = [self._tables(self.document, "")]
         also = self.document.get("also", [])
         if not isinstance(also, list) or not all(isinstance(block, dict) for block in also):
@@ -153,8 +162,7 @@ class _Reader(FaultList):
         for found, ties, prefix in blocks[1:]:
             grids.append(({**base, **self._values(found, prefix, most)}, ties, prefix))
         jobs, axes, expanded, used = self._expand(grids)
-        probe = read_probe(self._probe_table(), self.fault)
-        methods = self._methods(self.document.get("sweep", {}))
+        probe = read_probe(self._table("probe"), self.fault)
         given = {key for values, _, _ in grids for key in values}
         unused = tuple(sorted(given - used))
         for key in unused if not stored else ():
@@ -163,7 +171,7 @@ class _Reader(FaultList):
             raise UserError(*self.faults)
         document = overridden(self.document, self.overrides)
         facts = (name, jobs, axes, expanded, document, unused, self.folder, probe, methods)
-        return Sweep(*facts, self.files.digests)
+        return Sweep(*facts, self.files.digests, self.search)
 
     def _check_unused(self, key: str, values: Sequence[Any]) -> None:
         """Refuse what would change the updates but applies to no job, such as momentum with adam.
@@ -174,13 +182,14 @@ class _Reader(FaultList):
         # Where what it hangs on is wrong itself, nobody knows whether it applies.
         known = not any(str(fault.key).endswith(one.applies.keys) for fault in self.faults)
         if known and one.steps and any(value != one.default for value in values):
-            said = listing([json.dumps(value) for value in values], 3)
+            said = listing([json.dumps(value, default=str) for value in values], 3)
             self.fault(key, f"got {said}; it applies where {one.applies}: to no job of this grid")
 
-    def _probe_table(self) -> Any:
-        """Return the [probe] table with the overrides in it."""
-        own = {k.removeprefix("probe."): v for k, v in self.overrides.items() if k in _PROBE}
-        table = self.document.get("probe")
+    def _table(self, name: str) -> Any:
+        """Return [probe] or [search] with the overrides in it."""
+        given = {key: self.overrides.get(f"{name}.{key}") for key in _TABLES[name]}
+        own = {key: value for key, value in given.items() if value is not None}
+        table = self.document.get(name)
         return {**(table or {}), **own} if own and isinstance(table, dict | None) else table
 
     def _name(self, default: str) -> str:
@@ -204,8 +213,8 @@ class _Reader(FaultList):
                 self.faults.append(Fault(f"got {text!r}; allowed: key=value", source="--set"))
                 continue
             self.overrides[key] = value
-            if key not in ("name", *_PROBE) and _setting_key(key) not in SETTINGS:
-                self._unknown(key, ("name", *_file_keys(), *_PROBE), "")
+            if key not in _OTHER and setting_key(key) not in SETTINGS:
+                self._unknown(key, (*file_keys(), *_OTHER), "")
 
     def _unknown(self, key: str, known: Iterable[str], block: str) -> None:
         self.fault(key, with_suggestion("unknown", key, known), block)
@@ -225,18 +234,18 @@ class _Reader(FaultList):
                 continue
             for name, value in self._flat(table, content):
                 key = f"{table}.{name}"
-                if _setting_key(key) in SETTINGS and key not in ("train.seed",):
+                if setting_key(key) in SETTINGS and key not in ("train.seed",):
                     found[key] = value
                 else:
-                    local = [k for k in _file_keys() if k.startswith(table + ".")]
-                    elsewhere = next((k for k in _file_keys() if k.endswith(f".{name}")), None)
-                    wide = elsewhere or nearest(key, local) or nearest(name, _file_keys())
+                    local = [k for k in file_keys() if k.startswith(table + ".")]
+                    elsewhere = next((k for k in file_keys() if k.endswith(f".{name}")), None)
+                    wide = elsewhere or nearest(key, local) or nearest(name, file_keys())
                     hint = f"did you mean {wide}?" if wide else f"known: {listing(local, 40)}"
                     self.fault(key, f"unknown; {hint}", block)
         for key, value in self.overrides.items():
             if key == "train.seed":  # one seed by the name its column has
                 found["train.seeds"] = value if isinstance(value, list) else [value]
-            elif _setting_key(key) in SETTINGS:
+            elif setting_key(key) in SETTINGS:
                 found[key] = value
         seeds = found.get("train.seeds")
         if isinstance(seeds, int) and not isinstance(seeds, bool):
@@ -246,8 +255,8 @@ class _Reader(FaultList):
                 said = f"got {seeds}; allowed: a number of seeds ≥ 1, at most {MOST_SEEDS}, "
                 self.fault("train.seeds", said + "or a list of seeds", block)
                 del found["train.seeds"]
-        ties = self._ties(tables.get("sweep", {}), block)
-        own = {_setting_key(key) for key in found}
+        ties = read_ties(tables.get("sweep", {}), block, self.fault)
+        own = {setting_key(key) for key in found}
         inherited = ([key for key in tie if key not in own] for tie in base_zip)
         ties = [*(tie for tie in inherited if len(tie) > 1), *ties]
         return found, ties, block
@@ -257,10 +266,12 @@ class _Reader(FaultList):
         base: dict[str, int] = {}
         total = 0
         for found, ties, prefix in blocks:
-            own = {_setting_key(key): value for key, value in found.items()}
+            own = {setting_key(key): value for key, value in found.items()}
             sizes = base | {key: axis_size(SETTINGS[key], value) for key, value in own.items()}
             base = base or sizes
-            total += bounds.combinations(sizes, ties)
+            if self.search:
+                sizes = {key: n for key, n in sizes.items() if not self.search.over(key)}
+            total += bounds.combinations(sizes, ties) * (self.search.trials if self.search else 1)
             if total > bounds.MOST_JOBS:
                 self.fault("train", bounds.too_many(total), prefix)
                 return 2
@@ -270,9 +281,11 @@ class _Reader(FaultList):
         """Return the validated values of every axis."""
         values: dict[str, list[Any]] = {}
         for key, value in found.items():
-            setting = SETTINGS[_setting_key(key)]
+            setting = SETTINGS[setting_key(key)]
             try:
-                values[setting.key] = axis_values(setting, value, most)
+                searched = self.search is not None and self.search.over(setting.key)
+                span = span_of(setting, value) if searched else None
+                values[setting.key] = [span] if span else axis_values(setting, value, most)
             except ValueError as error:
                 self.fault(key, str(error), block)
                 values[setting.key] = []
@@ -286,68 +299,6 @@ class _Reader(FaultList):
             else:
                 yield name, value
 
-    def _ties(self, table: Any, block: str) -> list[list[str]]:
-        if not isinstance(table, dict):
-            self.fault("sweep", "must be a table, [sweep]", block)
-            return []
-        for key in table:
-            if key != "zip" and (block or key != "methods"):
-                known = ["sweep.zip"] if block else ["sweep.zip", "sweep.methods"]
-                self._unknown(f"sweep.{key}", known, block)
-        ties = table.get("zip", [])
-        if not isinstance(ties, list) or not all(
-            isinstance(tie, list) and len(tie) > 1 and all(isinstance(k, str) for k in tie)
-            for tie in ties
-        ):
-            self.fault(
-                "sweep.zip", 'must be lists of keys, as [["model.width", "train.lr"]]', block
-            )
-            return []
-        return [[_setting_key(key) for key in tie] for tie in ties]
-
-    def _methods(self, table: Any) -> tuple[str, ...]:
-        """Settings that [sweep] says tell methods apart."""
-        given = table.get("methods", []) if isinstance(table, dict) else []
-        if not isinstance(given, list) or not all(isinstance(key, str) for key in given):
-            self.fault("sweep.methods", 'must be a list of settings, as ["loss.kind"]')
-            return ()
-        for key in dict.fromkeys(given):
-            if key not in SETTINGS:
-                said = with_suggestion(f"names {key}, which is unknown", key, SETTINGS)
-                self.fault("sweep.methods", said)
-        return tuple(given)
-
-    def _check_ties(
-        self, values: Mapping[str, list[Any]], ties: list[list[str]], block: str
-    ) -> list[list[str]]:
-        good = []
-        seen: set[str] = set()
-        for tie in ties:
-            problem = False
-            for key in tie:
-                if key not in SETTINGS:
-                    said = with_suggestion(f"names {key}, which is unknown", key, _file_keys())
-                    self.fault("sweep.zip", said, block)
-                    problem = True
-                elif key not in values:
-                    self.fault("sweep.zip", f"names {key}, which the file does not set", block)
-                    problem = True
-                elif key in seen:
-                    self.fault("sweep.zip", f"names {key} twice", block)
-                    problem = True
-                seen.add(key)
-            if problem:
-                continue
-            # --set may have fixed one of them: what has one value is tied to nothing.
-            tie = [key for key in tie if not (key in self.overrides and len(values[key]) == 1)]
-            lengths = {key: len(values[key]) for key in tie}
-            if len(set(lengths.values())) > 1 and all(lengths.values()):
-                shown = ", ".join(f"{key} has {n}" for key, n in lengths.items())
-                self.fault("sweep.zip", f"ties axes of different lengths: {shown}", block)
-                continue
-            good.append(tie)
-        return good
-
     def _expand(
         self, grids: list[tuple[dict[str, list[Any]], list[list[str]], str]]
     ) -> tuple[tuple[Job, ...], dict[str, tuple[Any, ...]], int, set[str]]:
@@ -355,29 +306,38 @@ class _Reader(FaultList):
         axes: dict[str, dict[str, Any]] = {}
         used: set[str] = set()
         expanded = 0
+        search = self.search
+        drawn = Drawing(search, self.fault) if search is not None else None
         for values, ties, block in grids:
-            ties = self._check_ties(values, ties, block)
+            ties = fitting_ties(values, ties, block, self.overrides, self.fault)
             if not all(values.values()):
                 # What else is missing is still worth saying.
                 values = {key: found or [None] for key, found in values.items()}
                 ties = []
-            grid = Grid(values, ties)
-            if expanded + grid.size > bounds.MOST_JOBS:
-                self.fault("train", bounds.too_many(expanded + grid.size), block)
-                continue
-            expanded += grid.size
 
             def resolve(given: Mapping[str, Any], block: str = block) -> Resolved:
                 resolved = self._resolve(given, block)
                 used.update(resolved.settings)
                 return resolved
 
+            if drawn is not None:
+                drawn.add(values, ties, block, resolve)
+                continue
+            grid = Grid(values, ties)
+            if expanded + grid.size > bounds.MOST_JOBS:
+                self.fault("train", bounds.too_many(expanded + grid.size), block)
+                continue
+            expanded += grid.size
             # Where something is wrong already, the first of them tell what else is.
             for job in itertools.islice(grid.jobs(resolve), 10_000 if self.faults else None):
                 if not self.faults:
                     jobs.setdefault(job.id, job)
             for key, found in values.items():
                 axes.setdefault(key, {}).update({repr(v): v for v in found})
+        if search is not None and drawn is not None:
+            trials = 1 if self.faults else search.trials
+            jobs = {job.id: job for job in drawn.jobs(trials)}
+            return tuple(jobs.values()), several_values(jobs.values()), len(jobs), used
         several = {key: tuple(found.values()) for key, found in axes.items() if len(found) > 1}
         return tuple(jobs.values()), several, expanded, used
 
@@ -421,15 +381,6 @@ class _Reader(FaultList):
             what = f"{inside}: " if inside and inside != Path(path).name else ""
             self.fault(key, f'got "{path}": {what}{error.strerror or error}', block)
         return ""
-
-
-def _setting_key(key: str) -> str:
-    return _NOT_ALONE.get(key, key)
-
-
-def _file_keys() -> list[str]:
-    """Keys as the grid file has them."""
-    return ["train.seeds" if key == "train.seed" else key for key in SETTINGS]
 
 
 __all__ = ["Sweep", "is_axis", "load_sweep", "parse_sweep"]

@@ -79,7 +79,7 @@ def compare(
     from tiltcli.api.comparing import compare as compare_runs
     from tiltcli.evaluation.comparison import METRICS
     from tiltcli.evaluation.texts import legend
-    from tiltcli.evaluation.tuning import METHODS
+    from tiltcli.grid.settings import METHODS
     from tiltcli.plots.style import check_path
 
     if (methods or by) and not tune:
