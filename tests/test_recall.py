@@ -180,3 +180,16 @@ def test_a_resumed_job_has_each_row_once(folder, tmp_path):
     assert rows(stop=lambda: next(left, None) is None, checkpoint=path) is None
     for wanted, found in zip(once, rows(checkpoint=path), strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_reports_show_the_classes(whole, folder, tmp_path):
+    """As a picture beside the text, and within the page, which fetches nothing."""
+    tiltcli.sweep(folder / "grid.toml", results=tmp_path, workers=0)
+    tiltcli.report("grid", output=tmp_path / "report.md", results=tmp_path)
+    assert "](figures/grid-recall.png)" in (tmp_path / "report.md").read_text()
+    drawn = (tmp_path / "figures" / "grid-recall.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    tiltcli.report("grid", output=tmp_path / "report.html", results=tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "<h3>Learning curves of each class</h3>" in page
+    assert page.count('<img src="data:image/png;base64,') == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -232,3 +233,11 @@ def save(figure: Figure, path: Path) -> None:
     }[kind]
     with style():
         write_output(path, lambda to: figure.savefig(to, format=kind, metadata=metadata))
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as the picture that a page holds."""
+    picture = io.BytesIO()
+    with style():
+        figure.savefig(picture, format="png", dpi=150, metadata={"Software": None})
+    return picture.getvalue()

@@ -15,6 +15,7 @@ from tiltcli.reports.loaded_runs import Run
 from tiltcli.reports.methods import methods_of
 from tiltcli.reports.origin import about, invocations, where_chosen
 from tiltcli.reports.parallel_panel import in_words
+from tiltcli.reports.recall_figure import recall_figure
 from tiltcli.reports.verdict_list import Judged, judge, notes
 
 
@@ -49,6 +50,7 @@ def to_text(runs: Sequence[Run], figures: Path, base: Path) -> str:
             lines.append("Its cells are those that stand at the top.")
         else:
             lines += _section(run, runs, figures, base)
+        lines += _recalls(run, figures, base)
     lines += ["", "## How this was made", "", *_provenance(runs), ""]
     return "\n".join(lines)
 
@@ -167,6 +169,21 @@ def _curvature_section(run: Run, figures: Path, base: Path) -> list[str]:
             save(valley(one, valleys_of(one, str(engines[one.job.id]))), path)
             return [*lines, "", _image(f"Valleys of {run.name}", path, base)]
     return lines
+
+
+def _recalls(run: Run, figures: Path, base: Path) -> list[str]:
+    """The learning curves of each class, where they were kept."""
+    from tiltcli.plots.style import save
+
+    try:
+        figure = recall_figure(run)
+    except UserError as error:
+        return ["", f"No learning curves of each class here: {_safe(str(error))}."]
+    if figure is None:
+        return []
+    path = figures / f"{run.name}-recall.png"
+    save(figure, path)
+    return ["", _image(f"Recall of each class of {run.name}", path, base)]
 
 
 def _image(title: str, path: Path, base: Path) -> str:

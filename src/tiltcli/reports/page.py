@@ -22,6 +22,7 @@ from tiltcli.reports.one_training import single
 from tiltcli.reports.origin import about, where_chosen
 from tiltcli.reports.pack import json_text
 from tiltcli.reports.page_data import run_data
+from tiltcli.reports.recall_figure import recall_figure
 from tiltcli.reports.sections import signed, text
 from tiltcli.reports.valley_panel import valley
 from tiltcli.reports.verdict_list import judge
@@ -142,6 +143,7 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
         )
     if cells > 1 or data["trace"] is None:
         lines.append('<h3>Learning curves of a cell</h3><div data-part="explorer"></div>')
+    lines.append(_recalls(run))
     if data["trace"]:
         lines.append(
             f"<h3>One training, step by step</h3><p>{text(data['trace']['about'])}</p>"
@@ -162,6 +164,22 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
     lines.append('<h3>Jobs</h3><div data-part="jobs"></div>')
     lines.append(f'<script type="application/json">{json_text(data)}</script></section>')
     return "\n".join(lines)
+
+
+def _recalls(run: Run) -> str:
+    """A picture of the learning curves of each class, where they were kept."""
+    try:
+        figure = recall_figure(run)
+    except UserError as error:
+        return f'<p class="note">No learning curves of each class here: {text(error)}.</p>'
+    if figure is None:
+        return ""
+    from tiltcli.plots.style import as_png
+
+    picture = base64.b64encode(as_png(figure)).decode("ascii")
+    said = f"Recall of each class of {text(run.name)} by epoch, a panel for each cell"
+    shown = f'<img src="data:image/png;base64,{picture}" alt="{said}" style="max-width: 100%">'
+    return f"<h3>Learning curves of each class</h3><figure>{shown}</figure>"
 
 
 def _lost(data: dict[str, Any]) -> str:
