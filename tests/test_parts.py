@@ -200,8 +200,17 @@ def test_readers_beside_shards(tmp_path, monkeypatch, small, shrinking):
         if looks < 5:
             faults.append((read, "hardly read", looks))
 
+    def asked():
+        """As `globbed`; DuckDB says so where a file got shorter than it was, and is asked again."""
+        while True:
+            try:
+                return globbed(run)
+            except duckdb.Error as error:
+                if not shrinking or "outside file" not in str(error):
+                    raise
+
     readers = [
-        lambda: globbed(run),
+        asked,
         lambda: polars.read_parquet(run / "jobs" / "*.parquet")["job"].to_list(),
         lambda: pd.read_parquet(run / "jobs", columns=["job"])["job"].to_list(),
         lambda: tiltcli.read(run).jobs["job"].to_list(),
