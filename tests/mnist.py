@@ -23,7 +23,7 @@ def write(folder, made, packed=True):
     folder.mkdir(exist_ok=True)
     for name, content in made.items():
         if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
         else:
             (folder / name).write_bytes(content)
     return folder
