@@ -10,10 +10,9 @@ import pandas as pd
 
 from tiltcli.errors import UserError
 from tiltcli.evaluation.facets import MOST_PANELS
-from tiltcli.plots.curvature import lines_of, mark_pulses
+from tiltcli.plots.curvature import course, lines_of, mark_pulses
 from tiltcli.plots.gamma import MOST_CLASSES, class_name
 from tiltcli.plots.style import PAPER, Look, new_figure, packed, style, wrapped
-from tiltcli.statistics import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,13 +88,11 @@ def _draw(panel: Axes, members: Sequence[Trace], look: Look) -> None:
     courses = [one.probes.set_index("step")["alignment"].dropna() for one in members]
     for i in range(min(first.classes, MOST_CLASSES)):
         values = pd.concat([course.str[i] for course in courses], axis=1).sort_index()
-        found = [mean_interval(row) for row in values.to_numpy(np.float64)]
         name = class_name(first.labels, i)
         if first.job.get("loss.groups") == "random":
             name = f"group {i}"
-        colour = look.colours[i % len(look.colours)]
-        means, marker = [one.mean for one in found], "." if len(found) < FEW else ""
-        panel.plot(values.index, means, marker=marker, color=colour, label=name, linewidth=0.8)
-        if len(members) > 1:
-            low, high = [one.low for one in found], [one.high for one in found]
-            panel.fill_between(values.index, low, high, color=colour, alpha=0.15, linewidth=0)
+        colour, table = look.colours[i % len(look.colours)], values.to_numpy(np.float64)
+        marker = "." if len(values) < FEW else ""
+        course(
+            panel, values.index, table, colour, shade=0.15, label=name, linewidth=0.8, marker=marker
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -192,13 +192,35 @@ def _band(
 ) -> None:
     """Draw the geometric mean of some seeds and its interval."""
     steps, logs = seed_table(members, column)
-    found = [mean_interval(row) for row in logs]
-    panel.plot(
-        steps, np.exp([one.mean for one in found]), color=colour, label=label, linewidth=thickness
-    )
-    if logs.shape[1] > 1:
-        low, high = np.exp([one.low for one in found]), np.exp([one.high for one in found])
-        panel.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
+    course(panel, steps, logs, colour, np.exp, label=label, linewidth=thickness)
+
+
+def course(
+    panel: Axes,
+    steps: npt.ArrayLike,
+    values: Array,
+    colour: str,
+    of: Callable[[list[float]], npt.ArrayLike] = np.asarray,
+    shade: float = 0.25,
+    **line: Any,
+) -> None:
+    """Draw means over trainings, and the 95% interval of the mean where there are several.
+
+    Args:
+        panel: to draw on.
+        steps: of the probes.
+        values: (probes, trainings), NaN where a training has none.
+        colour: of both.
+        of: what is drawn of a mean and of the ends of its interval.
+        shade: of the interval, from 0 to 1.
+        line: more of how the means are drawn.
+
+    """
+    found = [mean_interval(row) for row in values]
+    panel.plot(steps, of([one.mean for one in found]), color=colour, **line)
+    if values.shape[1] > 1:
+        low, high = of([one.low for one in found]), of([one.high for one in found])
+        panel.fill_between(steps, low, high, color=colour, alpha=shade, linewidth=0)
 
 
 def local_exponents(one: Trace) -> pd.Series:
@@ -218,12 +240,8 @@ def local_exponents(one: Trace) -> pd.Series:
 def _exponents(panel: Axes, members: Sequence[Trace], colour: str, label: str) -> str:
     """Draw exponents over some seeds; returns words on that of the whole trainings."""
     table = pd.DataFrame({one.job.id: local_exponents(one) for one in members}).sort_index()
-    found = [mean_interval(row) for row in table.to_numpy()]
     whole = mean_interval([one.probes["lyapunov"].dropna().iloc[-1:].mean() for one in members])
-    panel.plot(table.index, [one.mean for one in found], color=colour, label=label, linewidth=0.8)
-    if len(members) > 1:
-        low, high = [one.low for one in found], [one.high for one in found]
-        panel.fill_between(table.index, low, high, color=colour, alpha=0.25, linewidth=0)
+    course(panel, table.index, table.to_numpy(), colour, label=label, linewidth=0.8)
     interval = f" [{whole.low:.2g}, {whole.high:.2g}]" if len(members) > 1 else ""
     return f"{label or 'all steps'}: {whole.mean:.2g}{interval}"
 
