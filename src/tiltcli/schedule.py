@@ -6,6 +6,7 @@ section 2. No torch here: engines, torch modules and plots all ask this module.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,17 @@ BLIND = "all"
 GROUPS = ("class", "random", BLIND)
 TIMINGS = ("pulse", "noise")
 
-BY_CLASS = {"loss.groups": "class", "loss.order": "cyclic", "loss.timing": "pulse"}
-"""Settings of the controls, and their values where tilting is by class, in pulses, in turn."""
+_BY_CLASS = {"loss.groups": "class", "loss.order": "cyclic", "loss.timing": "pulse"}
+
+
+def by_class(settings: Mapping[Any, Any]) -> bool:
+    """Return whether tilting is by class, in pulses, in turn: not one of the controls.
+
+    Args:
+        settings: dotted name → value; what is not there is as usual.
+
+    """
+    return all(settings.get(key, usual) == usual for key, usual in _BY_CLASS.items())
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import pandas as pd
 from tiltcli.evaluation.decision import decided, replicates_for_power
 from tiltcli.evaluation.texts import p_value
 from tiltcli.evaluation.tuning import Candidate, Tuning, replicate_values
-from tiltcli.schedule import BY_CLASS
+from tiltcli.schedule import by_class
 from tiltcli.statistics import Estimate, holm, mean_interval, permutation_tests
 
 
@@ -154,9 +154,9 @@ def _asked(tuning: Tuning) -> Iterator[_Asked]:
             if one.partner is not None:
                 partner = f"static at {one.name}'s settings"
                 yield Question.PARTNER, one.row, one.chosen, one.name, one.partner, partner
-            if _by_class(one):
+            if by_class(one.method):
                 for other in together:
-                    if other not in static and not _by_class(other) and _alike(one, other):
+                    if other not in static and not by_class(other.method) and _alike(one, other):
                         yield _contest(Question.CLASS, one, other)
 
 
@@ -164,10 +164,6 @@ def _contest(question: Question, one: Candidate, other: Candidate) -> _Asked:
     assert one.chosen is not None
     assert other.chosen is not None
     return question, one.row, one.chosen, one.name, other.chosen, other.name
-
-
-def _by_class(one: Candidate) -> bool:
-    return all(one.method.get(key, usual) == usual for key, usual in BY_CLASS.items())
 
 
 def _alike(one: Candidate, other: Candidate) -> bool:

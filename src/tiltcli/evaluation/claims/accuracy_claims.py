@@ -6,7 +6,7 @@ from tiltcli.evaluation.cells import OVER, UNDER
 from tiltcli.evaluation.claims.verdicts import Finding
 from tiltcli.evaluation.comparison import Comparison
 from tiltcli.evaluation.naming import named
-from tiltcli.schedule import BY_CLASS
+from tiltcli.schedule import by_class
 from tiltcli.statistics import Estimate
 
 CLAIMS = (
@@ -36,8 +36,7 @@ def accuracy_claims(comparison: Comparison) -> list[Finding]:
         by_draw = comparison.pairs.groupby("row")["by_draw"].any()
         of_rows = by_draw.reindex(rows.index, fill_value=False).tolist()
         for (_, row), draws in zip(rows.iterrows(), of_rows, strict=True):
-            control = any(row.get(key, usual) != usual for key, usual in BY_CLASS.items())
-            if row["regime"] != regime or control:
+            if row["regime"] != regime or not by_class(row.to_dict()):
                 continue
             where = named({key: row[key] for key in comparison.groups})
             measured = f"{metric.replace('_', ' ')}, dynamical − static"
