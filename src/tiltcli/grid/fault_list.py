@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tiltcli.errors import Fault, UserError
 from tiltcli.grid.bounds import MOST_FAULTS
+
+Report = Callable[[str, str, str], None]
+"""Takes a fault: its key, what is wrong, and what the keys of its block begin with."""
 
 
 class FaultList:

@@ -18,6 +18,7 @@ from typing import Any
 from tiltcli.errors import with_suggestion
 from tiltcli.grid.axes import Span
 from tiltcli.grid.expand import Grid, Resolved
+from tiltcli.grid.fault_list import Report
 from tiltcli.grid.jobs import Job, identity_text
 from tiltcli.grid.setting_types import seed, whole
 from tiltcli.grid.settings import METHODS, SETTINGS, position, replicates, tells_rows
@@ -26,9 +27,6 @@ MOST_TRIALS = 10_000
 TRIALS = whole("search.trials", 1, MOST_TRIALS, meaning="cells of each method in each row")
 SEED = seed("search.seed", meaning="seed of the draws")
 KEYS = ("trials", "seed")
-
-Report = Callable[[str, str, str], None]
-"""Takes a fault: its key, what is wrong, and what the keys of its block begin with."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ class Drawing:
     """
 
     def __init__(self, search: Search, fault: Report) -> None:
-        self._search = search
+        self.search = search
         self._fault = fault
         self._spaces: dict[str, list[_Space]] = {}
 
@@ -156,7 +154,7 @@ class Drawing:
 
         """
         again = {key: list(own) for key, own in values.items() if key in replicates()}
-        apart = {key: own for key, own in values.items() if self._search.apart(key)}
+        apart = {key: own for key, own in values.items() if self.search.apart(key)}
         rest = {key: own for key, own in values.items() if key not in again and key not in apart}
         axes = {k: own for k, own in rest.items() if len(own) > 1 or isinstance(own[0], Span)}
         for tie in ties:
@@ -209,7 +207,7 @@ class Drawing:
 
     def _trials(self, group: str, spaces: list[_Space], trials: int) -> Iterator[list[Job]]:
         """Yield different trials of a method in a row; its grids take turns."""
-        random = Random(f"{self._search.seed} {group}")
+        random = Random(f"{self.search.seed} {group}")
         found: set[str] = set()
         missed = 0
         while len(found) < trials and spaces:
@@ -231,7 +229,7 @@ class Drawing:
 
     def _group(self, settings: Mapping[str, Any]) -> str:
         """Text of what tells rows and methods apart."""
-        return identity_text({k: v for k, v in settings.items() if self._search.apart(k)})
+        return identity_text({k: v for k, v in settings.items() if self.search.apart(k)})
 
     def _said(self, group: str) -> str:
         """What tells a method in a row from the others, in words."""

@@ -306,8 +306,7 @@ class _Reader(FaultList):
         axes: dict[str, dict[str, Any]] = {}
         used: set[str] = set()
         expanded = 0
-        search = self.search
-        drawn = Drawing(search, self.fault) if search is not None else None
+        drawn = Drawing(self.search, self.fault) if self.search else None
         for values, ties, block in grids:
             ties = fitting_ties(values, ties, block, self.overrides, self.fault)
             if not all(values.values()):
@@ -334,8 +333,8 @@ class _Reader(FaultList):
                     jobs.setdefault(job.id, job)
             for key, found in values.items():
                 axes.setdefault(key, {}).update({repr(v): v for v in found})
-        if search is not None and drawn is not None:
-            trials = 1 if self.faults else search.trials
+        if drawn is not None:
+            trials = 1 if self.faults else drawn.search.trials
             jobs = {job.id: job for job in drawn.jobs(trials)}
             return tuple(jobs.values()), several_values(jobs.values()), len(jobs), used
         several = {key: tuple(found.values()) for key, found in axes.items() if len(found) > 1}

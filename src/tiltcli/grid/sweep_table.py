@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from tiltcli.errors import with_suggestion
+from tiltcli.grid.fault_list import Report
 from tiltcli.grid.settings import SETTINGS, file_keys, setting_key
-
-Report = Callable[[str, str, str], None]
-"""Takes a fault: its key, what is wrong, and what the keys of its block begin with."""
 
 
 def read_ties(table: Any, block: str, fault: Report) -> list[list[str]]:
