@@ -182,12 +182,14 @@ def _probes(folder: Path, live: Sequence[str], ended: pd.Series) -> pd.DataFrame
 
 def _recalls(folder: Path, jobs: pd.Series) -> pd.DataFrame:
     def frame(live: list[str]) -> pd.DataFrame:
-        counting = _counting(*_jobs(folder, live, []))
-        found = [
-            rows_of(rows_of(table, counted["job"]), pa.array(jobs))
-            for part, counted in zip(live, counting, strict=True)
-            for table in _if_any(folder, "recall", part, RECALL)
-        ]
+        found = []
+        if (folder / "recall").is_dir():  # else there is no need to know which jobs count
+            counting = _counting(*_jobs(folder, live, []))
+            found = [
+                rows_of(rows_of(table, counted["job"]), pa.array(jobs))
+                for part, counted in zip(live, counting, strict=True)
+                for table in _if_any(folder, "recall", part, RECALL)
+            ]
         whole = pa.concat_tables([RECALL.empty_table(), *found])
         ordered = whole.sort_by([("job", "ascending"), ("epoch", "ascending")])
         categories = ["job", "part", "class"]
