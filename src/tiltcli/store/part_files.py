@@ -31,7 +31,8 @@ class PartFiles:
     """Parts of a run as one writer changes them; only in its turn.
 
     Whatever order the files of a part are written in, its jobs come last: a writer that is killed
-    leaves rows of jobs that do not count, never jobs without rows.
+    leaves rows of jobs that do not count, never jobs without rows. `Unwritable` is raised if the
+    disk is full.
 
     Args:
         folder: of the run.

@@ -41,6 +41,8 @@ def no_other(writer: str) -> bool:
 class PartWriter:
     """Writes finished jobs to parts of its own; in the end it is to be closed.
 
+    Whatever writes raises `Unwritable` if the disk is full.
+
     Args:
         folder: of the run; its jobs and metrics folders must be there.
         name: of the writer; no two at a time have the same.

@@ -38,7 +38,7 @@ _VALUES = [column.name for column in METRIC_COLUMNS if column.name != "job"]
 class MetricsSpool:
     """Metrics of one running job, and recalls: in memory while few, in temporary files when many.
 
-    So memory does not grow with the number of epochs.
+    So memory does not grow with the number of epochs. `Unwritable` is raised if the disk is full.
 
     Args:
         job: its id.

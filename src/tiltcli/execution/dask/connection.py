@@ -57,6 +57,7 @@ class Connection:
     """A connection to a Dask scheduler; use as a context manager.
 
     Leaving it takes back what was submitted through it, and nothing else: the cluster stays up.
+    Whatever asks the scheduler raises `SchedulerLost` if it does not answer any more.
 
     Raises:
         UserError: on entry, if the library is not installed, the address is none, or nobody
