@@ -49,23 +49,7 @@ def export_metrics(
     where: Sequence[str] = (),
     job: str | None = None,
 ) -> tuple[int, int, str]:
-    """Write the jobs of a run as runs of a tracker; those that are there already stay as they are.
-
-    Args:
-        run: a run, by name or path.
-        to: one of `TRACKERS`.
-        output: folder to write to; None: where the tracker looks by itself, in this folder.
-        results: folder that runs are kept under.
-        where: conditions on the jobs, such as `model.width == 30`.
-        job: id of one job, or its beginning.
-
-    Returns:
-        jobs written now, jobs that were there already, and the command that shows them.
-
-    Raises:
-        UserError: if the tracker's library is not installed, or there is no such run or job.
-
-    """
+    """Write a run's jobs to a tracker: how many now, how many were there, and what shows them."""
     tracker = TRACKERS[to]
     for name in tracker.needs:
         try:

@@ -48,10 +48,7 @@ class Request:
         return f"{self.tables.name} ({said})" if said else self.tables.name
 
     def one(self, *, dynamical: bool = False) -> Trace:
-        """Return one training of the selected: the first; a dynamical one if there is any.
-
-        Propagates `UserError` if `dynamical` is asked for and there is none.
-        """
+        """Return one training of the selected: the first; a dynamical one if there is any."""
         from tiltcli.analysis.traces import pick, trace_of
 
         job = pick(self.folder, self.tables, dynamical=dynamical)
@@ -102,12 +99,7 @@ class Kind:
     most_runs: int = 1  # runs it takes
 
     def check(self, given: Mapping[str, object], tables: Tables) -> None:
-        """Refuse what this kind cannot use or do without.
-
-        Raises:
-            UserError: with every fault.
-
-        """
+        """Refuse what this kind cannot use or do without."""
         wrong = [
             f"{self.name} has no use for --{name}"
             for name, value in given.items()

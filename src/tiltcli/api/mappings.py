@@ -23,19 +23,7 @@ ARRAYS = ("data.path", "model.init_file")
 
 @contextmanager
 def document_of(spec: Mapping[str, Any], results: Path) -> Iterator[dict[str, Any]]:
-    """Give the content of a grid file; data in it are kept as files, but not of a refused grid.
-
-    Args:
-        spec: the grid.
-        results: folder that runs are kept under.
-
-    Yields:
-        the content.
-
-    Raises:
-        UserError: with every value that a grid file cannot hold.
-
-    """
+    """Give the content of a grid file; data in it are kept as files, but not of a refused grid."""
     reader = _Reader(results / KEPT)
     try:
         document = reader.plain(spec, "")

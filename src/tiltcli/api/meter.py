@@ -21,14 +21,7 @@ FRAME_SECONDS, LINE_SECONDS = 0.2, 10.0
 
 @contextmanager
 def metered(progress: Progress, name: str, wanted: bool | None) -> Iterator[None]:
-    """Show a sweep's progress while the body runs.
-
-    Args:
-        progress: what is shown.
-        name: of the run.
-        wanted: False for nothing; None for nothing but on a terminal and in a notebook.
-
-    """
+    """Show a sweep's progress while the body runs."""
     notebook, terminal = _in_notebook(), not plain(sys.stderr)
     if not (notebook or terminal or wanted) or wanted is False:
         yield

@@ -13,17 +13,7 @@ if TYPE_CHECKING:
 
 
 def narrowed(tables: Tables, where: Sequence[str], job: str | None) -> Tables:
-    """Return the tables with only the chosen rows in `jobs`.
-
-    Args:
-        tables: of a run.
-        where: selections, all of which must be met; empty ones are skipped.
-        job: id of a job, or its beginning.
-
-    Raises:
-        UserError: if no job has finished yet, or none is meant.
-
-    """
+    """Return the tables with only the chosen rows in `jobs`."""
     from tiltcli.evaluation.selection import parse_selection, select
 
     jobs = tables.jobs

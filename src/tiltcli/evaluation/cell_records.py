@@ -11,19 +11,7 @@ _NUMBERS = ("n", "mean", "low", "high", "pairs", "change", "change_low", "change
 
 
 def cell_records(cells: Cells) -> list[dict[str, Any]]:
-    """Return a record for each cell; what is not known or does not apply is None.
-
-    Args:
-        cells: the cells.
-
-    Returns:
-        records with `cell` and `group` (numbers), `static`, `settings` (those that vary, and
-        width, amplitude and period), `jobs`, `lost` and each outcome (counts), `partner` (number of
-        the static partner), `regime`, `parameters`, `train_samples`, and `metrics`: by name `n`
-        (replicates), `mean`, `low` and `high`, and against the static partner `pairs`, `change`,
-        `change_low` and `change_high`.
-
-    """
+    """Return a record for each cell; what is not known or does not apply is None."""
     table = cells.rows.astype(object).where(cells.rows.notna(), None)
     settings = list(dict.fromkeys(("loss.kind", *ALWAYS, *cells.outside, *cells.inside)))
     counts = ("jobs", "lost", *map(str, Outcome))

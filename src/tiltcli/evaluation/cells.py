@@ -37,22 +37,14 @@ ALWAYS = ("model.width", "loss.amplitude", "loss.period")
 class Cells:
     """The cells of some jobs.
 
-    Attributes:
-        rows: one row per cell, numbered from 0 in the order of the settings, with columns
-            `static` (flag), `loss.kind`, `group` (number, see the module's text); the settings of
-            `ALWAYS`, `outside` and `inside` under their dotted names, null where they do not apply;
-            `place` (of its first job among the jobs); `jobs`, `completed`, `diverged`, `failed`,
-            `lost` (the last two together), `parameters`, `train_samples`; `partner` (number of
-            the static partner, −1 for none; a static cell's own); `regime`; and for each metric
-            `<metric>:mean`, `:low`, `:high` (95% interval of the mean), `:n` (replicates counted)
-            and the same of the differences from the static partner, paired by seeds:
-            `<metric>:change`, `:change_low`, `:change_high`, `:pairs`. What cannot be known is NaN.
-        outside: settings that vary and that static jobs have too, in the order of the settings.
-        inside: settings that vary among tilted jobs alone, likewise.
-        of_job: number of the cell of each job, by job id.
-        unit_of: which replicate of its cell each job belongs to, by job id.
-        metrics: the metrics.
-
+    Of `rows` there is one per cell, numbered from 0 in the order of the settings, with `static`
+    (flag), `loss.kind`, `group` (number, see the module's text); the settings of `ALWAYS`,
+    `outside` and `inside`, null where they do not apply; `place` (of its first job among the jobs);
+    `jobs`, each outcome, `lost` (diverged or failed), `parameters`, `train_samples`; `partner`
+    (number of the static partner, −1 for none; a static cell's own); `regime`; and for each metric
+    `<metric>:mean`, `:low`, `:high` (95% interval of the mean), `:n` (replicates counted), and of
+    the differences from the static partner, paired by seeds, `:change`, `:change_low`,
+    `:change_high`, `:pairs`. What cannot be known is NaN.
     """
 
     rows: pd.DataFrame
@@ -79,14 +71,6 @@ def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float 
     the draw is the replicate, and its value the mean over its seeds; else the seed is. A diverged
     job counts with the accuracy it had when it diverged, or with chance (1/C) if that is lower;
     it has no loss. A failed job has neither.
-
-    Args:
-        jobs: jobs table, of one run or of several; rows of any outcome. A job that several runs
-            have counts once.
-        metrics: result columns to average; others of the table are left alone.
-        threshold: mean final training accuracy of a static cell from which its group counts as
-            overparameterised.
-
     """
     metrics = tuple(metrics)
     if not jobs["job"].is_unique:
@@ -244,11 +228,6 @@ def ranked(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     the jobs comes first, which are in the order of the grid: accuracies are equal to twelve
     digits, for the same numbers add up to other last bits in another order. Cells without a value
     are left out.
-
-    Args:
-        rows: some of `Cells.rows`.
-        metric: one of its metrics; of one that ends in "loss" less is better.
-
     """
     score: npt.NDArray[np.float64] = rows[f"{metric}:mean"].to_numpy(float)
     lost, place = rows["lost"].to_numpy(), rows["place"].to_numpy()
@@ -259,13 +238,7 @@ def ranked(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def best(rows: pd.DataFrame, metric: str) -> int | None:
-    """Return the number of the best cell of some rows (see `ranked`); None if none has a value.
-
-    Args:
-        rows: some of `Cells.rows`: one group's tilted cells, say.
-        metric: one of its metrics.
-
-    """
+    """Return the number of the best cell of some rows (see `ranked`); None if none has a value."""
     found = ranked(rows, metric)
     return int(found.index[0]) if len(found) else None
 

@@ -106,35 +106,7 @@ def compare(
     baseline: pd.DataFrame,
     notes: Sequence[str] = (),
 ) -> Comparison:
-    """Compare two jobs tables.
-
-    Jobs are paired where they agree on every setting that both sides have. A setting on which
-    each side has one value of its own (`loss.kind`) is what is being compared, not paired on.
-    Jobs that both sides have are left out. What a job counts with, and what the replicates are,
-    is as in `cells.gather`.
-
-    Args:
-        a: jobs of the first side.
-        b: jobs of the second.
-        name_a: its name, for messages.
-        name_b: likewise.
-        metrics: result columns to compare.
-        threshold: see `Comparison`.
-        best: a metric; keep for each group the one cell of each side that is best by it.
-        tune: a metric; each side is represented, in each row, by the one cell of its own that is
-            best by it, whatever its other settings.
-        methods: with `tune`: settings that tell methods apart.
-        by: with `tune`: settings that tell rows apart; None: the network and the data.
-        baseline: jobs among which the static ones are that decide the regimes.
-        notes: what is known beforehand.
-
-    Returns:
-        the rows, and notes on what they leave out.
-
-    Raises:
-        UserError: for an unknown metric or setting, or if there is nothing to pair.
-
-    """
+    """Compare two jobs tables; `baseline` has the static jobs that decide the regimes."""
     if best and tune:
         raise UserError("--best and --tune are two ways to choose cells: take one")
     for metric in (*metrics, *([best] if best else [])):

@@ -1,4 +1,10 @@
-"""From a run to its confirmation: what validation chose, on replicates nobody has looked at."""
+"""From a run to its confirmation: what validation chose, on replicates nobody has looked at.
+
+Each tilted cell stands beside its static partner, the static loss at the same other settings.
+Tuned, the static methods have their own best cells as well, so that a gain of the learning rate
+is not taken for one of tilting, and every replicate has a fresh draw of the data where it is
+drawn; otherwise only where the run has several draws itself.
+"""
 
 from __future__ import annotations
 
@@ -37,19 +43,7 @@ class Source:
         methods: Sequence[str] | None,
         by: Sequence[str] | None,
     ) -> Source:
-        """Return a run, read, with its methods tuned.
-
-        Args:
-            run: by name or path.
-            results: folder that runs are kept under.
-            metric: column that chooses; None: validation accuracy, or what stands in for it.
-            methods: settings that tell methods apart; None: those of the grid, or `loss.kind`.
-            by: settings that tell rows apart; None: the network and the data.
-
-        Raises:
-            UserError: if there is nothing to choose from, or something named is unknown.
-
-        """
+        """Return a run, read, with its methods tuned."""
         folder = find_run(run, Path(results))
         sweep, jobs = load_run(folder), read_jobs(folder)
         if jobs.empty:
@@ -59,12 +53,7 @@ class Source:
         return Source(sweep, jobs, tuning)
 
     def job(self, cell: int) -> Job:
-        """Return any job of a cell.
-
-        Raises:
-            UserError: if the run's grid no longer leads to it.
-
-        """
+        """Return any job of a cell."""
         known = {job.id: job for job in self.sweep.jobs}
         for one in self.tuning.cells.jobs_of(cell):
             if one in known:
@@ -86,31 +75,7 @@ def confirmation_grid(
     seeds: int = CONFIRM_SEEDS,
     folder: str | Path = ".",
 ) -> str:
-    """Write the grid that confirms a run: chosen cells beside static, on fresh replicates.
-
-    Each tilted cell stands beside its static partner, the static loss at the same other settings.
-    Tuned, the static methods have their own best cells as well, so that a gain of the learning rate
-    is not taken for one of tilting, and every replicate has a fresh draw of the data where it is
-    drawn; otherwise only where the run has several draws itself.
-
-    Args:
-        run: a run, by name or path.
-        results: folder that runs are kept under.
-        metric: column whose mean chooses; None: validation accuracy, or what stands in for it.
-        tuned: whether every method is represented by its own best cell of each row; otherwise the
-            best tilted cell is chosen at each value of every setting that static jobs have too.
-        methods: settings that tell methods apart; None: those of the run's grid, or `loss.kind`.
-        by: settings that tell rows apart; None: the network and the data.
-        seeds: number of fresh replicates.
-        folder: where the grid file will lie; paths in it are relative to that.
-
-    Returns:
-        text of a grid file.
-
-    Raises:
-        UserError: if the run has nothing to choose from, or something named is unknown.
-
-    """
+    """Text of the grid that confirms a run: chosen cells beside static, on fresh replicates."""
     if not tuned:
         jobs = read_jobs(find_run(run, Path(results)))
         methods, by = METHODS, varying(jobs)[0]
@@ -157,15 +122,7 @@ def confirmation_grid(
 
 
 def chosen_cells(jobs: pd.DataFrame, settings: Sequence[str]) -> set[tuple[Any, ...]]:
-    """Return values of some settings of the tilted cells that an untuned confirmation chooses.
-
-    Propagates `UserError` if the run has nothing to choose by.
-
-    Args:
-        jobs: jobs table of a run.
-        settings: names of settings.
-
-    """
+    """Return values of some settings of the tilted cells that an untuned confirmation chooses."""
     tuning = tune(jobs, choosing_metric(jobs), methods=METHODS, by=varying(jobs)[0])
     first = jobs.groupby(tuning.cells.of_job.to_numpy()).head(1)
     first = first.set_index(tuning.cells.of_job[first["job"]].to_numpy())

@@ -26,23 +26,12 @@ def decided(
     n: npt.ArrayLike,
     against: float = 0.0,
 ) -> npt.NDArray[np.int64]:
-    """Say on which side of `against` a mean is, where that is decided.
+    """Return 1 where a mean is above `against`, -1 where it is below, 0 where that is not decided.
 
-    It takes both, the 95% interval beyond `against` and a corrected p below 0.05, and at least
-    five replicates. An interval of width zero decides nothing: replicates that agree to the last
-    digit say nothing of how others would scatter.
-
-    Args:
-        low: lower ends of the intervals; NaN without one.
-        high: upper ends.
-        p: p-values, corrected over the rows; NaN where there is no test (a share): then the
-            interval has to do.
-        n: replicates.
-        against: what the means are held against.
-
-    Returns:
-        1 above it, -1 below it, 0 undecided; of the shape of the arguments.
-
+    It takes both, the 95% interval beyond `against` and a corrected p below 0.05, and at least five
+    replicates; without a test (p is NaN: a share) the interval has to do. An interval of width zero
+    decides nothing: replicates that agree to the last digit say nothing of how others would
+    scatter.
     """
     low, high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
     wide = high - low > 1e-9 * np.maximum(np.abs(low), np.abs(high))  # more than rounding
@@ -51,12 +40,7 @@ def decided(
 
 
 def least_p(n: npt.ArrayLike) -> Array:
-    """Return the least p that the permutation test can have, 2/2^n, before any correction.
-
-    Args:
-        n: pairs; of more than 20 it is that of the drawn patterns. NaN for none.
-
-    """
+    """Return the least p that the permutation test can have, 2/2^n, before any correction."""
     pairs = np.asarray(n, dtype=np.float64)
     exact = 2.0 ** (1.0 - np.minimum(pairs, EXACT_UP_TO + 1))
     return np.where(pairs > 0, np.where(pairs > EXACT_UP_TO, 1 / (DRAWS + 1), exact), np.nan)
@@ -75,15 +59,6 @@ def replicates_for_power(difference: npt.ArrayLike, spread: npt.ArrayLike, rows:
 
     For a chance of 80% in a two-sided paired t-test at the level 0.05 / rows, by Guenther's
     formula (1981), n = (z_α/2 + z_β)² s²/d² + z_α/2²/2, which is within two of the exact number.
-
-    Args:
-        difference: mean differences d.
-        spread: their s, the standard deviations of one replicate's difference.
-        rows: tests that are corrected together.
-
-    Returns:
-        whole numbers, at least those of `replicates_needed`; NaN where nothing was seen.
-
     """
     from scipy.special import ndtri
 

@@ -75,15 +75,7 @@ class Group:
 
 
 def groups(cells: Cells, metric: str, *, ripe: bool = False) -> list[Group]:
-    """Return the groups of cells, a row of a table each.
-
-    Args:
-        cells: the cells.
-        metric: one of theirs; it chooses the best.
-        ripe: while a sweep runs: only cells with at least half the replicates of the furthest one
-            of their group can be best. The best of many single seeds would be the luckiest.
-
-    """
+    """Return the groups of cells, a row of a table each."""
     keys = group_keys(cells)
     found = []
     for rows in cells.groups:
@@ -104,20 +96,7 @@ def check_panels(
     most: int = MOST_PANELS,
     what: str = "panels",
 ) -> None:
-    """Refuse a figure of more than can be looked at.
-
-    Args:
-        kind: of the figure, for the message.
-        rows: what would be drawn.
-        keys: settings that make its panels.
-        count: of panels.
-        most: that can be looked at.
-        what: they are, if not panels.
-
-    Raises:
-        UserError: naming the settings and their values, of which `--where` chooses.
-
-    """
+    """Refuse a figure of more than can be looked at."""
     if count <= most:
         return
     values = {key: sorted(rows[key].dropna().unique().tolist()) for key in keys}

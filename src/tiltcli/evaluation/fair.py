@@ -59,13 +59,7 @@ class Standing:
 
 
 def standings(tuning: Tuning, metric: str) -> list[Standing]:
-    """Return the mean of every candidate's chosen cell; those without one are left out.
-
-    Args:
-        tuning: methods, tuned; `metric` among the metrics of its cells.
-        metric: column to report.
-
-    """
+    """Return the mean of every candidate's chosen cell; those without one are left out."""
     found = []
     for one in tuning.candidates:
         if one.chosen is None:
@@ -87,17 +81,7 @@ def _judged(tuning: Tuning, one: Candidate) -> float:
 
 
 def contests(tuning: Tuning, jobs: pd.DataFrame, metric: str) -> list[Contest]:
-    """Hold every tilted method against what it has to beat; see the module's text.
-
-    Args:
-        tuning: methods, tuned.
-        jobs: the jobs they were gathered from.
-        metric: column to compare, an accuracy.
-
-    Returns:
-        contests by question, then by row.
-
-    """
+    """Hold every tilted method against what it has to beat; see the module's text."""
     values = replicate_values(tuning.cells, jobs, metric)
     lost = dict(enumerate(tuning.cells.rows["lost"].tolist()))
     asked = sorted(_asked(tuning), key=lambda one: list(Question).index(one[0]))
@@ -187,15 +171,7 @@ def _differences(values: pd.DataFrame, a: int, b: int) -> npt.NDArray[np.float64
 def in_words(
     tuning: Tuning, found: Sequence[Contest], shown: Sequence[Standing], metric: str
 ) -> list[str]:
-    """Return a paragraph for each row: whether tilting helps, and whether it is the tilting.
-
-    Args:
-        tuning: methods, tuned.
-        found: contests on the metric.
-        shown: standings on it.
-        metric: its name.
-
-    """
+    """Return a paragraph for each row: whether tilting helps, and whether it is the tilting."""
     said = metric.replace("_", " ")
     paragraphs = []
     for row in dict.fromkeys(tuple(one.candidate.row.items()) for one in shown):

@@ -31,14 +31,7 @@ class Replicates:
 
 
 def fresh(used: Sequence[Job], count: int, *, draws: bool) -> Replicates:
-    """Return replicates that some jobs have not used.
-
-    Args:
-        used: the jobs.
-        count: number of replicates.
-        draws: whether each has a data draw of its own too, where the data are drawn by seed.
-
-    """
+    """Return replicates that some jobs have not used."""
     seeds = max(FIRST_FRESH_SEED, 1 + max(int(job["train.seed"]) for job in used))
     own = [int(job["data.seed"]) for job in used if job.get("data.seed") is not None]
     chosen = range(seeds, seeds + count)
@@ -58,20 +51,7 @@ def grid_text(
     comments: Sequence[str] = (),
     sweep: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the grid whose cells are given.
-
-    Args:
-        name: of the new run.
-        cells: any one job of each cell; equal cells are written once.
-        replicates: what each is trained on.
-        folder: where the file will lie; paths in it are relative to that.
-        comments: lines to begin with, without their #.
-        sweep: further entries of its [sweep] table.
-
-    Raises:
-        UserError: if there is no cell, or the cells differ in settings that cannot be unset.
-
-    """
+    """Return the grid whose cells are given."""
     if not cells:
         raise UserError("there is no cell to write a grid of")
     given = list({repr(one): one for job in cells if (one := _given(job, folder))}.values())

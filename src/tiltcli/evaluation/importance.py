@@ -34,13 +34,7 @@ class Importance:
 
 
 def importances(jobs: pd.DataFrame, metric: str) -> tuple[Cells, list[Importance]]:
-    """Return the cells of a run, and what goes with each axis, the most important first.
-
-    Args:
-        jobs: jobs table.
-        metric: its column.
-
-    """
+    """Return the cells of a run, and what goes with each axis, the most important first."""
     cells = gather(jobs, [metric])
     rows = cells.rows[cells.rows[f"{metric}:n"] > 0]
     axes = [

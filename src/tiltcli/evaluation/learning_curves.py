@@ -30,21 +30,7 @@ class Curve:
 def learning_curves(
     cells: Cells, jobs: pd.DataFrame, metrics: pd.DataFrame, metric: str, wanted: Collection[int]
 ) -> dict[int, Curve]:
-    """Average a metric over the completed jobs of cells.
-
-    Lost jobs are left out: where they end, a mean would jump. Replicates are those of `gather`.
-
-    Args:
-        cells: of the jobs.
-        jobs: jobs table.
-        metrics: metrics table.
-        metric: its column.
-        wanted: numbers of the cells.
-
-    Returns:
-        by number; cells of which nothing was logged are left out.
-
-    """
+    """Average a metric over the completed jobs of some cells: where a lost one ends, it jumps."""
     done = jobs.set_index("job")
     done = done[done["outcome"].eq(Outcome.COMPLETED).to_numpy()]
     done = done.assign(cell=cells.of_job.reindex(done.index))

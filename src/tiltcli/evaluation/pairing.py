@@ -107,12 +107,7 @@ class Pairing:
 def sides(
     a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str], metrics: Iterable[str]
 ) -> tuple[Side, Side, int]:
-    """Return both sides without the jobs that they share, and how many these were.
-
-    Raises:
-        UserError: if nothing is left of a side, or no job of it is completed.
-
-    """
+    """Return both sides without the jobs that they share, and how many these were."""
     metrics = tuple(metrics)
     a, b = (jobs.drop_duplicates("job", ignore_index=True) for jobs in (a, b))
     common = set(a["job"]) & set(b["job"])
@@ -148,24 +143,7 @@ def paired(
     choose: bool = False,
     apart: tuple[str, ...] | None = None,
 ) -> Pairing:
-    """Return the pairs of two sides' jobs.
-
-    They are paired where they agree on every setting that both sides have. A setting on which each
-    side has one value of its own (`loss.kind`) is what is being compared, not paired on.
-
-    Args:
-        a: first side.
-        b: second side.
-        metrics: result columns to pair.
-        judge: metric that decides which cells come first, and chooses.
-        choose: whether to keep for each group the one cell of each side that is best.
-        apart: settings that tell rows and methods apart where all others are tuned; None: rows are
-            told apart by what static jobs have too.
-
-    Raises:
-        UserError: if there is nothing to pair.
-
-    """
+    """Pair two sides' jobs; `choose`: the best cells alone, with `apart` of each method."""
     shared, contrast = _shared(a, b)
     free = set(tilting() if apart is None else shared).difference(apart or ()) if choose else set()
     freed = [key for key in shared if key in free and _differs(a, b, key)]

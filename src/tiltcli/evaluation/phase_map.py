@@ -61,20 +61,7 @@ class Map:
 def phase_maps(
     jobs: pd.DataFrame, metric: str, x: str = PERIOD, y: str = AMPLITUDE, kind: str = "phase"
 ) -> list[Map]:
-    """Return maps over two settings, one for each combination of the others.
-
-    Args:
-        jobs: jobs table of a run.
-        metric: result column to average.
-        x: setting of the columns.
-        y: setting of the rows.
-        kind: what is asked for, for messages.
-
-    Raises:
-        UserError: if the metric is unknown or empty, a setting is unknown or cannot be an axis,
-            there is nothing to draw, or there are too many maps.
-
-    """
+    """Return maps over two settings, one for each combination of the others."""
     _check(jobs, metric, x, y)
     cells = gather(jobs, [metric])
     rows, tilt = cells.rows, {*cells.inside, PERIOD, AMPLITUDE}

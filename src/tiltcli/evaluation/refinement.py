@@ -1,4 +1,7 @@
-"""The next, narrower round of a tuning: a successive halving with replicates as its resource."""
+"""The next, narrower round of a tuning: a successive halving with replicates as its resource.
+
+After Jamieson and Talwalkar 2016, arXiv:1502.07943.
+"""
 
 from __future__ import annotations
 
@@ -26,28 +29,7 @@ def refinement_grid(
     seeds: int = ROUND_SEEDS,
     folder: str | Path = ".",
 ) -> str:
-    """Write the next round of a successive halving: the best cells of each method, more seeds.
-
-    `tiltcli sweep GRID --extend` then lets the run grow by what is new in it. (Jamieson and
-    Talwalkar 2016, arXiv:1502.07943, with replicates as the resource.)
-
-    Args:
-        run: a run, by name or path.
-        results: folder that runs are kept under.
-        metric: column whose mean chooses; None: validation accuracy, or what stands in for it.
-        methods: settings that tell methods apart; None: those of the run's grid, or `loss.kind`.
-        by: settings that tell rows apart; None: the network and the data.
-        keep: cells of each method and row that stay.
-        seeds: replicates that they then have, the run's own among them.
-        folder: where the grid file will lie; paths in it are relative to that.
-
-    Returns:
-        text of a grid file.
-
-    Raises:
-        UserError: if there are fewer cells than `keep`, or as many replicates as `seeds` already.
-
-    """
+    """Text of the grid with the best cells of each method, on more seeds than the run has."""
     source = Source.of(run, results, metric, methods, by)
     tuning, rows = source.tuning, source.tuning.cells.rows
     most = max(len(one.cells) for one in tuning.candidates)

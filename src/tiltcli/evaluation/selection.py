@@ -56,15 +56,7 @@ class Condition:
 
 
 def parse_selection(text: str) -> list[Condition]:
-    """Return the conditions of a text: `KEY OP VALUE`, joined by `and`, `&` or a comma.
-
-    Args:
-        text: such as `loss.kind=static` or `model.width in [10, 30] and train.lr >= 0.5`.
-
-    Raises:
-        UserError: if it is not of that form.
-
-    """
+    """Return the conditions of a text: `KEY OP VALUE`, joined by `and`, `&` or a comma."""
     conditions: list[Condition] = []
     at = 0
     while at < len(text):
@@ -100,18 +92,7 @@ def _value(word: str) -> Value:
 
 
 def select(frame: pd.DataFrame, conditions: Sequence[Condition], name: str = "") -> pd.DataFrame:
-    """Return the rows of a jobs table that meet all conditions.
-
-    Args:
-        frame: the table; a null meets no condition but `== null`.
-        conditions: what to keep.
-        name: of the run, for messages.
-
-    Raises:
-        UserError: for unknown columns or values that cannot be compared (all of them at once),
-            or if no row is left.
-
-    """
+    """Return the rows of a jobs table that meet all conditions."""
     faults: list[str] = []
     kept = pd.Series(True, index=frame.index)
     for condition in map(_with_nulls, conditions):

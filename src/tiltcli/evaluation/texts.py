@@ -156,13 +156,7 @@ def ranged(estimate: Estimate) -> str:
 
 
 def spread(estimate: Estimate, lost: int = 0) -> str:
-    """Return the text of a mean with its 95% interval: 0.435 ±.027 (5), or (5, 2 lost).
-
-    Args:
-        estimate: the mean; in brackets, how many values it is of.
-        lost: jobs that diverged or failed.
-
-    """
+    """Return the text of a mean with its 95% interval: 0.435 ±.027 (5), or (5, 2 lost)."""
     count = f"({estimate.n}, {lost} lost)" if lost else f"({estimate.n})"
     if not estimate.n:
         return f"– {count}" if lost else "–"

@@ -60,19 +60,7 @@ def tune(
     by: Sequence[str] | None = None,
     metrics: Sequence[str] = (),
 ) -> Tuning:
-    """Return each method's cell in each row.
-
-    Args:
-        jobs: jobs table of one run or of several.
-        metric: column whose mean over replicates chooses; of a loss less is better.
-        methods: settings that tell methods apart.
-        by: settings that tell rows apart; None: `BY` and all of the data but replicates.
-        metrics: further columns to average.
-
-    Raises:
-        UserError: see `check_named`.
-
-    """  # noqa: DOC502
+    """Return each method's cell in each row."""
     check_named(jobs, metric, methods, by)
     cells = gather(jobs, dict.fromkeys((metric, *metrics)))
     settings = {*cells.outside, *cells.inside}
@@ -96,13 +84,7 @@ def tune(
 def check_named(
     jobs: pd.DataFrame, metric: str, methods: Sequence[str], by: Sequence[str] | None
 ) -> None:
-    """Refuse what a user names that these jobs cannot be tuned by; for the arguments see `tune`.
-
-    Raises:
-        UserError: with every setting named that does not vary or is unknown, and for a metric that
-            is missing.
-
-    """
+    """Refuse what a user names that these jobs cannot be tuned by; for the arguments see `tune`."""
     if faults := [*faults_of_names(jobs, methods, by), *metric_faults(jobs, metric)]:
         raise UserError(*faults)
 
@@ -140,10 +122,6 @@ def of_last_round(rows: pd.DataFrame) -> pd.DataFrame:
 
     After a halving (`tiltcli refine`) those that were left behind have the few of an earlier round,
     and of many such means the highest is high by luck.
-
-    Args:
-        rows: some of `Cells.rows`.
-
     """
     kept: npt.NDArray[np.bool_] = (2 * rows["jobs"] >= rows["jobs"].max()).to_numpy()
     return rows[kept]
@@ -167,17 +145,7 @@ def core_seconds(jobs: pd.DataFrame, cells: Cells) -> pd.Series[float]:
 
 
 def at_edges(tuning: Tuning, one: Candidate) -> list[str]:
-    """Tuned numbers of which the chosen cell has the least or the greatest that was tried.
-
-    Args:
-        tuning: methods, tuned.
-        one: one of its candidates.
-
-    Returns:
-        names of settings of which at least three values were tried, zero left aside (a weight decay
-        of zero is no edge).
-
-    """
+    """Tuned numbers of which the chosen cell has the least or the greatest that was tried."""
     if one.chosen is None:
         return []
     tried = tuning.cells.rows.loc[list(one.cells)]
@@ -246,16 +214,10 @@ class Budget:
 
 
 def choice_weights(n: int) -> npt.NDArray[np.float64]:
-    """Chance that the i-th best of n cells is the best of k drawn without replacement.
+    """Return the chance that the i-th best of n cells is the best of k drawn without replacement.
 
-    Dodge et al. 2019 (arXiv:1909.03004), by exact order statistics: C(n − i, k − 1) / C(n, k).
-
-    Args:
-        n: cells.
-
-    Returns:
-        shape (n, n): rows k = 1 … n, columns i = 1 … n, the best first; each row sums to 1.
-
+    Dodge et al. 2019 (arXiv:1909.03004), by exact order statistics: C(n − i, k − 1) / C(n, k), for
+    k = 1 … n (rows) and i = 1 … n (columns); each row sums to 1.
     """
     from scipy.special import gammaln
 
@@ -270,20 +232,7 @@ def choice_weights(n: int) -> npt.NDArray[np.float64]:
 
 
 def budgets(tuning: Tuning, jobs: pd.DataFrame, reported: str = "test_accuracy") -> list[Budget]:
-    """Expected value of the cell that validation picks among k tried at random, for every k.
-
-    Args:
-        tuning: methods and their cells.
-        jobs: the jobs they were gathered from.
-        reported: result column to report of the picked cell.
-
-    Returns:
-        one curve for each candidate with a cell that has values.
-
-    Raises:
-        UserError: if the column is missing.
-
-    """
+    """Expected value of the cell that validation picks among k tried at random, for every k."""
     if reported not in jobs or jobs[reported].isna().all():
         raise UserError(f"the jobs have no {reported}: their data has no such part")
     rows = tuning.cells.rows

@@ -25,19 +25,7 @@ FEW = 30
 
 
 def alignment(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figure:
-    """Return a figure of ⟨g, v⟩²/‖g‖² against the step, a line for each class or group.
-
-    Lines are means over the trainings of a cell, with the 95% interval of the mean (Student's).
-
-    Args:
-        traces: the jobs, those without such probes are left out.
-        title: name of the run.
-        look: style and width.
-
-    Raises:
-        UserError: if no alignment was probed, or there are too many cells.
-
-    """
+    """Figure of ⟨g, v⟩²/‖g‖² by step, a line for each class: means over seeds, 95% intervals."""
     known = [one for one in traces if "alignment" in one.probes]
     known = [one for one in known if one.probes["alignment"].notna().any()]
     # A training that diverged at once has the probe of its start alone: no course.

@@ -23,15 +23,7 @@ MOST = 3
 def bifurcation(
     branches: Mapping[Branch, pd.DataFrame], bound: Bound | None, title: str, look: Look = PAPER
 ) -> Figure:
-    """Return a figure with a column for each branch.
-
-    Args:
-        branches: their rows, see `tiltcli.store.branch_rows.BRANCHES`; at most MOST.
-        bound: of the job's optimiser, None where theory has none for λ_max.
-        title: what to say above.
-        look: style and width.
-
-    """
+    """Return a figure with a column for each branch."""
     exponents = any(rows["lyapunov"].notna().any() for rows in branches.values())
     heights = [2.2, 1.2, 1.0] if exponents else [2.2, 1.2]
     remarks = ["kept: the last losses of each learning rate"]

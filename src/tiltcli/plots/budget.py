@@ -18,16 +18,7 @@ LINES = ("-", "--", ":", "-.")
 def budget(
     curves: Sequence[Budget], metric: str, chosen_by: str, title: str, look: Look = PAPER
 ) -> Figure:
-    """Return a figure of the expected value of the cell that validation picks among k at random.
-
-    Args:
-        curves: one per method and row, as of `tiltcli.evaluation.tuning.budgets`.
-        metric: what is expected.
-        chosen_by: metric that picks.
-        title: name of the run.
-        look: style and width.
-
-    """
+    """Return a figure of the expected value of the cell that validation picks among k at random."""
     rows = list(dict.fromkeys(tuple(one.candidate.row.items()) for one in curves))
     names = list(dict.fromkeys(one.candidate.name for one in curves))
     columns = min(len(rows), 2 if look.narrow else max(3, int(look.width / 2.4)))

@@ -1,4 +1,10 @@
-"""Curvature along trainings: λ_max of the Hessian and of the tangent kernel, tilted and static."""
+"""Curvature along trainings: λ_max of the Hessian and of the tangent kernel, tilted and static.
+
+A single training is drawn as its probes. Several seeds are drawn as their geometric mean with the
+95% interval of it (Student's, of the logarithms); of two probes in a row the higher counts, for on
+a 2-cycle λ_max is on a higher and a lower branch by turns. Where optimisers or learning rates
+differ, so that no one bound can be drawn, the first panel has each one's curvature over its bound.
+"""
 
 from __future__ import annotations
 
@@ -44,24 +50,7 @@ MOST_PULSES = 40
 
 
 def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figure:
-    """Return a figure of λ_max against the step, a line for each cell, over its replicates.
-
-    A single training is drawn as its probes. Several seeds are drawn as their geometric mean with
-    the 95% interval of it (Student's, of the logarithms); of two probes in a row the higher
-    counts, for on a 2-cycle λ_max is on a higher and a lower branch by turns. Onsets of
-    instabilities are marked where every step's loss was kept. Where optimisers or learning rates
-    differ, so that no one bound can be drawn, the first panel has what each is bound by, over its
-    bound.
-
-    Args:
-        traces: the jobs, those without probes are left out.
-        title: name of the run.
-        look: style and width.
-
-    Raises:
-        UserError: if nothing was probed, or there are more cells than can be told apart.
-
-    """
+    """Figure of λ_max and what else was probed against the step, a line for each cell."""
     groups = lines_of([one for one in traces if len(one.probes)], len(look.colours))
     if not one_bound([one for members in groups.values() for one in members]):
         groups = {name: list(map(_with_share, members)) for name, members in groups.items()}
@@ -129,20 +118,7 @@ def _with_share(one: Trace) -> Trace:
 def lines_of(
     traces: Sequence[Trace], most: int, kind: str = "curvature", what: str = "lines"
 ) -> dict[str, list[Trace]]:
-    """Traces of each cell, under a name that says what sets it apart.
-
-    Propagates `UserError` where there are too many cells.
-
-    Args:
-        traces: trainings of one run.
-        most: cells that can be told apart.
-        kind: of the figure, for the message.
-        what: a cell has of its own there.
-
-    Returns:
-        traces by name, in the order of the cells.
-
-    """
+    """Traces of each cell, under a name that says what sets it apart."""
     jobs = pd.DataFrame(
         [
             {
@@ -204,18 +180,7 @@ def course(
     shade: float = 0.25,
     **line: Any,
 ) -> None:
-    """Draw means over trainings, and the 95% interval of the mean where there are several.
-
-    Args:
-        panel: to draw on.
-        steps: of the probes.
-        values: (probes, trainings), NaN where a training has none.
-        colour: of both.
-        of: what is drawn of a mean and of the ends of its interval.
-        shade: of the interval, from 0 to 1.
-        line: more of how the means are drawn.
-
-    """
+    """Draw means over trainings and their 95% intervals; `values` are (probes, trainings)."""
     found = [mean_interval(row) for row in values]
     panel.plot(steps, of([one.mean for one in found]), color=colour, **line)
     if values.shape[1] > 1:
@@ -247,16 +212,7 @@ def _exponents(panel: Axes, members: Sequence[Trace], colour: str, label: str) -
 
 
 def seed_table(members: Sequence[Trace], column: str) -> tuple[npt.NDArray[np.int64], Array]:
-    """Logarithms of a probed column over seeds; of F's λ_max the higher of two probes in a row.
-
-    Args:
-        members: trainings that differ by their seeds.
-        column: of the probes table.
-
-    Returns:
-        steps (probes,), and logarithms (probes, seeds), NaN where a seed has none.
-
-    """
+    """Logarithms of a probed column over seeds; of F's λ_max the higher of two probes in a row."""
     columns = {one.job.id: one.probes.set_index("step")[column] for one in members}
     table = pd.DataFrame(columns).sort_index().astype(float)
     if column == "hessian_max":

@@ -31,24 +31,7 @@ def curves(
     title: str = "",
     look: Look = PAPER,
 ) -> Figure:
-    """Return a figure of a metric by epoch, static beside the best tilted cell of each group.
-
-    A group is of one width, one learning rate, and so on: all that static has too. Its best cell
-    is that with the highest mean final validation accuracy (training accuracy, if there is no
-    validation set), see `tiltcli.evaluation.cells.best`. Bands are 95% intervals of the mean over
-    the replicates that completed; a panel's title says how many jobs of its two cells were lost.
-
-    Args:
-        jobs: jobs table.
-        metrics: metrics table.
-        metric: its column to draw.
-        title: name of the run.
-        look: style and width.
-
-    Raises:
-        UserError: if the metric is unknown or empty, or there are too many groups.
-
-    """
+    """Figure of a metric by epoch, static beside the best tilted cell of each group."""
     if metric not in _NUMBERS:
         raise UserError(with_suggestion(f"--metric: no column {metric}", metric, _NUMBERS))
     if metrics[metric].isna().all():
@@ -89,15 +72,7 @@ class Pen:
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves that are drawn together.
-
-    Attributes:
-        group: its name.
-        cell: name of the cell that is drawn, or None.
-        lost: jobs of its cells that were lost.
-        lines: curves, the first below the others.
-
-    """
+    """Curves that are drawn together, the first below the others."""
 
     group: str
     cell: str | None
@@ -120,18 +95,7 @@ def draw(
     judged: str,
     columns: int | None = None,
 ) -> Figure:
-    """Return a figure of learning curves.
-
-    Args:
-        panels: what it shows.
-        metric: that its curves are of.
-        title: name of the run.
-        jobs: jobs table.
-        look: style and width.
-        judged: metric that chose the dynamical cells.
-        columns: of panels; None: as many as there is room for.
-
-    """
+    """Return a figure of learning curves."""
     columns = min(len(panels), columns or (2 if look.narrow else max(3, int(look.width / 2.4))))
     characters = int(60 * look.width / columns / (0.6 * look.theme.text))
     names = [panel.title(characters) for panel in panels]

@@ -27,13 +27,6 @@ def gamma_figure(
 
     Rounds that differ (random orders, weights that decay) are shown together: three of them, or
     as many as three half-lives take, at most twelve.
-
-    Args:
-        schedules: the oscillation, or several: a panel for each.
-        title: before its settings.
-        look: of the figure.
-        labels: names of the classes; default: their numbers.
-
     """
     several = [schedules] if isinstance(schedules, Schedule) else list(schedules)
     with style(look):

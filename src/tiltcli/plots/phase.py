@@ -44,17 +44,6 @@ def phase(
     marks cells whose paired difference from static has an interval that leaves out zero. With
     several panels over amplitude and period a last one shows static and the best cell of each
     with their intervals.
-
-    Propagates `UserError` see `tiltcli.evaluation.phase_map.phase_maps`.
-
-    Args:
-        jobs: jobs table of a run.
-        metric: its column to average.
-        title: name of the run.
-        look: style and width.
-        x: setting of the columns.
-        y: setting of the rows.
-
     """
     kind = "phase" if (x, y) == (PERIOD, AMPLITUDE) else "map"
     maps = phase_maps(jobs, metric, x, y, kind)

@@ -1,4 +1,8 @@
-"""Loss against sharpness: the course of trainings through the plane of both, a curve per cell."""
+"""Loss against sharpness: the course of trainings through the plane of both, a curve per cell.
+
+Curves are geometric means over the replicates of a cell and over stretches as long as the longest
+pulse, and begin at the first probe; thin lines are over the replicates alone.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +29,7 @@ SHARPNESS = "hessian_max_static"
 
 
 def plane(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figure:
-    """Return a figure of the static loss against the sharpness of that loss.
-
-    As in the first figure of arXiv:2410.10690. Curves are geometric means over the replicates of a
-    cell and over stretches as long as the longest pulse, and begin at the first probe; thin lines
-    are over the replicates alone. Dots are the ends of the single trainings.
-
-    Args:
-        traces: the jobs, those without probes are left out.
-        title: name of the run.
-        look: style and width.
-
-    Raises:
-        UserError: if no probed epoch has a loss in the metrics, or there are too many cells.
-
-    """
+    """Figure of the static loss against its sharpness, as in figure 1 of arXiv:2410.10690."""
     groups = lines_of([one for one in traces if len(one.probes)], len(look.colours), "plane")
     courses = {
         label: found

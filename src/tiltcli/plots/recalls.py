@@ -29,21 +29,7 @@ def recalls(
     title: str = "",
     look: Look = PAPER,
 ) -> Figure:
-    """Return a figure of each class's recall by epoch, in static and in the best tilted cells.
-
-    Cells and bands are those of `tiltcli.plots.curves.curves`; each cell has a panel of its own.
-
-    Args:
-        jobs: jobs table.
-        rows: recall table.
-        metric: of which part, one of `METRICS`.
-        title: name of the run.
-        look: style and width.
-
-    Raises:
-        UserError: if the metric is unknown or has no rows, or there are too many panels or classes.
-
-    """
+    """Figure of each class's recall by epoch, a panel for each static and each best tilted cell."""
     if metric not in METRICS:
         raise UserError(with_suggestion(f"--metric: got {metric}", metric, METRICS))
     rows = rows[rows["part"] == metric.partition("_")[0]]

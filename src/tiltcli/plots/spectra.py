@@ -1,4 +1,8 @@
-"""Spectral densities of the Hessian at the probed epochs of a training."""
+"""Spectral densities of the Hessian at the probed epochs of a training.
+
+Eigenvalues are on a scale that is linear about zero and logarithmic beyond; the density is that
+per unit of the scale (of asinh of the eigenvalue), so that areas are shares.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +29,7 @@ POINTS = 600
 
 
 def spectra(one: Trace, look: Look = PAPER) -> Figure:
-    """Return a figure of the density of eigenvalues, a panel for each probed epoch.
-
-    Eigenvalues are on a scale that is linear about zero and logarithmic beyond; the density is
-    that per unit of the scale (of asinh of the eigenvalue), so that areas are shares.
-
-    Args:
-        one: the training; of many epochs probed, MOST evenly chosen are drawn.
-        look: style and width.
-
-    Raises:
-        UserError: if no density was probed.
-
-    """
+    """Figure of the density of eigenvalues, per unit of their asinh, at the probed epochs."""
     probes = one.probes
     known = probes[probes["density_vectors"].notna()] if "density_vectors" in probes else probes[:0]
     if known.empty:

@@ -190,25 +190,14 @@ _SAID = {"train": "training", "val": "validation", "test": "test"}
 
 
 def said(metric: str, *, short: bool = False) -> str:
-    """Return the name of a column in an axis label; losses with their unit.
-
-    Args:
-        metric: column, such as `val_accuracy`.
-        short: leave out the unit.
-
-    """
+    """Return the name of a column in an axis label; losses with their unit."""
     part, _, what = metric.partition("_")
     text = f"{_SAID.get(part, part)} {what.replace('_', ' ')}".strip()
     return f"{text} (nat)" if text.endswith("loss") and not short else text
 
 
 def check_path(path: Path) -> None:
-    """Check before the drawing that the figure can be written.
-
-    Raises:
-        UserError: for a suffix that is no picture's, or a place where no file can be written.
-
-    """
+    """Check before the drawing that the figure can be written."""
     from tiltcli.store.outputs import check_output
 
     if path.suffix.lower() not in SUFFIXES:
@@ -217,10 +206,7 @@ def check_path(path: Path) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure whole; the same figure gives the same bytes.
-
-    Propagates `UserError` if it cannot be written.
-    """
+    """Write a figure whole; the same figure gives the same bytes."""
     from tiltcli.store.outputs import write_output
 
     check_path(path)

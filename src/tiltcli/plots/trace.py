@@ -33,18 +33,7 @@ MOST_POINTS = 6000
 
 
 def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
-    """Return panels over a common step axis; with `zoom`, a second column for these steps.
-
-    Args:
-        one: the job.
-        zoom: first and last step of the second column; None: around the instability with the
-            longest cascade, if there is any and the figure is wide enough.
-        look: style and width.
-
-    Raises:
-        UserError: if nothing was logged, or nothing within `zoom`.
-
-    """
+    """Return panels over a common step axis; with `zoom`, a second column for these steps."""
     steps = one.metrics["step"].dropna()
     if not len(steps):
         raise UserError("the run's metrics have no row of this job: nothing to draw")

@@ -27,14 +27,7 @@ SHAPES = 11
 
 
 def valley(one: Trace, found: Valleys, look: Look = PAPER) -> Figure:
-    """Return a figure of shapes through one pulse, and of width and floor against the step.
-
-    Args:
-        one: the job.
-        found: its valleys.
-        look: style and width.
-
-    """
+    """Return a figure of shapes through one pulse, and of width and floor against the step."""
     assert one.schedule is not None
     period = one.schedule.period
     inside = [one for one in found.trained if 0 <= one.step - found.begin <= period]

@@ -29,13 +29,7 @@ BASES = {"cross_entropy": "cross-entropy", "mse": "mse"}
 
 
 def probed_traces(run: Run) -> list[Trace]:
-    """Completed trainings of a run that were probed.
-
-    Returns:
-        none where there are too many to be looked at one by one, where their oscillations differ
-        in more than the seed, or where the run's grid or data no longer lead to them.
-
-    """
+    """Completed trainings of a run that were probed."""
     jobs = run.tables.jobs
     done = jobs[jobs["job"].isin(run.tables.probes["job"]) & (jobs["outcome"] == Outcome.COMPLETED)]
     if done.empty or len(done) > MOST_JOBS:
@@ -106,13 +100,7 @@ def by_loss(traces: Sequence[Trace]) -> dict[str, list[Trace]]:
 
 
 def at_the_edge(traces: Sequence[Trace]) -> Table | None:
-    """What bounds each optimiser, over its bound, in the second half of its trainings.
-
-    Returns:
-        a row for each cell, the mean over its replicates of each one's mean over the probes; None
-        where all have one bound, which the figure shows.
-
-    """
+    """What bounds each optimiser, over its bound, in the second half of its trainings."""
     from tiltcli.plots.curvature import lines_of, one_bound
 
     known = [one for one in traces if one.curvature is not None]

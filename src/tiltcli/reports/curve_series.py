@@ -28,27 +28,13 @@ def curves(
     budget: float,
     back: Callable[[Array], Array] = np.asarray,
 ) -> list[dict[str, Any]]:
-    """Average the rows of a table over the completed jobs of each cell.
+    """Return the mean of a table's columns over the completed jobs of each cell, packed in blocks.
 
-    Where there are more logged epochs than there is room for, evenly spaced ones are kept, the
-    first and the last among them; where there are so many cells that even a dozen points each are
-    too many, only some cells are.
-
-    Args:
-        jobs: jobs table.
-        table: metrics or probes, with job and epoch.
-        columns: what to average; whether it is a share (from 0 to 1).
-        page: cells of the run.
-        first: cells that must be there; the others follow in their order.
-        budget: bytes.
-        back: what is done to means and intervals in the end, such as to take exponentials where
-            the table holds logarithms.
-
-    Returns:
-        a block per number of settings outside the loss: `outer`, `epochs` kept, `logged` (how many
-        there were), `cells` kept, and `columns`: by name the packed mean, low and high, each of
-        shape (cells, epochs) row by row. Empty blocks are left out.
-
+    Where there are more logged epochs than there is room for (`budget`, in bytes), evenly spaced
+    ones are kept, the first and the last among them; where there are so many cells that even a
+    dozen points each are too many, `first` and those that follow in their order. A block holds a
+    number of settings outside the loss; its columns are of shape (cells, epochs), row by row. Means
+    are transformed by `back`.
     """
     done = set(jobs.loc[jobs["outcome"] == Outcome.COMPLETED, "job"])
     codes, names = pd.factorize(table["job"])

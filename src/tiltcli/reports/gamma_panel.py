@@ -29,19 +29,7 @@ def classes_of(run: Run) -> int | None:
 
 
 def weights(run: Run, rows: pd.DataFrame, first: list[int]) -> dict[str, Any]:
-    """One pulse of each schedule of the run that repeats its pulses class by class.
-
-    Args:
-        run: the run.
-        rows: its cells, see `tiltcli.reports.page_cells.PageCells`.
-        first: cells whose schedules must be there; beyond `MOST_SCHEDULES` others are left out.
-
-    Returns:
-        `classes` (null if unknown); `of_cell`: by cell the number of its schedule; `schedules`:
-        each with `pulse` (steps from one pulse to the next), `steps` (since the pulse began) and
-        the weights at them of the emphasised class (`up`) and of each of the others (`down`).
-
-    """
+    """One pulse of each schedule of the run that repeats its pulses class by class."""
     classes = classes_of(run)
     schedules: list[dict[str, Any]] = []
     of_cell: dict[str, int] = {}

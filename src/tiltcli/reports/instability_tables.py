@@ -35,12 +35,7 @@ class Watched:
 
 
 def watch(run: Run) -> list[Watched]:
-    """Look at a run's trainings step by step, at the first 40 of those that can be.
-
-    Returns:
-        the trainings; none if the run's grid or data no longer lead to them.
-
-    """
+    """Look at a run's trainings step by step, at the first 40 of those that can be."""
     tables = run.tables
     first = dense(tables.jobs).sort_values("loss.kind", kind="stable")  # dynamical before static
     ids = list(first["job"].head(MOST_TRAININGS))
@@ -58,12 +53,7 @@ def watch(run: Run) -> list[Watched]:
 
 
 def enlarged(watched: Sequence[Watched]) -> list[dict[str, Any]]:
-    """Panels around the instabilities with the longest cascades, one of each training first.
-
-    Returns:
-        see `tiltcli.reports.one_training.panels`; `about` says which instability it is.
-
-    """
+    """Panels around the instabilities with the longest cascades, one of each training first."""
     zooms: list[tuple[int, int, Watched, Instability]] = []
     for one in watched:
         whole = _whole(one.trace)

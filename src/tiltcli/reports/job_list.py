@@ -16,18 +16,7 @@ LONGEST_ERROR = 6000
 
 
 def job_table(run: Run, most: int) -> dict[str, Any]:
-    """Columns and rows of the jobs.
-
-    Args:
-        run: the run.
-        most: rows to keep. Half of them at most are lost jobs (diverged or failed), unless
-            there is room to spare.
-
-    Returns:
-        `columns` (id and outcome first), `rows` (values; null where missing; the last is the number
-        of the error, or −1), `errors` (texts), `total`, and `lost` and `lost_shown`.
-
-    """
+    """Columns and rows of the jobs."""
     jobs = run.tables.jobs
     lost = jobs["outcome"] != Outcome.COMPLETED
     kept = jobs

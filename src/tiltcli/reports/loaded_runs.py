@@ -72,10 +72,7 @@ class Run:
         return plain + apart
 
     def comparison(self, best: str | None = None) -> Comparison:
-        """Return static (a) against dynamical (b); with `best`, each width's best cell by it.
-
-        Propagates `UserError` if there is nothing to pair.
-        """
+        """Return static (a) against dynamical (b); with `best`, each width's best cell by it."""
         return compare(
             self.static,
             self.dynamical,
@@ -88,12 +85,7 @@ class Run:
 
 
 def load_run(run: str | Path, results: Path) -> Run:
-    """Return a run and what it holds.
-
-    Raises:
-        UserError: if it is unknown, unreadable, or has no finished job.
-
-    """
+    """Return a run and what it holds."""
     folder = find_run(run, results)
     tables = read(folder, metrics=None if _stepwise(folder) else CURVES)
     if tables.jobs.empty:

@@ -20,19 +20,7 @@ from tiltcli.reports.verdict_list import Judged, judge, notes
 
 
 def to_text(runs: Sequence[Run], figures: Path, base: Path) -> str:
-    """Write the figures, return the text.
-
-    Args:
-        runs: what to report on. Those with one cell per width, static beside dynamical, are
-            judged; those with several cells get a phase diagram; a single training gets its
-            class weights and its trace.
-        figures: folder for the figures.
-        base: folder that the text will lie in.
-
-    Returns:
-        the text.
-
-    """
+    """Write the figures, return the text."""
     lines, told = ["# Static against dynamical loss", ""], set()
     for run in runs:
         sentences, tables = methods_of(run)

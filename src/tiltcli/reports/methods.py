@@ -27,12 +27,7 @@ NOTE = (
 
 
 def methods_of(run: Run) -> tuple[list[str], list[Table]]:
-    """Return sentences and tables on a run whose grid says its methods; empty for another.
-
-    Args:
-        run: the run; its grid's [sweep] table has `methods`, as `tiltcli confirm --tune` writes it.
-
-    """
+    """Return sentences and tables on a run whose grid says its methods; empty for another."""
     try:
         names = load_run(run.folder).methods
     except UserError:

@@ -22,13 +22,7 @@ STRETCHES, MOST_CLASSES = 1500, 8
 
 
 def single(run: Run) -> Trace | None:
-    """The training to show step by step: a run's only job, one logged every step, or a probed one.
-
-    Returns:
-        the first such job, a dynamical one if there is any; None if there is none, or if the
-        run's grid or data no longer lead to it.
-
-    """
+    """The training to show step by step: the only one, one probed, or one logged every step."""
     tables = run.tables
     jobs = tables.jobs
     if len(jobs) > 1:
@@ -53,21 +47,7 @@ def panels(
     *,
     enlarged: bool = False,
 ) -> dict[str, Any]:
-    """Panels of a training over a common step axis.
-
-    Args:
-        one: the training.
-        window: first and last step; None for all.
-        found: instabilities to shade.
-        enlarged: only what shows an instability (losses, change, curvature), and as points: a line
-            through a 2-cycle is a filled band.
-
-    Returns:
-        `about` (which training it is), `from`, `to`, `shaded` (first and last steps), and `panels`,
-        each with `id`, `title`, `log` (whether the axis is), and `series`: name, colour number,
-        packed `x` and `y`, `points` (whether it is drawn as points) and `dash`.
-
-    """
+    """Panels of a training over a common step axis."""
     step = one.metrics["step"]
     first, last = window or (int(step.min()), int(step.max()))
     metrics = one.metrics[step.between(first, last)]

@@ -14,12 +14,7 @@ from tiltcli.store import provenance
 
 
 def where_chosen(run: Run, runs: Sequence[Run]) -> tuple[bool | None, str]:
-    """Whether a run's cells are those that another run's validation chose, on other seeds.
-
-    Returns:
-        True if they are, False if they are others, None if no run here can tell; and a sentence.
-
-    """
+    """Whether a run's cells are those that another run's validation chose, on other seeds."""
     columns = [str(name) for name in run.tables.jobs.columns if "." in str(name)]
     data = [name for name in columns if name.startswith("data.") and name != "data.seed"]
     data = [name for name in data if name not in PATHS]

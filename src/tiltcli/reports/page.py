@@ -41,12 +41,7 @@ TITLE = "Static against dynamical loss"
 
 
 def to_page(runs: Sequence[Run]) -> str:
-    """Return the page; the same runs give the same bytes.
-
-    Args:
-        runs: what to report on.
-
-    """
+    """Return the page; the same runs give the same bytes."""
     library = (resources.files("tiltcli.reports") / "assets" / PLOTLY).read_bytes()
     script = "(() => {\n'use strict';\n" + "\n".join(_asset(f"{n}.js") for n in SCRIPTS) + "})();"
     shown = [_section(run, f"run-{i}", runs) for i, run in enumerate(runs)]

@@ -57,13 +57,7 @@ class PageCells:
 
 
 def page_cells(jobs: pd.DataFrame, metrics: Sequence[str]) -> PageCells:
-    """Return the cells of some jobs, in views.
-
-    Args:
-        jobs: jobs table of a run, not empty.
-        metrics: result columns to average.
-
-    """
+    """Return the cells of some jobs, in views."""
     cells = gather(jobs, metrics)
     numbered = jobs.drop_duplicates("job").assign(cell=cells.of_job.to_numpy())
     first = numbered.drop_duplicates("cell").sort_values("cell")

@@ -26,14 +26,7 @@ _PROBES = ("hessian_max", "hessian_max_static", "ntk_max")
 
 
 def run_data(run: Run, runs: int, watched: Sequence[Watched]) -> dict[str, Any]:
-    """Return everything a page shows of a run but its texts and its valley.
-
-    Args:
-        run: the run.
-        runs: number of runs on the page.
-        watched: its trainings whose every step was logged.
-
-    """
+    """Return everything a page shows of a run but its texts and its valley."""
     tables = run.tables
     metrics = run.metrics or ["train_accuracy"]
     judge = choosing_metric(tables.jobs)

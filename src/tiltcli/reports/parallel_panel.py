@@ -15,13 +15,7 @@ MOST_LINES = 400
 
 
 def parallel(jobs: pd.DataFrame, metric: str) -> dict[str, Any] | None:
-    """Return axes, their importances and the cells' places on them; None for fewer than two axes.
-
-    Args:
-        jobs: jobs table of a run.
-        metric: its column that colours the lines.
-
-    """
+    """Axes, their importances and the cells' places on them; None for fewer than two axes."""
     cells, found = importances(jobs, metric)
     rows = cells.rows[cells.rows[f"{metric}:n"] > 0].sort_values(f"{metric}:mean", kind="stable")
     if len(found) < 2 or len(rows) < 4:

@@ -11,10 +11,7 @@ if TYPE_CHECKING:
 
 
 def recall_figure(run: Run) -> Figure | None:
-    """Return the figure of `tiltcli plot recall`; None if no recalls were kept.
-
-    Propagates `UserError` where there are more panels or classes than can be told apart.
-    """
+    """Return the figure of `tiltcli plot recall`; None if no recalls were kept."""
     rows = run.tables.recall
     if rows.empty:
         return None

@@ -28,16 +28,7 @@ _PRODUCTS = 150  # of a Hessian with a vector, to find one eigenvector
 
 
 def valley(run: Run, one: Trace) -> tuple[dict[str, Any] | None, str]:
-    """Cut through the loss along the Hessian's top eigenvector, through a pulse of a training.
-
-    Args:
-        run: the run.
-        one: a training of it.
-
-    Returns:
-        the picture's numbers, or None; and a sentence: what it shows, or why there is none.
-
-    """
+    """Cut through the loss along the Hessian's top eigenvector, through a pulse of a training."""
     schedule = one.schedule
     if schedule is None:
         return None, "The valley is followed through a pulse: a static training has none."
@@ -62,13 +53,7 @@ def valley(run: Run, one: Trace) -> tuple[dict[str, Any] | None, str]:
 
 
 def work(one: Trace, parameters: int) -> float:
-    """Return about how many floating-point operations a picture of the valley takes.
-
-    Args:
-        one: a dynamical training.
-        parameters: of its network.
-
-    """
+    """Return about how many floating-point operations a picture of the valley takes."""
     assert one.schedule is not None
     passes = PULSES * one.schedule.pulse + 2 * _PRODUCTS * (PULSES + 1) * PHASES
     return 6.0 * one.samples * parameters * passes

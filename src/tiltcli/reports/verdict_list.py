@@ -100,13 +100,7 @@ def _unjudged(runs: Sequence[Run]) -> str:
 
 
 def notes(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
-    """Return what must be said with the findings, above all of what there is none.
-
-    Args:
-        judged: the findings.
-        runs: the runs of the report, those without findings as well.
-
-    """
+    """Return what must be said with the findings, above all of what there is none."""
     said = [RULE if judged else _unjudged(runs)]
     accuracy = {claim for _, _, claim in CLAIMS}
     if not any(run.probed for run in runs):

@@ -15,17 +15,7 @@ PAGE, MARKDOWN = (".html", ".htm"), (".md",)
 
 
 def write_report(runs: Sequence[str | Path], output: Path, results: Path) -> None:
-    """Write a report of runs: a page, or Markdown with its figures in a folder beside it.
-
-    Args:
-        runs: names under `results`, or paths; a run named twice counts once.
-        output: file to write; .html for the page, .md for Markdown.
-        results: folder that runs are kept under.
-
-    Raises:
-        UserError: if a run is unknown or empty, or the report cannot be written.
-
-    """
+    """Write a report of runs: a page, or Markdown with its figures in a folder beside it."""
     suffix = output.suffix.lower()
     if suffix not in (*PAGE, *MARKDOWN):
         allowed = listing([*PAGE, *MARKDOWN])

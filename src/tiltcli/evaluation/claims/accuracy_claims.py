@@ -16,17 +16,10 @@ CLAIMS = (
 
 
 def accuracy_claims(comparison: Comparison) -> list[Finding]:
-    """Judge both headline claims, each width by itself, and each value of whatever else varies.
+    """Return findings on both headline claims, of each width and value of whatever else varies.
 
     A mean over widths would hide which of them it is that shows an effect. A loss that is not
     tilted class by class, in turn, is a control, of which nothing is claimed.
-
-    Args:
-        comparison: of static (a) and dynamical (b), one cell for each of its groups.
-
-    Returns:
-        findings by claim, then by group; claims whose regime does not occur are left out.
-
     """
     findings = []
     for regime, metric, claim in CLAIMS:

@@ -28,23 +28,13 @@ SETTLED = "The settled network's λ_max is below that of training without the ti
 def lambda_claims(
     tilted: Sequence[Trace], controls: Mapping[str, Sequence[Trace]], base: str = ""
 ) -> list[Finding]:
-    """Judge λ_max along tilted trainings, pair by pair with controls of the same seeds.
+    """Return findings on λ_max along trainings, pair by pair with controls of the same seeds.
 
-    - Over the cycles: the fall of ln λ_max of F(·, t), averaged over the probes of each pulse of
-      the tilted training, per pulse (least squares), tilted − control.
-    - At matched loss: ln λ_max of the static loss, control − tilted, see `matched`.
-    - Settled: ln λ_max of the static loss, averaged over the probes after the oscillation has
-      ended, control − tilted.
-
-    Args:
-        tilted: trainings of one setting of the loss, over seeds; those without probes are left out.
-        controls: by name, trainings that differ from those in the loss's tilt alone; may be empty.
-        base: what to say of the loss, such as " in mse".
-
-    Returns:
-        of each claim a finding for each control, or one that says that there is none; none from
-        fewer than two whole trainings, which settle; over the cycles, of at least three pulses.
-
+    Over the cycles: the fall of ln λ_max of F(·, t), averaged over the probes of each pulse of the
+    tilted training, per pulse (least squares), tilted − control, of at least three pulses. At
+    matched loss: ln λ_max of the static loss, control − tilted, see `matched`. Settled: ln λ_max of
+    the static loss, averaged over the probes after the oscillation has ended, control − tilted.
+    None from fewer than two trainings that settle.
     """
     own = {
         _replicate(one): one for one in _probed(tilted) if _schedule(one).settled_from is not None
@@ -144,16 +134,7 @@ def _falls(pairs: Sequence[tuple[Trace, Trace]], pulses: int) -> Pairs:
 
 
 def pulse_means(one: Trace, schedule: Schedule) -> Array:
-    """Mean of ln λ_max of F over the probes of each full pulse, in order.
-
-    Args:
-        one: a training, not necessarily one that pulses itself.
-        schedule: whose pulses are meant.
-
-    Returns:
-        natural logarithms, shape (pulses,).
-
-    """
+    """Mean of ln λ_max of F over the probes of each full pulse, in order."""
     pulse, settled = schedule.pulse, schedule.settled_from
     end = int(one.metrics["step"].max()) + 1
     count = (end if settled is None else min(settled, end)) // pulse
@@ -165,15 +146,11 @@ def pulse_means(one: Trace, schedule: Schedule) -> Array:
 
 
 def matched(a: Trace, b: Trace) -> tuple[float, float, int]:
-    """Mean ln λ_max of the static loss of two trainings at the same training losses.
+    """Return the mean ln λ_max of two trainings' static loss at equal losses, and the bins used.
 
     A probe's training loss L is interpolated, linearly in ln L, between the logged steps. The
     probes of each training are averaged in bins of ln L (floor(ln L / ln √2) is the bin), and the
-    bins that both have are averaged with equal weights.
-
-    Returns:
-        that of `a`, that of `b`, and the number of bins; NaN without a bin that both have.
-
+    bins that both have are averaged with equal weights; NaN without one.
     """
     one, other = _by_loss(a), _by_loss(b)
     bins = sorted(one.keys() & other.keys())

@@ -29,21 +29,13 @@ DOUBLING = "Instabilities are period doublings in F(t)"
 
 
 def instability_claims(traces: Sequence[Trace], base: str = "") -> list[Finding]:
-    """Judge where instabilities begin, and whether they are period doublings.
+    """Return four findings on where instabilities begin, and whether they are period doublings.
 
     The training is the unit. Of each: the distance of its onsets from its own crossings, and from
     those of each other training (the null: all have the same pulses), see `onset_scan`. Then the
-    periods: whether most of its instabilities begin with period 2, and whether any goes on to 4,
-    8 or 16; beside it the same of their swings in shuffled order.
-
-    Args:
-        traces: dynamical trainings of one setting, over seeds; those without single steps, or
-            without λ_max and a bound for it, are left out.
-        base: what to say of the loss, such as " in mse".
-
-    Returns:
-        four findings; none from fewer than two trainings, or without any instability.
-
+    periods: whether most of its instabilities begin with period 2, and whether any goes on to 4, 8
+    or 16; beside it the same of their swings in shuffled order. None from fewer than two trainings
+    with single steps and λ_max, or without any instability.
     """
     kept = [one for one in traces if one.schedule and one.curvature]
     kept = [one for one in kept if one.why_not_single_steps() is None]
@@ -61,17 +53,7 @@ def instability_claims(traces: Sequence[Trace], base: str = "") -> list[Finding]
 def onset_scan(
     traces: Sequence[Trace], found: Sequence[Sequence[Instability]]
 ) -> tuple[Array, ...]:
-    """Distances of onsets and crossings, at each of `FACTORS` times the bound.
-
-    Args:
-        traces: dynamical trainings.
-        found: the instabilities of each.
-
-    Returns:
-        of own crossings, and the mean of those of each other training: `distance`, steps, each of
-        shape (trainings, factors); NaN for a training that has neither.
-
-    """
+    """Distances from own and from others' crossings at each of `FACTORS`: (trainings, factors)."""
     shape = len(traces), len(traces), len(FACTORS)
     table = np.full(shape, np.nan)
     onsets = [[one.onset for one in each] for each in found]
@@ -88,18 +70,10 @@ def onset_scan(
 
 
 def distance(onsets: Sequence[int], crossed: Sequence[int], most: float) -> float:
-    """Mean distance of each onset from the nearest crossing, and of each crossing from an onset.
+    """Return the mean distance of each onset from the nearest crossing, and the other way round.
 
-    What fails to come counts as what comes in the wrong place does, up to a bound.
-
-    Args:
-        onsets: steps.
-        crossed: steps.
-        most: steps that a distance counts at most, also where there is nothing to be near to.
-
-    Returns:
-        steps; NaN where there is neither onset nor crossing.
-
+    What fails to come counts as what comes in the wrong place does, `most` at most; NaN without
+    any.
     """
     if not len(onsets) and not len(crossed):
         return np.nan

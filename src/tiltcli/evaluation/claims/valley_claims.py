@@ -35,7 +35,7 @@ DEEPENS = "Valleys deepen to the middle of a pulse, then rise"
 def valley_claims(
     traces: Sequence[Trace], engines: Mapping[str, str], base: str = ""
 ) -> list[Finding]:
-    """Judge how the valley changes through a pulse.
+    """Return four findings on how the valley changes through a pulse; none from one training.
 
     Of each pulse: the width 0.02 above the floor and the floor on a line, at the pulse's begin and
     end (Γ = 1 at both) and in its middle. Along the unit eigenvector of the Hessian's λ_max: of
@@ -43,15 +43,6 @@ def valley_claims(
     to nothing, and of the static loss on the same line, which has only what the training did.
     Beside them F along a random direction. The lesser of the two changes counts, so that both must
     hold; it is averaged over a training's pulses, and the trainings are the sample.
-
-    Args:
-        traces: dynamical trainings, full-batch and of one hidden layer, over seeds.
-        engines: the engine that trained each job, by its id.
-        base: what to say of the loss, such as " in mse".
-
-    Returns:
-        four findings; none from fewer than two trainings that have a full pulse.
-
     """
     with ThreadPoolExecutor(cores()) as pool:
         each = pool.map(lambda one: pulse_shapes(one, engines[one.job.id]), traces)
@@ -98,17 +89,7 @@ def _known_mean(values: Array) -> Array:
 
 
 def pulse_shapes(one: Trace, engine: str) -> Array:
-    """Width and floor of the valley at begin, middle and end of the first pulses.
-
-    Args:
-        one: a dynamical training.
-        engine: that trained it.
-
-    Returns:
-        shape (pulses, 3, 3, 2): of F and of the static loss along the eigenvector, and of F along
-        a random direction, drawn from the job's seed; NaN where the valley has no width.
-
-    """
+    """Width and floor at begin, middle and end of pulses: (pulses, 3, OF_F … ALONG_RANDOM, 2)."""
     schedule = one.schedule
     assert schedule is not None
     last = int(one.metrics["step"].max())

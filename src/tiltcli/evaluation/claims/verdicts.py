@@ -47,12 +47,6 @@ def verdict_of(estimate: Estimate, p: float, against: float = 0.0) -> Verdict:
 
     Held if it is decided that it is above (see `decided`), not held if it is decided that it is
     below, else inconclusive.
-
-    Args:
-        estimate: the mean.
-        p: corrected over the claims that are judged together; NaN without a test.
-        against: what it is held against.
-
     """
     side = decided(estimate.low, estimate.high, p, estimate.n, against)
     return {1: Verdict.HELD, -1: Verdict.NOT_HELD, 0: Verdict.INCONCLUSIVE}[int(side)]
