@@ -23,7 +23,7 @@ from tiltcli.execution.pace import clock
 from tiltcli.execution.run_options import RunOptions, at_once
 from tiltcli.execution.runner import Plan
 from tiltcli.grid import Job, ProbeSettings, Sweep, load_sweep
-from tiltcli.grid.settings import PATHS, SETTINGS, cost_settings
+from tiltcli.grid.settings import PATHS, SETTINGS, deciding
 from tiltcli.store.read import read_jobs
 
 SHOWN = 20
@@ -129,7 +129,7 @@ def _logs(plan: Plan) -> Iterator[Logged]:
 
 def _kinds(expected: Estimate, sweep: Sweep) -> list[str]:
     """Speed of every kind of job, as measured, and what sends jobs to torch."""
-    costly = {*cost_settings(), *PATHS}
+    costly = {*deciding("cost"), *PATHS}
     telling = [key for key in sweep.axes if key in costly or SETTINGS[key].argument]
     lines = []
     for kind in expected.kinds[:SHOWN]:

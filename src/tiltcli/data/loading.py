@@ -12,13 +12,13 @@ from tiltcli.data.arrays import Dataset
 from tiltcli.data.datasets import load_dataset
 from tiltcli.data.fetch import Published, cache_folder, fetched
 from tiltcli.grid.jobs import Job
-from tiltcli.grid.settings import PATHS, data_settings
+from tiltcli.grid.settings import PATHS, deciding
 from tiltcli.schedule import groups_of
 
 MOST_BYTES = 1 << 30
 """Memory that kept data sets may take together; the last one used is kept whatever its size."""
 
-_DIGESTS = frozenset(data_settings())
+_DIGESTS = frozenset(deciding("data"))
 _DECIDING = _DIGESTS | {path for path, digest in PATHS.items() if digest in _DIGESTS}
 _kept: OrderedDict[str, Dataset] = OrderedDict()
 _lock = threading.Lock()

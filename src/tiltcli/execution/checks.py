@@ -14,7 +14,7 @@ from tiltcli.errors import Fault, UserError
 from tiltcli.execution.run_options import RunOptions
 from tiltcli.grid import Job, ProbeSettings, Sweep
 from tiltcli.grid.jobs import texts
-from tiltcli.grid.settings import data_settings, network_settings, probing_settings
+from tiltcli.grid.settings import deciding
 from tiltcli.networks.initial import check_network, is_own, parameter_shapes
 from tiltcli.store import RunWriter
 
@@ -44,8 +44,8 @@ def check_jobs(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, st
     engines: dict[str, str] = {}
     seen: set[tuple[Any, ...]] = set()
     # Jobs that agree on these need be checked once.
-    probed = probing_settings() if sweep.probe is not None else ()
-    alike = tuple(dict.fromkeys((*data_settings(), *network_settings(), *probed, "train.keep")))
+    probed = deciding("probe") if sweep.probe is not None else ()
+    alike = tuple(dict.fromkeys((*deciding("data"), *deciding("network"), *probed, "train.keep")))
     for job in sweep.jobs:
         try:
             engines[job.id] = choose_engine(engine, job)

@@ -13,7 +13,7 @@ from tiltcli.engines import Block, Context, Interrupted, load_engine
 from tiltcli.engines.base import total_steps
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.grid.jobs import texts
-from tiltcli.grid.settings import cost_settings, probing_settings
+from tiltcli.grid.settings import deciding
 
 TRIAL_SECONDS = 0.15
 TRIALS = 3
@@ -52,7 +52,7 @@ def estimate(
     kinds: dict[tuple[Any, ...], Kind] = {}
     training = probing = longest = 0.0
     probes = 0
-    alike = dict.fromkeys((*cost_settings(), *(probing_settings() if probe else ())))
+    alike = dict.fromkeys((*deciding("cost"), *(deciding("probe") if probe else ())))
     for job in jobs:
         key = (engines[job.id], *texts(job, tuple(alike)))
         data = dataset_of(job)

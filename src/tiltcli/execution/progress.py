@@ -13,7 +13,7 @@ from tiltcli.execution.ended import Ended
 from tiltcli.execution.remaining import Remaining
 from tiltcli.grid import Job
 from tiltcli.grid.jobs import texts
-from tiltcli.grid.settings import cost_settings
+from tiltcli.grid.settings import deciding
 
 TORCH_COST = 100.0
 """About what a step of a perceptron costs in torch, in steps of the compiled kernel."""
@@ -21,7 +21,7 @@ TORCH_COST = 100.0
 USUAL_WIDTH = 64
 """Of a user's network, where nothing is known of it."""
 
-COSTS = cost_settings()
+COSTS = deciding("cost")
 
 PROBE_STEPS = 500
 """About what a probe costs in steps of the same job."""

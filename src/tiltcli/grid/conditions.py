@@ -4,52 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 Values = Mapping[str, Any]
-
-
-class Condition(Protocol):
-    """A condition on some settings of a job; its text says it in words."""
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Settings that it looks at."""
-
-    def __call__(self, settings: Values) -> bool:
-        """Whether it holds for a job with these settings."""
-
-
-@dataclass(frozen=True)
-class When:
-    """A setting has one of some values."""
-
-    key: str  # the setting
-    values: tuple[str, ...]  # its values for which the condition holds
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Settings that it looks at."""
-        return (self.key,)
-
-    def __call__(self, settings: Values) -> bool:
-        """Whether it holds for a job with these settings."""
-        return settings.get(self.key) in self.values
-
-    def __str__(self) -> str:
-        return f"{self.key} = " + " or ".join(f'"{value}"' for value in self.values)
-
-
-@dataclass(frozen=True)
-class Unless(When):
-    """A setting has none of some values."""
-
-    def __call__(self, settings: Values) -> bool:
-        """Whether it holds for a job with these settings."""
-        return not super().__call__(settings)
-
-    def __str__(self) -> str:
-        return f"{self.key} is not " + " or ".join(f'"{value}"' for value in self.values)
 
 
 @dataclass(frozen=True)
@@ -86,14 +43,40 @@ class Above(Given):
 
 
 @dataclass(frozen=True)
+class When(Given):
+    """A setting has one of some values."""
+
+    values: tuple[str, ...]
+
+    def __call__(self, settings: Values) -> bool:
+        """Whether it holds for a job with these settings."""
+        return settings.get(self.key) in self.values
+
+    def __str__(self) -> str:
+        return f"{self.key} = " + " or ".join(f'"{value}"' for value in self.values)
+
+
+@dataclass(frozen=True)
+class Unless(When):
+    """A setting has none of some values."""
+
+    def __call__(self, settings: Values) -> bool:
+        """Whether it holds for a job with these settings."""
+        return settings.get(self.key) not in self.values
+
+    def __str__(self) -> str:
+        return super().__str__().replace(" = ", " is not ", 1)
+
+
+@dataclass(frozen=True)
 class Both:
     """All of some conditions hold; of none they always do."""
 
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[Given | Both, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Settings that it looks at."""
+        """Settings that they look at."""
         return tuple(dict.fromkeys(key for one in self.conditions for key in one.keys))
 
     def __call__(self, settings: Values) -> bool:
@@ -116,4 +99,5 @@ class Either(Both):
         return ", or ".join(map(str, self.conditions)) or "never"
 
 
+Condition = Given | Both
 ALWAYS, NEVER = Both(), Either()

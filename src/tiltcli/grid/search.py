@@ -24,8 +24,8 @@ from tiltcli.grid.setting_types import seed, whole
 from tiltcli.grid.settings import METHODS, SETTINGS, position, replicates, tells_rows
 
 MOST_TRIALS = 10_000
-TRIALS = whole("search.trials", 1, MOST_TRIALS, meaning="cells of each method in each row")
-SEED = seed("search.seed", meaning="seed of the draws")
+TRIALS = whole("search.trials", "cells of each method in each row", 1, MOST_TRIALS)
+SEED = seed("search.seed", "seed of the draws")
 KEYS = ("trials", "seed")
 
 

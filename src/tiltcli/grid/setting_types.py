@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -95,77 +95,86 @@ class Setting:
             return None
         return json.dumps(value) if self.depth or isinstance(value, list) else value
 
-    def from_column(self, value: Any) -> Any:
-        """Return the value as a grid file has it; in a column with nulls, numbers are floats."""
-        value = value.item() if hasattr(value, "item") else value
-        if value is None or value != value:
-            return self.null
-        if self.depth or (self.argument and str(value).startswith("[")):
-            return json.loads(value)
-        return int(value) if self.whole else value
-
     @property
     def argument(self) -> bool:
         """Whether it is one of a user's own function."""
         return self.type is Argument
 
 
-def choice(key: str, *names: str, **more: Any) -> Setting:
-    """One of some names."""
-    return Setting(key, Literal[names], " | ".join(f'"{name}"' for name in names), **more)
+def alike(*settings: Setting, **shared: Any) -> tuple[Setting, ...]:
+    """Settings with what they share, but for what they say themselves."""
+    unsaid = {one.name: one.default for one in fields(Setting)}
+    return tuple(
+        replace(one, **{k: v for k, v in shared.items() if getattr(one, k) == unsaid[k]})
+        for one in settings
+    )
 
 
-def arguments(key: str, **more: Any) -> Setting:
+def choice(key: str, meaning: str, *names: str, **more: Any) -> Setting:
+    """One of some names, by default the first."""
+    allowed = " | ".join(f'"{name}"' for name in names)
+    return Setting(key, Literal[names], allowed, meaning, **{"default": names[0], **more})
+
+
+def arguments(key: str, meaning: str, **more: Any) -> Setting:
     """Return the table of the arguments of a user's own function: each a setting, `key.NAME`."""
-    return Setting(key, Arguments, f"a table, [{key}]", default=None, **more)
+    return Setting(key, Arguments, f"a table, [{key}]", meaning, default=None, **more)
 
 
 def argument(table: Setting, name: str) -> Setting:
     """One of the arguments."""
-    allowed = 'a number, true, false, a text that does not begin with "[", or an axis of these '
-    allowed += "or of lists of them"
-    meaning = f"{name}, {table.meaning}"
     return replace(
         table,
         key=f"{table.key}.{name}",
         type=Argument,
-        allowed=allowed,
-        meaning=meaning,
+        allowed='a number, true, false, a text that does not begin with "[", or an axis of these '
+        "or of lists of them",
+        meaning=f"{name}, {table.meaning}",
         arrow="float64",
     )
 
 
-def flag(key: str, allowed: str = "true | false", **more: Any) -> Setting:
+def flag(key: str, meaning: str, allowed: str = "true | false", **more: Any) -> Setting:
     """True or false."""
-    return Setting(key, Annotated[bool, BeforeValidator(_flag)], allowed, arrow="bool", **more)
+    kind = Annotated[bool, BeforeValidator(_flag)]
+    return Setting(key, kind, allowed, meaning, arrow="bool", **more)
 
 
-def text(key: str, allowed: str, **more: Any) -> Setting:
-    """Any text, with the words for what it is."""
+def text(key: str, meaning: str, allowed: str, **more: Any) -> Setting:
+    """Any text, unset by default, with the words for what it is."""
     kind = Annotated[str, BeforeValidator(_words), Field(min_length=1)]
-    return Setting(key, kind, allowed, **more)
+    return Setting(key, kind, allowed, meaning, default=None, **more)
 
 
 def whole(
-    key: str, least: int = 1, most: int = MOST_WHOLE, *, of: str = "", word: str = "", **more: Any
+    key: str,
+    meaning: str,
+    least: int = 1,
+    most: int = MOST_WHOLE,
+    *,
+    of: str = "",
+    word: str | None = None,
+    **more: Any,
 ) -> Setting:
     """Return a setting of a whole number of something, or a word that is none."""
     kind: Any = Annotated[int, BeforeValidator(_whole), Field(ge=least, le=most)]
     allowed = f"a whole number{f' of {of}' if of else ''} ≥ {least}, at most {most}"
     if word:
         kind, allowed = Literal[word] | kind, f'"{word}" or {allowed}'
-    return Setting(key, kind, allowed, arrow="int64", null=word or None, **more)
+    own = {"unit": of.removesuffix("s") or "1", **more}
+    return Setting(key, kind, allowed, meaning, arrow="int64", null=word, **own)
 
 
-def seed(key: str, **more: Any) -> Setting:
+def seed(key: str, meaning: str, **more: Any) -> Setting:
     """The seed of a generator of random numbers; it only repeats the experiment."""
     kind = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=MOST_SEED)]
     allowed = f"a whole number from 0 to {MOST_SEED}"
-    return Setting(key, kind, allowed, default=0, arrow="int64", replicate=True, **more)
+    return Setting(key, kind, allowed, meaning, 0, arrow="int64", replicate=True, **more)
 
 
 def real(
     key: str,
+    meaning: str,
     *,
     least: float | None = None,
     above: float | None = None,
@@ -179,7 +188,8 @@ def real(
     kind = Annotated[float, BeforeValidator(_number), bounds]
     low = f"≥ {floor:g}" if above is None else f"> {above:g}"
     high = f"at most {MOST_REAL:g}" if below is None else f"below {below:g}"
-    return Setting(key, kind, f"a number {low}, {high}", arrow="float64", **more)
+    own = {"unit": "1", **more}
+    return Setting(key, kind, f"a number {low}, {high}", meaning, arrow="float64", **own)
 
 
 def _number(value: object) -> object:

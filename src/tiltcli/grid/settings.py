@@ -1,8 +1,4 @@
-"""Every setting of a grid file, described once: what any part of the tool asks is asked here.
-
-A setting that does not apply to a job (a static job has no amplitude) is left out of it, so that
-equal work has equal settings.
-"""
+"""The settings of a grid file by name: what any part of the tool asks of them is asked here."""
 
 from __future__ import annotations
 
@@ -10,93 +6,16 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from tiltcli.grid.conditions import Unless, When
-from tiltcli.grid.dataset_settings import OF_DATA, PICTURES
-from tiltcli.grid.setting_types import (
-    ALL,
-    Aspect,
-    Setting,
-    SettingTable,
-    arguments,
-    choice,
-    text,
-    whole,
-)
-from tiltcli.grid.training_settings import OF_TRAINING
+from tiltcli.grid.setting_table import PICTURES, TABLE
+from tiltcli.grid.setting_types import Aspect, Setting, SettingTable
 
-_MLP = When("model.kind", ("mlp",))
-_OWN = When("model.kind", ("python",))
-
-_TABLE: tuple[Setting, ...] = (
-    *OF_DATA,
-    choice(
-        "model.kind",
-        *("mlp", "myrtle5", "python"),
-        meaning="network: mlp has hidden layers of ReLUs, myrtle5 four convolutions, python is "
-        "your own",
-        default="mlp",
-        decides=("data", "network", "cost", "probe"),  # pictures for it, or plain vectors
-        fused=("mlp",),
-    ),
-    whole(
-        "model.width",
-        *(1, 10_000_000),
-        meaning="units of a hidden layer, or channels; python: where the factory takes it",
-        default=None,
-        unit="1",
-        needed=When("model.kind", ("mlp", "myrtle5")),
-        decides=("network", "cost", "probe"),
-        fused=ALL,
-    ),
-    whole(
-        "model.depth",
-        *(1, 1000),
-        meaning="hidden layers of a mlp",
-        default=1,
-        unit="1",
-        applies=_MLP,
-        decides=("network", "cost", "probe"),
-        fused=ALL,
-        since_stored=True,
-    ),
-    text(
-        "model.factory",
-        '"file.py:function", relative to the grid file, or "package.module:function"',
-        meaning="function that returns a torch.nn.Module giving logits; called with what it takes "
-        "of width, sample_shape and classes, and with the arguments",
-        default=None,
-        applies=_OWN,
-        needed=_OWN,
-        decides=("network", "cost", "probe"),
-    ),
-    arguments(
-        "model.args",
-        meaning="further argument of the factory",
-        applies=_OWN,
-        decides=("network", "cost", "probe"),
-    ),
-    text(
-        "model.init_file",
-        "the path of an .npz file with the network's parameters",
-        meaning="initial parameters, instead of random ones",
-        default=None,
-        applies=Unless("model.kind", ("python",)),
-        decides=("network",),
-        fused=ALL,
-    ),
-    *OF_TRAINING,
-)
-
-SETTINGS: dict[str, Setting] = SettingTable({setting.key: setting for setting in _TABLE})
-"""All settings by key. A setting comes after those that decide whether it applies."""
+SETTINGS: dict[str, Setting] = SettingTable({setting.key: setting for setting in TABLE})
+_PLACES = {key: place for place, key in enumerate(SETTINGS)}
 
 
 def position(key: str) -> int:
     """Return the place of a setting in the table; arguments of a factory stand where all do."""
     return _PLACES.get(key, _PLACES.get(key.rpartition(".")[0], len(_PLACES)))
-
-
-_PLACES = {key: place for place, key in enumerate(SETTINGS)}
 
 
 def given_arguments(settings: Mapping[str, Any], table: str) -> dict[str, Any]:
@@ -135,7 +54,8 @@ def _columns(chosen: Callable[[Setting], bool]) -> tuple[str, ...]:
     return tuple(PATHS.get(key, key) for key, setting in SETTINGS.items() if chosen(setting))
 
 
-def _deciding(aspect: Aspect) -> tuple[str, ...]:
+def deciding(aspect: Aspect) -> tuple[str, ...]:
+    """Settings that decide something else (see `Setting.decides`); digests stand for files."""
     return _columns(lambda setting: aspect in setting.decides)
 
 
@@ -176,26 +96,6 @@ def tilting() -> tuple[str, ...]:
     """Settings that dynamical jobs have and static jobs do not."""
     static = {"loss.kind": "static"}
     return _columns(lambda one: one.key.startswith("loss.") and not one.applies(static))
-
-
-def data_settings() -> tuple[str, ...]:
-    """Settings that decide the data set as the network takes it; digests stand for files."""
-    return _deciding("data")
-
-
-def network_settings() -> tuple[str, ...]:
-    """Settings that decide, beside the data, whether there can be such a network."""
-    return _deciding("network")
-
-
-def cost_settings() -> tuple[str, ...]:
-    """Settings that decide the seconds a step costs, those of the data included."""
-    return _deciding("cost")
-
-
-def probing_settings() -> tuple[str, ...]:
-    """Settings that decide what a probe of the curvature costs, those of the data included."""
-    return _deciding("probe")
 
 
 def later_settings() -> tuple[Setting, ...]:
