@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tiltcli.analysis.loss_lines import line
-from tiltcli.analysis.slices import Slice
 from tiltcli.analysis.traces import Trace
-from tiltcli.analysis.valleys import Valleys
+from tiltcli.analysis.valleys import Slice, Valleys, line
 from tiltcli.evaluation.comparison import compare
 from tiltcli.evaluation.tuning import budgets, tune
 from tiltcli.grid import Job

@@ -12,9 +12,8 @@ import pytest
 
 import oracle
 from helpers import fig4_network
-from tiltcli.analysis.loss_lines import line, losses_along, shape_of
 from tiltcli.analysis.retraining import weights_at
-from tiltcli.analysis.slices import Slicer, phase_steps
+from tiltcli.analysis.valleys import Slicer, line, losses_along, phase_steps, shape_of
 from tiltcli.data import Part, dataset_of
 from tiltcli.errors import UserError
 from tiltcli.grid import parse_sweep

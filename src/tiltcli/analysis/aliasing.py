@@ -12,37 +12,20 @@ FEW = 8
 
 @dataclass(frozen=True)
 class Logged:
-    """How the log of a tilted training lies to its pulses.
+    """How the log of a tilted training lies to its pulses."""
 
-    Attributes:
-        pulse: steps from the beginning of a pulse to that of the next.
-        every: epochs between two rows.
-        updates: optimiser steps in an epoch.
-
-    """
-
-    pulse: int
-    every: int
-    updates: int = 1
+    pulse: int  # steps from the beginning of a pulse to that of the next
+    every: int  # epochs between two rows
+    updates: int = 1  # optimiser steps in an epoch
 
     def phases(self, every: int | None = None) -> int:
-        """Return how many different steps of the pulse the rows meet.
-
-        Args:
-            every: epochs between two rows; None for the training's own.
-
-        """
+        """Return how many steps of the pulse the rows meet, at their own distance or another."""
         steps = (self.every if every is None else every) * self.updates
         return self.pulse // math.gcd(self.pulse, steps)
 
 
 def aliasing(logs: Iterable[Logged]) -> str | None:
-    """Return what must be said of trainings whose rows meet too few phases; None if none do.
-
-    Args:
-        logs: of tilted trainings.
-
-    """
+    """Say what must be said of tilted trainings whose rows meet too few phases, if any do."""
     known = list(dict.fromkeys(logs))
     few = [one for one in known if one.phases() < min(FEW, one.pulse)]
     if not few:

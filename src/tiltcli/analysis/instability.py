@@ -48,46 +48,29 @@ class Thresholds:
       not fall to half. That finds what was there from the start, or grew slowly; noise has no law.
 
     It ends before the first step from which the loss does not oscillate in `quiet` successive
-    windows.
+    windows. Nothing here knows a period; but an oscillation slower than about 12 steps is taken
+    for the smooth course, and the onset is when growth passes the threshold, not its beginning.
 
-    Nothing here knows a period; but an oscillation slower than about 12 steps is taken for the
-    smooth course, and the onset is when growth passes the threshold, not when growth begins.
-
-    Attributes:
-        swing: least level, in units of the loss. The default suits losses of order one, as
-            the cross-entropy of a few classes is; the smallest swing of float32 arithmetic is a
-            hundred times less.
-        relative: whether `swing` counts in shares of the window's median |F| instead, for
-            losses of another order (1e-4 then answers to the default at F = 0.2).
-        window: steps of a window.
-        turns: least changes of sign in it.
-        burst: factor over the calm level.
-        memory: steps that the calm level looks back.
-        quiet: windows without oscillation after which an instability is over.
-
+    The default `swing` suits losses of order one, as the cross-entropy of a few classes is; the
+    smallest swing of float32 arithmetic is a hundred times less.
     """
 
-    swing: float = 2e-5
+    swing: float = 2e-5  # least level, in units of the loss
+    # `swing` in shares of the window's median |F| (1e-4: the default at F = 0.2)
     relative: bool = False
-    window: int = 20
-    turns: int = 4
-    burst: float = 10.0
-    memory: int = 1000
-    quiet: int = 100
+    window: int = 20  # steps of a window
+    turns: int = 4  # least changes of sign in it
+    burst: float = 10.0  # factor over the calm level
+    memory: int = 1000  # steps that the calm level looks back
+    quiet: int = 100  # windows without oscillation after which an instability is over
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One instability.
-
-    Attributes:
-        onset: index of the loss at which it begins.
-        end: index at which it is over; None if it lasts to the last step.
-
-    """
+    """One instability, in indices of the losses."""
 
     onset: int
-    end: int | None
+    end: int | None  # None: it lasts to the last step
 
 
 def swings(losses: npt.ArrayLike) -> Array:
@@ -101,11 +84,7 @@ def swings(losses: npt.ArrayLike) -> Array:
 def find_episodes(losses: npt.ArrayLike, thresholds: Thresholds | None = None) -> list[Episode]:
     """Return the instabilities in the losses of consecutive steps, by the rules of `Thresholds`.
 
-    Args:
-        losses: F at steps 0, 1, 2, …, shape (steps,); what follows a value that is not finite (a
-            diverged training) is left out.
-        thresholds: the rules; default: as they stand in `Thresholds`.
-
+    What follows a value that is not finite (a diverged training) is left out.
     """
     rules = thresholds or Thresholds()
     F = np.asarray(losses, dtype=np.float64)
@@ -140,19 +119,11 @@ def find_episodes(losses: npt.ArrayLike, thresholds: Thresholds | None = None) -
 
 
 def forecast_errors(values: Array, ahead: tuple[int, ...] = (1,)) -> list[float]:
-    """How well a series foretells itself: by what followed where it was most alike before.
+    """Return how well a series foretells itself some steps ahead: median errors over its spread.
 
-    The nearest neighbour, in largest difference, among all triples of successive values (Lorenz's
-    analogues, 1969; Farmer and Sidorowich 1987). Next to 0 for periods and invariant circles, small
-    one step ahead of chaos and growing with the steps, about 1 for noise at once.
-
-    Args:
-        values: shape (steps,).
-        ahead: steps to look ahead.
-
-    Returns:
-        median error for each, over the median distance of the values from their median.
-
+    By what followed the nearest neighbour, in largest difference, among all triples of successive
+    values (Lorenz's analogues, 1969; Farmer and Sidorowich 1987). Next to 0 for periods and
+    invariant circles, small one step ahead of chaos and growing with the steps, about 1 for noise.
     """
     count = len(values) - 2 - max(ahead)
     triples = np.lib.stride_tricks.sliding_window_view(values, 3)[:count]

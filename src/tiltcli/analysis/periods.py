@@ -56,20 +56,12 @@ _IN_A_ROW_OF = {2: 3, QUASI: 33}
 
 @dataclass(frozen=True)
 class Cascade:
-    """What was seen of a period-doubling cascade during one instability.
+    """What was seen of a period-doubling cascade during one instability."""
 
-    Attributes:
-        periods: those seen, rising, up to 16; 2, 4, 8, 16 are a cascade's.
-        irregular: whether the loss also went up and down without any of them (chaos).
-        quasi: whether it did so without parting states that are close (quasi-periodic).
-        first: label that came first of all; None if none was clear.
-
-    """
-
-    periods: tuple[int, ...]
-    irregular: bool
-    quasi: bool = False
-    first: int | None = None
+    periods: tuple[int, ...]  # those seen, rising, up to 16; 2, 4, 8, 16 are a cascade's
+    irregular: bool  # whether the loss also went up and down without any of them (chaos)
+    quasi: bool = False  # whether it did so without parting states that are close (quasi-periodic)
+    first: int | None = None  # label that came first of all; None if none was clear
 
     @property
     def longest(self) -> int | None:
@@ -85,7 +77,7 @@ class Cascade:
 def window_labels(
     losses: npt.ArrayLike, begin: int, end: int, thresholds: Thresholds | None = None
 ) -> tuple[Whole, Whole]:
-    """Period of the loss in windows of 64 steps, one every 8 steps.
+    """Return the first index of windows of 64 steps, one every 8 steps, and their labels.
 
     With m_p the median of |q_{i+p} − q_i| / 2 over the window (q as in `swings`: for a pure
     2-cycle m_1 is its swing and m_2 is 0), the period is the largest p of 2, 4, 8, 16 with
@@ -95,16 +87,6 @@ def window_labels(
     with m_p ≤ 0.02 m_1, which is its period then, or of 256 steps that the window lies in, q is
     quasi-periodic: values foretold by their nearest neighbours (`forecast_errors`) are off by at
     most 4% of the swing, and after 32 steps at most six times as far as after one.
-
-    Args:
-        losses: F of consecutive steps, shape (steps,), finite.
-        begin: first index to look at.
-        end: index to stop before.
-        thresholds: where the least swing comes from.
-
-    Returns:
-        first index of each window, and its label: a period, STEADY, IRREGULAR, QUASI or UNCLEAR.
-
     """
     rules = thresholds or Thresholds()
     F = np.asarray(losses, dtype=np.float64)

@@ -25,19 +25,11 @@ CALM = 100
 
 @dataclass(frozen=True)
 class Curvature:
-    """λ_max along a training.
+    """λ_max along a training, of the Hessian of F(·, t) or what else the bound is for."""
 
-    Attributes:
-        steps: probed steps, rising, shape (probes,).
-        hessian_max: λ_max of the Hessian of F(·, t) there, or what else the bound is for; NaN
-            where it did not converge.
-        bound: what the optimiser is unstable above, at each probe or at all of them.
-
-    """
-
-    steps: Whole
-    hessian_max: Array
-    bound: Array | float
+    steps: Whole  # probed ones, rising
+    hessian_max: Array  # at them; NaN where it did not converge
+    bound: Array | float  # what the optimiser is unstable above, at each probe or at all of them
 
     @property
     def shares(self) -> Array:
@@ -47,32 +39,17 @@ class Curvature:
 
 @dataclass(frozen=True)
 class Instability:
-    """One instability of a training.
+    """One instability of a training."""
 
-    Attributes:
-        onset: step at which it begins.
-        end: step at which it is over; None if it lasts to the end of the training.
-        pulse: pulse of the onset, counted from 1; None where nothing oscillates.
-        label: class that is emphasised at the onset; None at rest and where nothing oscillates.
-        t: steps since that pulse began; None where there is none.
-        gamma: Γ of the emphasised class at the onset; 1 without one.
-        hessian_max: λ_max at the onset; NaN if nothing was probed near it.
-        share: λ_max at the onset over its bound, λ_max / (2/η); NaN likewise.
-        crossing: step at which λ_max crosses the bound, of the crossing nearest to the onset;
-            None without any.
-        cascade: periods seen.
-
-    """
-
-    onset: int
-    end: int | None
-    pulse: int | None
-    label: int | None
-    t: int | None
-    gamma: float
-    hessian_max: float
-    share: float
-    crossing: int | None
+    onset: int  # step at which it begins
+    end: int | None  # step at which it is over; None: it lasts to the end of the training
+    pulse: int | None  # of the onset, counted from 1; None where nothing oscillates
+    label: int | None  # class emphasised at the onset; None at rest and where nothing oscillates
+    t: int | None  # steps since that pulse began; None where there is none
+    gamma: float  # Γ of the emphasised class at the onset; 1 without one
+    hessian_max: float  # λ_max at the onset; NaN if nothing was probed near it
+    share: float  # λ_max at the onset over its bound, λ_max / (2/η); NaN likewise
+    crossing: int | None  # nearest step at which λ_max crosses the bound; None without any
     cascade: Cascade
 
 
@@ -82,15 +59,7 @@ def instabilities(
     curvature: Curvature | None,
     thresholds: Thresholds | None = None,
 ) -> list[Instability]:
-    """Return the instabilities of a training: when and where they begin.
-
-    Args:
-        losses: F at steps 0, 1, 2, … of the training, shape (steps,).
-        schedule: of the class weights; None for a static loss.
-        curvature: λ_max along the way; None if it was not probed.
-        thresholds: see there.
-
-    """
+    """Return the instabilities of a training from its losses F at steps 0, 1, 2, …."""
     F = np.asarray(losses, dtype=np.float64)
     crossed = [] if curvature is None else crossings(curvature)
     found = []
@@ -128,8 +97,7 @@ def hessian_near(curvature: Curvature, step: int) -> tuple[float, float]:
     """Return λ_max at a step, and over its bound: the higher of the probes just before and after.
 
     On a 2-cycle λ_max goes back and forth between two branches, so one probe alone may show the
-    lower; two that are an odd number of steps apart show both. Probes further off than 100
-    steps, and those that did not converge, do not count; both are NaN without any.
+    lower; two that are an odd number of steps apart show both. NaN without probes within 100 steps.
     """
     after = int(np.searchsorted(curvature.steps, step, side="right"))
     heights, shares = curvature.hessian_max, curvature.shares
@@ -144,11 +112,9 @@ def hessian_near(curvature: Curvature, step: int) -> tuple[float, float]:
 def crossings(curvature: Curvature, factor: float = 1.0) -> list[int]:
     """Return the steps at which λ_max climbs through its bound, after at least 100 steps below it.
 
-    With a factor, through so many times the bound.
-
-    The calm before is what tells a crossing from the back and forth between the branches of an
-    instability that is under way. The step is found by linear interpolation between the last
-    probe below and the first at or above the bound.
+    With a factor, through so many times the bound. The calm before is what tells a crossing from
+    the back and forth between the branches of an instability that is under way; the step is
+    interpolated between the last probe below and the first above.
     """
     known = ~np.isnan(curvature.shares)
     steps, shares = curvature.steps[known], curvature.shares[known]

@@ -23,27 +23,13 @@ def weights_at(
     stored: pd.DataFrame | None = None,
     device: str = "auto",
 ) -> list[Snapshot]:
-    """Train a job again up to the last of `epochs` and return its weights on the way.
+    """Return weights at `epochs`, rising, of a job trained again by the engine that trained it.
 
-    Trainings are deterministic: with the same engine on the same machine these are the weights
-    that the run had.
-
-    Propagates `Interrupted` when `stop()` became true.
-
-    Args:
-        job: the job.
-        data: its data.
-        epochs: rising, from 0 to the job's last.
-        engine: name of the engine that trained it, "fused" or "torch".
-        stop: when it returns true, the training ends with `Interrupted`.
-        stored: the job's rows of the metrics table, to check the training against; None for none.
-        device: where torch trains it.
-
-    Returns:
-        a snapshot per epoch.
+    Trainings are deterministic: on the same machine these are the weights that the run had; by
+    `stored`, the job's rows of the metrics table, that is checked. Propagates `Interrupted`.
 
     Raises:
-        UserError: if the training diverges before the last of `epochs`, or is not the one stored.
+        UserError: if it diverges before the last of `epochs`, or is not the training stored.
 
     """
     found: list[Snapshot] = []

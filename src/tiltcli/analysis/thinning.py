@@ -9,18 +9,7 @@ import numpy.typing as npt
 
 
 def thin(values: npt.ArrayLike, limit: int = 1500) -> npt.NDArray[np.int64]:
-    """Indices that draw a long series as it looks: each stretch's lowest and highest points.
-
-    Every k-th point would hide the swings between them.
-
-    Args:
-        values: shape (n,), float.
-        limit: stretches; at most twice as many indices are returned.
-
-    Returns:
-        sorted indices, int64.
-
-    """
+    """Return indices that draw a long series as it looks: lowest and highest of each stretch."""
     series = np.asarray(values, dtype=float)
     n = len(series)
     if n <= 2 * limit:

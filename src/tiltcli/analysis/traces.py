@@ -22,28 +22,16 @@ from tiltcli.store.read import Tables
 
 @dataclass(frozen=True)
 class Trace:
-    """What is known of one job, step by step.
-
-    Attributes:
-        job: the job.
-        metrics: its rows of the metrics table, by epoch.
-        probes: its rows of the probes table; may be empty.
-        schedule: its class weights; None for a static job.
-        classes: number of classes.
-        samples: number of training samples.
-        title: what to say about it.
-        labels: names of the classes.
-
-    """
+    """What is known of one job, step by step."""
 
     job: Job
-    metrics: pd.DataFrame
-    probes: pd.DataFrame
-    schedule: Schedule | None
+    metrics: pd.DataFrame  # its rows of the metrics table, by epoch
+    probes: pd.DataFrame  # its rows of the probes table; may be empty
+    schedule: Schedule | None  # its class weights; None for a static job
     classes: int
-    samples: int
-    title: str
-    labels: tuple[str, ...] = ()
+    samples: int  # for training
+    title: str  # what to say about it
+    labels: tuple[str, ...] = ()  # names of the classes
 
     @property
     def lr(self) -> float:
@@ -98,37 +86,19 @@ class Trace:
         return None
 
     def step_losses(self) -> npt.NDArray[np.float64]:
-        """Return F at steps 0, 1, 2, …, float64.
-
-        Raises:
-            UserError: if not every step's loss was kept.
-
-        """
+        """Return F at steps 0, 1, 2, …; `UserError` if not every step's loss was kept."""
         reason = self.why_not_single_steps()
         if reason is not None:
             raise UserError(f"job {self.job.id}: the losses of single steps are needed; {reason}")
         return self.metrics["dynamical_loss"].to_numpy(np.float64)
 
     def instabilities(self, thresholds: Thresholds | None = None) -> list[Instability]:
-        """Return the instabilities of the training; see `tiltcli.analysis.pulses.instabilities`.
-
-        Propagates `UserError` if not every step's loss was kept.
-        """
+        """Instabilities of the training; `UserError` if not every step's loss was kept."""
         return instabilities(self.step_losses(), self.schedule, self.curvature, thresholds)
 
 
 def pick(folder: Path, tables: Tables, *, dynamical: bool) -> Job:
-    """Return the first job of the tables, by the order of the jobs table.
-
-    Args:
-        folder: of the run.
-        tables: its tables, perhaps narrowed to the jobs that were asked for.
-        dynamical: whether only a dynamical job will do; else one is preferred.
-
-    Raises:
-        UserError: if there is no such job, or the run's grid no longer has it.
-
-    """
+    """Return the first dynamical job of the tables; where none is, and none must be, the first."""
     jobs = tables.jobs
     chosen = jobs[jobs["loss.kind"] == "dynamical"]
     if chosen.empty:
@@ -139,12 +109,7 @@ def pick(folder: Path, tables: Tables, *, dynamical: bool) -> Job:
 
 
 def jobs_of(folder: Path, wanted: list[str]) -> list[Job]:
-    """Return jobs of a run by their ids, in that order.
-
-    Raises:
-        UserError: if the run's grid no longer has one of them.
-
-    """
+    """Return jobs of a run by their ids, in that order."""
     known = {job.id: job for job in load_run(folder).jobs}
     for one in wanted:
         if one not in known:

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from tiltcli.analysis.slices import Slice
     from tiltcli.analysis.traces import Trace
-    from tiltcli.analysis.valleys import Valleys
+    from tiltcli.analysis.valleys import Slice, Valleys
 
 SHAPES = 11
 """Slices in each picture of the shapes."""

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tiltcli.analysis.slices import Slice
 from tiltcli.analysis.traces import Trace
-from tiltcli.analysis.valleys import Valleys, valleys_of
+from tiltcli.analysis.valleys import Slice, Valleys, valleys_of
 from tiltcli.errors import UserError
 from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.reports.loaded_runs import Run

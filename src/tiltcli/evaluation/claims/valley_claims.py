@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.analysis.loss_lines import line, losses_along, shape_of
 from tiltcli.analysis.retraining import weights_at
-from tiltcli.analysis.slices import Slicer
 from tiltcli.analysis.traces import Trace
+from tiltcli.analysis.valleys import Slicer, line, losses_along, shape_of
 from tiltcli.data import dataset_of
 from tiltcli.engines.machine import cores
 from tiltcli.evaluation.claims.verdicts import Finding
