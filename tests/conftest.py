@@ -42,3 +42,11 @@ def pytest_collection_modifyitems(items):
 def _from_the_root(request, monkeypatch):
     """Tests name their data relative to the project's root."""
     monkeypatch.chdir(request.config.rootpath)
+
+
+@pytest.fixture
+def light_workers(tmp_path_factory, monkeypatch):
+    """Workers get a torch of one function: its import takes seconds, and tasks need none."""
+    folder = tmp_path_factory.mktemp("light")
+    (folder / "torch.py").write_text("def set_num_threads(number): pass\n")
+    monkeypatch.syspath_prepend(folder)

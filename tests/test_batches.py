@@ -42,7 +42,7 @@ def test_endless_tasks_are_taken_as_needed():
     assert len(next(batches)) == taken["n"] == 1000
 
 
-def test_a_lost_batch_comes_back_one_by_one():
+def test_a_lost_batch_comes_back_one_by_one(light_workers):
     """The task that kills its worker fails; those that were with it do not."""
     batches = Batches(range(40), 40, workers=1)
     batches.took(1, 1e-3)

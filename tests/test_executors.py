@@ -22,6 +22,12 @@ def never():
     return False
 
 
+@pytest.fixture(autouse=True)
+def _light(request):
+    if "sweep" not in request.node.name:
+        request.getfixturevalue("light_workers")
+
+
 @pytest.mark.parametrize("run", [run_threads, run_processes])
 def test_results_and_progress(run):
     heard = []
@@ -70,6 +76,12 @@ def test_a_lost_task_is_tried_again(tmp_path):
     )
     assert "lost its worker once; the last, process" in str(done.error)
     assert "ended with exit code 7" in str(done.error)
+
+
+def test_tasks_that_lack_memory_only_together_all_end(tmp_path):
+    tasks = [str(tmp_path / name) for name in "abc"]
+    done = list(run_processes(executor_tasks.greedy, tasks, 2, never, print))
+    assert {one.task: one.result for one in done} == dict.fromkeys(tasks, "enough")
 
 
 def test_an_exception_keeps_its_traceback():

@@ -51,7 +51,9 @@ def run_processes(
     """Yield tasks as they end, run in single-threaded processes.
 
     When `stopped()` becomes true no more tasks are begun; those under way are asked to end, and
-    are ended by force `GRACE_SECONDS` later.
+    are ended by force `GRACE_SECONDS` later. A task whose worker died goes back to the queue, and
+    has its last attempt alone, after all others and without other workers: where it was memory that
+    they lacked together, no task fails that has enough alone.
 
     Args:
         work: a function that workers can import.
@@ -65,7 +67,7 @@ def run_processes(
         UserError: if workers die before they can take a task.
 
     """
-    waiting, queue = iter(tasks), deque[tuple[Task, int]]()
+    waiting, queue, alone = iter(tasks), deque[tuple[Task, int]](), deque[tuple[Task, int]]()
     crew: list[_Worker[Task]] = []
     failed_starts, deadline = 0, float("inf")
     try:
@@ -73,6 +75,10 @@ def run_processes(
             if not stopped():
                 missing = max(0, workers - len(queue))
                 queue.extend((task, 0) for task in itertools.islice(waiting, missing))
+                if alone and not queue and not any(worker.task is not None for worker in crew):
+                    queue.append(alone.popleft())
+                    while len(crew) > 1:
+                        crew.pop().end()
                 for worker in crew:
                     if worker.ready and worker.task is None and queue:
                         worker.give(*queue.popleft())
@@ -103,7 +109,8 @@ def run_processes(
                                 f"{failed_starts} times; too little memory? Try fewer --workers"
                             ) from None
                     if worker.task is not None and worker.losses < retries:
-                        queue.appendleft((worker.task, worker.losses + 1))
+                        last = worker.losses + 1 == retries
+                        (alone if last else queue).append((worker.task, worker.losses + 1))
                     elif worker.task is not None:
                         yield Done(worker.task, None, lost(worker.losses + 1, how))
                     continue
