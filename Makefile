@@ -33,21 +33,22 @@ $(STAMPS)/installed-%: $(STAMPS)/installed
 
 # What the report is made of; sweeps that are done already are not run again.
 SPIRAL := spiral-tuning-confirm spiral-phase spiral-confirm spiral-fig4 spiral-onsets \
-  spiral-curvature spiral-edge
-DIGITS := digits-tuning-confirm digits-mlp digits-confirm digits-myrtle5-phase \
-  digits-myrtle5-confirm
+  spiral-curvature
+DIGITS := digits-tuning-confirm digits-mlp digits-confirm
 TUNED := spiral-tuning digits-tuning
 
 reproduce: $(STAMPS)/installed
 	@$(PY) -m tiltcli.cli.dry_run $(patsubst %,sweeps/%.toml,$(SPIRAL) $(DIGITS))
 	@for name in $(SPIRAL) $(DIGITS); do $(TILTCLI) sweep sweeps/$$name.toml || exit; done
-	@for name in spiral-confirm digits-confirm digits-myrtle5-confirm; do \
+	@for name in spiral-confirm digits-confirm; do \
 	  $(TILTCLI) compare $$name@loss.kind=static $$name@loss.kind=dynamical || exit; done
 	@$(TILTCLI) report $(SPIRAL) $(DIGITS) -o results/report.html & page=$$!; \
 	  $(TILTCLI) report $(SPIRAL) $(DIGITS) -o results/REPORT.md && wait $$page
 
-# Real photographs: the sweep, the confirmation of what its validation chose, and the report.
-PICTURES := fashion-myrtle5-phase fashion-myrtle5-confirm
+# Convolutions: small digits, then real photographs; sweeps, the confirmation of what their
+# validation chose, and the report.
+PICTURES := digits-myrtle5-phase digits-myrtle5-confirm fashion-myrtle5-phase \
+  fashion-myrtle5-confirm
 
 reproduce-pictures: $(STAMPS)/installed
 	@$(PY) -m tiltcli.cli.dry_run $(patsubst %,sweeps/%.toml,$(PICTURES))
@@ -55,7 +56,7 @@ reproduce-pictures: $(STAMPS)/installed
 	@$(TILTCLI) report $(PICTURES) -o results/pictures.html & page=$$!; \
 	  $(TILTCLI) report $(PICTURES) -o results/PICTURES.md && wait $$page
 
-# How the methods of the *-tuning-confirm sweeps were tuned: cells, halved, chosen; 20 minutes.
+# How the methods of the *-tuning-confirm sweeps were tuned: cells, halved, chosen; half an hour.
 tuning: $(STAMPS)/installed
 	@$(PY) -m tiltcli.cli.dry_run $(patsubst %,sweeps/%.toml,$(TUNED))
 	@keep='--keep 5'; for name in $(TUNED); do $(TILTCLI) sweep sweeps/$$name.toml && \
@@ -80,10 +81,15 @@ quick: $(STAMPS)/installed
 	@$(TILTCLI) compare spiral-quick@loss.kind=static spiral-quick@loss.kind=dynamical
 	@$(TILTCLI) report spiral-quick -o results/QUICK.md
 
-# The report and figures that the README shows.
-figures: reproduce
+# The reports and figures that the README and docs/ show.
+figures: reproduce reproduce-pictures
 	@$(TILTCLI) report $(SPIRAL) $(DIGITS) -o results/published/REPORT.md
-	@$(TILTCLI) sweep sweeps/spiral-branch.toml
+	@$(TILTCLI) report $(PICTURES) -o results/published/PICTURES.md
+	@for name in spiral-edge spiral-branch; do $(TILTCLI) sweep sweeps/$$name.toml || exit; done
+	@$(TILTCLI) plot phase fashion-myrtle5-phase \
+	  -o results/published/figures/fashion-myrtle5-phase-phase.png
+	@$(TILTCLI) plot curvature spiral-edge \
+	  -o results/published/figures/spiral-edge-curvature.png
 	@$(TILTCLI) branch spiral-branch --epoch 2500 --frozen --lr 0.02..8
 	@$(TILTCLI) plot bifurcation spiral-branch \
 	  -o results/published/figures/spiral-branch-bifurcation.png

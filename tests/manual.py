@@ -19,7 +19,7 @@ from tiltcli.grid.json_schema import json_schema
 from tiltcli.grid.setting_types import REQUIRED, Setting
 from tiltcli.grid.settings import SETTINGS, TABLES
 
-REPORT = Path("results/published/REPORT.md")
+REPORTS = [Path("results/published/REPORT.md"), Path("results/published/PICTURES.md")]
 DATA_SETS = {
     "digits-myrtle5-confirm": "digits, Myrtle5",
     "fashion-myrtle5-confirm": "Fashion-MNIST, Myrtle5",
@@ -108,12 +108,10 @@ def _allowed(schema: Mapping[str, Any]) -> str:
 
 
 def results() -> str:
-    """The published report's methods and verdicts as matrices, and how they were made."""
-    report = REPORT.read_text(encoding="utf-8")
-    header, rows = _first_table(report[report.index("\n| claim |") :])
+    """The published reports' methods and verdicts as matrices, and how they were made."""
+    reports = [path.read_text(encoding="utf-8") for path in REPORTS]
     found: dict[tuple[str, str], dict[str, list[str]]] = {}
-    for row in rows:
-        one = dict(zip(header, row, strict=True))
+    for one in (one for report in reports for one in _claims(report)):
         # What was measured, without its numbers: they are in the report.
         named = re.split(r" \(\d|[:;]", one["measured"])[0]
         measured, where = re.fullmatch(
@@ -135,10 +133,10 @@ def results() -> str:
         (*claim, *("<br>".join(cells.get(column, ["–"])) for column in columns))
         for claim, cells in found.items()
     ]
-    made = sorted(set(re.findall(r"^- [\w-]+: (tiltcli .*); [\d-]+$", report, re.MULTILINE)))
+    made = re.findall(r"^- [\w-]+: (tiltcli .*); [\d-]+$", "\n".join(reports), re.MULTILINE)
     claims = _table(("claim", "measured", *columns), lines)
-    *methods, note = _methods(report)
-    return "\n\n".join([*methods, f"{note} Made by {'; '.join(made)}.", claims])
+    *methods, note = _methods(reports[0])
+    return "\n\n".join([*methods, f"{note} Made by {'; '.join(sorted(set(made)))}.", claims])
 
 
 def _methods(report: str) -> Iterable[str]:
@@ -157,11 +155,11 @@ def _methods(report: str) -> Iterable[str]:
     yield from [note for *_, note in sections if note][:1]
 
 
-def _first_table(text: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the first table of a Markdown text."""
-    lines = text[text.index("\n| ") + 1 :].partition("\n\n")[0].splitlines()
-    cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
-    return cells[0], cells[2:]
+def _claims(report: str) -> Iterable[dict[str, str]]:
+    """Rows of a Markdown report's table of claims, by the names of its columns."""
+    lines = report[report.index("\n| claim |") + 1 :].partition("\n\n")[0].splitlines()
+    header, _, *rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+    return (dict(zip(header, row, strict=True)) for row in rows)
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

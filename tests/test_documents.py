@@ -195,9 +195,10 @@ def test_every_setting_command_and_option_is_there():
 
 
 def test_the_results_are_the_published_report():
-    """Every verdict, number and run of the report's table of claims stands in the README."""
+    """Every verdict, number and run of both reports' tables of claims stands in the README."""
     shown = README.read_text("utf-8").partition("<!-- results -->")[2].partition("<!-- /")[0]
-    report = Path("results/published/REPORT.md").read_text("utf-8")
+    reports = [Path(f"results/published/{name}.md") for name in ("REPORT", "PICTURES")]
+    report = "".join(path.read_text("utf-8") for path in reports)
     rows = [line.split(" | ") for line in report.splitlines() if "| **" in line]
     assert len(rows) > 8
     for claim, name, verdict, _, difference, interval, n, *_ in rows:

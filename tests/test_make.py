@@ -83,7 +83,11 @@ def test_pictures_are_swept_then_confirmed(project):
     environment(project / ".venv", torch=True)
     said = make(project, "reproduce-pictures").splitlines()
     words = [line.split()[3:5] for line in said if line.startswith("RUN -m tiltcli ")]
-    sweeps = [f"sweeps/fashion-myrtle5-{name}.toml" for name in ("phase", "confirm")]
+    sweeps = [
+        f"sweeps/{data}-myrtle5-{name}.toml"
+        for data in ("digits", "fashion")
+        for name in ("phase", "confirm")
+    ]
     # Two reports at once after them: their lines mix.
     assert [found for found in words if found[0] == "sweep"] == [["sweep", one] for one in sweeps]
 
