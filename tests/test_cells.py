@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
+from tiltcli.evaluation.cell_records import cell_records
 from tiltcli.evaluation.cells import best, choosing_metric, gather, ranked, scores
 
 TILT = ("loss.amplitude", "loss.period", "loss.rest", "loss.settle", "loss.shape")
@@ -451,3 +452,12 @@ def test_a_hundred_thousand_jobs():
     row = found.rows.loc[found.of_job[own["job"].iloc[0]]]
     assert row["val_accuracy:mean"] == pytest.approx(own["val_accuracy"].mean())
     assert (row["jobs"], row["val_accuracy:n"]) == (seeds, seeds)
+
+
+def test_records_keep_whole_numbers_beside_full_batches():
+    """A column with gaps holds floats; 50 samples are no 50.0 to who reads the JSON."""
+    jobs = pd.DataFrame(
+        [job(seed=s, **{"train.batch_size": b}) for b in (50, None) for s in (0, 1)]
+    )
+    sizes = [one["settings"]["train.batch_size"] for one in cell_records(gather(jobs))]
+    assert sizes == [50, None] and isinstance(sizes[0], int)

@@ -6,6 +6,7 @@ from typing import Any
 
 from tiltcli.errors import Outcome
 from tiltcli.evaluation.cells import ALWAYS, Cells
+from tiltcli.grid.settings import SETTINGS
 
 _NUMBERS = ("n", "mean", "low", "high", "pairs", "change", "change_low", "change_high")
 
@@ -22,7 +23,7 @@ def cell_records(cells: Cells) -> list[dict[str, Any]]:
                 "cell": number,
                 "group": row["group"],
                 "static": row["static"],
-                "settings": {key: row[key] for key in settings},
+                "settings": {key: _value(key, row[key]) for key in settings},
                 **{name: row[name] for name in counts},
                 "partner": None if row["partner"] < 0 else row["partner"],
                 **{name: row[name] for name in ("regime", "parameters", "train_samples")},
@@ -33,3 +34,9 @@ def cell_records(cells: Cells) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _value(key: str, value: Any) -> Any:
+    """Whole numbers as such: a column that has gaps (a full batch beside batches) holds floats."""
+    whole = value is not None and key in SETTINGS and SETTINGS[key].whole
+    return int(value) if whole else value
