@@ -18,8 +18,7 @@ from tiltcli.grid.settings import (
     tilting,
 )
 from tiltcli.store.columns import JOBS
-from tiltcli.store.jobs_files import read_jobs_file
-from tiltcli.store.reading import fits
+from tiltcli.store.reading import fits, read_part
 
 GRID = """
 [data]
@@ -148,7 +147,7 @@ def test_older_files_lack_later_settings(monkeypatch, tmp_path):
         later = real(key, meaning="new", default=0.5, since_stored=True, applies=applies)
         monkeypatch.setitem(SETTINGS, key, later)
     fields = [("job", "string"), ("model.new", "float64"), ("loss.new", "float64")]
-    found = read_jobs_file(path, pa.schema([pa.field(*one) for one in fields]))
+    found = read_part(path, pa.schema([pa.field(*one) for one in fields]))
     assert found.to_pydict() == {
         "job": ["a", "b"],
         "model.new": [0.5, 0.5],

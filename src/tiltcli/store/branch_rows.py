@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiltcli.errors import UserError, columns_of
-from tiltcli.store.columns import schema_of
+from tiltcli.store.columns import schema_of, table_of_rows
 from tiltcli.store.parts import write_whole
 
 BRANCHES = schema_of(
@@ -51,16 +51,12 @@ def add_rows(folder: Path, branch: Branch, rows: Iterable[Mapping[str, Any]]) ->
     """Write all rows of some learning rates, without the branch's own columns, to a new file."""
     own = {"job": branch.job, "epoch": branch.epoch, "frozen": branch.frozen}
     whole = [own | dict(row) for row in rows]
-    arrays = [
-        pa.array([row.get(field.name) for row in whole], field.type, from_pandas=True)
-        for field in BRANCHES
-    ]
     schema = BRANCHES.with_metadata(
         {**BRANCHES.metadata, b"branch": json.dumps(asdict(branch)).encode()}
     )
     path = folder / "branches" / f"{branch.job}-{branch.epoch}-{os.urandom(4).hex()}.parquet"
     path.parent.mkdir(exist_ok=True)
-    table = pa.Table.from_arrays(arrays, schema=schema)
+    table = table_of_rows(whole, schema)
     write_whole(path, lambda to: pq.write_table(table, to, compression="zstd"))
 
 

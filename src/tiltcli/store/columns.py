@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -40,6 +41,15 @@ def schema_of(columns: Iterable[Column]) -> pa.Schema:
         for column in columns
     ]
     return pa.schema(fields, metadata={"tiltcli": json.dumps({"format": FORMAT})})
+
+
+def table_of_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows, each with the columns it has; what is missing or not a number becomes null."""
+    arrays = [
+        pa.array([row.get(field.name) for row in rows], field.type, from_pandas=True)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _setting_columns() -> Iterable[Column]:

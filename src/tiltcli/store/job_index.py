@@ -1,12 +1,21 @@
-"""Which jobs a run has, and in which part each stands; kept up to date by what has changed."""
+"""Which jobs a run has, in which part each stands, and which of its rows counts.
+
+Where several parts have one job, a row that ended well beats one that failed (it was run again);
+among equals the last in the order of the parts counts. The same job gives the same numbers whoever
+trains it, so the choice among equals changes nothing but the wall time shown.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tiltcli.errors import Outcome
 from tiltcli.store import parts
@@ -17,7 +26,7 @@ KEYS = ["job", "outcome"]
 
 
 class JobIndex:
-    """Jobs of a run's parts."""
+    """Jobs of a run's parts; kept up to date by what has changed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,3 +63,26 @@ class JobIndex:
     def looked_at(self, name: str) -> None:
         """Take it that the part, as it is now, has the jobs that are known."""
         self._seen[name] = parts.signature(self.folder / "jobs" / name)
+
+
+def deduplicate(jobs: Sequence[pa.Table]) -> list[npt.NDArray[np.bool_]] | None:
+    """Return masks of the rows that count, of jobs tables in their parts' order; None if all do."""
+    if not jobs:
+        return None
+    keys = pa.concat_tables([table.select(["job", "outcome"]) for table in jobs]).to_pandas()
+    if not keys["job"].duplicated().any():
+        return None
+    failed = keys["outcome"] == Outcome.FAILED
+    ordered = pd.concat([keys[failed], keys[~failed]])
+    kept = ordered.index[~ordered["job"].duplicated(keep="last")]
+    mask = np.zeros(len(keys), dtype=bool)
+    mask[kept] = True
+    return np.split(mask, np.cumsum([len(table) for table in jobs])[:-1])
+
+
+def rows_of(table: pa.Table, jobs: pa.ChunkedArray) -> pa.Table:
+    """Rows of a table that belong to one of these jobs."""
+    names = table["job"].unique()
+    if pc.all(pc.is_in(names, value_set=jobs), min_count=0).as_py():
+        return table
+    return table.filter(pc.is_in(table["job"], value_set=jobs))

@@ -65,7 +65,7 @@ class RunLock:
         if not self.works:
             return
         if not _take(self._own):
-            raise self._in_use([f"shard {_shown(self.shard)} of it" if self.shard else "it"])
+            raise self._in_use([self._this()])
         if busy := self._busy(tidy=True):
             self._own.release()
             raise self._in_use(busy)
@@ -75,10 +75,13 @@ class RunLock:
         if not Path(self._gate.lock_file).exists():
             return  # nobody ever had
         with self.gate():
-            if self.works and _held(self._own):
-                raise self._in_use([f"shard {_shown(self.shard)} of it" if self.shard else "it"])
-            if self.works and (busy := self._busy(tidy=False)):
+            if not self.works:
+                return
+            if busy := [self._this()] if _held(self._own) else self._busy(tidy=False):
                 raise self._in_use(busy)
+
+    def _this(self) -> str:
+        return f"shard {_shown(self.shard)} of it" if self.shard else "it"
 
     def _in_use(self, busy: list[str]) -> UserError:
         return UserError(
@@ -94,14 +97,8 @@ class RunLock:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[bool]:
-        """Let one shard at a time commit; gives whether no other process writes the run.
-
-        One that was stopped in the middle of a commit keeps nobody from writing parts of his own.
-
-        Yields:
-            whether nobody else can write now.
-
-        """
+        """Let one shard at a time commit; gives whether nobody else can write the run now."""
+        # One that was stopped in the middle of a commit keeps nobody from writing parts of his own.
         held = self.works
         if self.works and self.shard is not None:
             try:

@@ -12,11 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tiltcli.store import growing, parts
-from tiltcli.store.columns import JOBS, METRICS, PROBES, RECALL
-from tiltcli.store.deduplicate import deduplicate, rows_of
-from tiltcli.store.job_index import KEYS, JobIndex
+from tiltcli.store.columns import JOBS, METRICS, PROBES, RECALL, table_of_rows
+from tiltcli.store.job_index import KEYS, JobIndex, deduplicate, rows_of
 from tiltcli.store.parts import Unwritable, part_name
-from tiltcli.store.probe_rows import merged_probes, probes_table
+from tiltcli.store.probe_rows import merged_probes
 from tiltcli.store.reading import fits, patiently, read_part
 from tiltcli.store.spool import Finished, table_of
 
@@ -33,14 +32,6 @@ class PartFiles:
     Whatever order the files of a part are written in, its jobs come last: a writer that is killed
     leaves rows of jobs that do not count, never jobs without rows. `Unwritable` is raised if the
     disk is full.
-
-    Args:
-        folder: of the run.
-        name: of the writer.
-
-    Attributes:
-        index: which part each job is in.
-
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -50,17 +41,15 @@ class PartFiles:
         # As this process left them: then no other was killed at them since.
         self._left: dict[str, list[parts.Signature | None]] = {}
 
-    def append(self, some: Sequence[Finished], probes: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Add jobs, and probes of jobs elsewhere, to the last part, or begin one with them."""
-        self._write(self._last(), some, probes)
-
-    def append_long(self, one: Finished) -> None:
-        """Make a part of a job whose metrics are a file already."""
-        self._write(self._last(new=True), [one])
-
-    def _write(
-        self, part: str, some: Sequence[Finished], probes: Sequence[Mapping[str, Any]] = ()
+    def append(
+        self,
+        some: Sequence[Finished],
+        probes: Sequence[Mapping[str, Any]] = (),
+        *,
+        new: bool = False,
     ) -> None:
+        """Add jobs (one whose metrics are a file: to a new part), and probes of jobs elsewhere."""
+        part = self._last(new)
         new = part not in self.index.rows
         if new:
             self._discard(part)  # of a writer that was killed
@@ -73,7 +62,7 @@ class PartFiles:
                 if len(rows) or table == "metrics":
                     growing.extend(self._path(table, part), rows)
             if measured := [*probes, *(row for one in some for row in one.probes)]:
-                self._extend_probes(part, measured)
+                growing.extend(self._path("probes", part), table_of_rows(measured, PROBES))
             self._write_jobs(part, _jobs_table(some))
         except Unwritable:
             if new:  # on a full disk, what will not count should not take room either
@@ -105,14 +94,14 @@ class PartFiles:
 
     def merge_probes(self, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Bring probes to those that a part has of the same jobs and epochs."""
-        path = self.folder / "probes" / part
+        path, new = self.folder / "probes" / part, table_of_rows(rows, PROBES)
         if path.exists():
-            before, new = read_part(path, PROBES), probes_table(rows)
+            before = read_part(path, PROBES)
             whole = merged_probes([before, new])
             if len(whole) < len(before) + len(new) or not fits(path, PROBES):
                 growing.replace(path, whole)
                 return
-        self._extend_probes(part, rows)
+        growing.extend(self._path("probes", part), new)
 
     def close(self) -> None:
         """Leave out of one's parts what does not count any more."""
@@ -165,7 +154,7 @@ class PartFiles:
         for table in BESIDES:
             self._keep(table, part, jobs["job"])
 
-    def _last(self, new: bool = False) -> str:
+    def _last(self, new: bool) -> str:
         """Part that the next jobs go to: the last one, unless it is large or a new one is asked."""
         own = {
             parsed[1]
@@ -216,9 +205,6 @@ class PartFiles:
             growing.replace(path, pa.concat_tables([kept, more]).combine_chunks())
         elif len(more):
             growing.extend(path, more)
-
-    def _extend_probes(self, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        growing.extend(self._path("probes", part), probes_table(rows))
 
     def _path(self, table: str, part: str) -> Path:
         """Path of a file to be written, in a folder that is there."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tiltcli.errors import Outcome
 from tiltcli.store import parts
+from tiltcli.store.locks import RunLock
 from tiltcli.store.part_files import PartFiles
 from tiltcli.store.spool import Finished
 
@@ -27,45 +26,16 @@ WRITING_SHARE = 1 / 32
 COMMIT_ROWS = 1 << 19
 
 
-@contextlib.contextmanager
-def undisturbed() -> Iterator[bool]:
-    """Turn of a writer that no other can disturb."""
-    yield True
-
-
-def no_other(writer: str) -> bool:
-    """Say of every writer that it may have the same jobs."""
-    return False
-
-
 class PartWriter:
-    """Writes finished jobs to parts of its own; in the end it is to be closed.
+    """Writes finished jobs to parts of its own, as many writers of a run do in turn.
 
     Whatever writes raises `Unwritable` if the disk is full.
-
-    Args:
-        folder: of the run; its jobs and metrics folders must be there.
-        name: of the writer; no two at a time have the same.
-        turn: waits until no other process commits; gives whether that is certain.
-        apart: gives which writers never have the same jobs as this one, so that their parts need
-            no second look.
-
-    Attributes:
-        files: the parts.
-
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        name: str = "",
-        turn: Callable[[], AbstractContextManager[bool]] = undisturbed,
-        apart: Callable[[], Callable[[str], bool]] = lambda: no_other,
-    ) -> None:
-        self.name = name
+    def __init__(self, folder: Path, name: str, lock: RunLock) -> None:
+        self.folder = folder
         self.files = PartFiles(folder, name)
-        self._turn = turn
-        self._apart = apart
+        self._lock = lock
         self._waiting: list[Finished] = []
         self._probes: list[Mapping[str, Any]] = []
         self._rows = 0
@@ -75,10 +45,14 @@ class PartWriter:
         self._timer: threading.Timer | None = None
         self._fault: BaseException | None = None
 
+    def _apart(self) -> Callable[[str], bool]:
+        """Which writers never have the same jobs, so that their parts need no second look."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Write what waits."""
         self.commit()
-        with self._turn():
+        with self._lock.turn():
             self.files.close()
 
     def add(self, finished: Finished) -> None:
@@ -127,7 +101,7 @@ class PartWriter:
             if not waiting and not probes:
                 return
             begun = time.monotonic()
-            with self._turn() as undisturbed:
+            with self._lock.turn() as undisturbed:
                 self.files.index.look(self._apart())
                 self._write(waiting, undisturbed)
                 self._write_probes(probes, undisturbed)
@@ -147,7 +121,7 @@ class PartWriter:
             elif before is not None and self._may_change(index.part_of[job], undisturbed):
                 again.setdefault(index.part_of[job], []).append(one)
             elif isinstance(one.metrics, Path):
-                self.files.append_long(one)
+                self.files.append([one], new=True)
             else:
                 short.append(one)
         if short:
@@ -172,4 +146,4 @@ class PartWriter:
     def _may_change(self, part: str, undisturbed: bool) -> bool:
         """Whether rows of a part may be replaced: of one's own, or while nobody else writes."""
         parsed = parts.parse(part)
-        return parsed is not None and (undisturbed or parsed[0] == self.name)
+        return parsed is not None and (undisturbed or parsed[0] == self.files.name)

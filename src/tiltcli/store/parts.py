@@ -9,7 +9,7 @@ A row never moves from one part to another and no part goes away, so that whoeve
 moment, and whatever moment a writer was killed at. Files are few all the same, because the last
 part of a writer grows (`tiltcli.store.growing`) until it is large. Writers commit in turn and look
 at each other's parts first, so that no job is written twice. Only where a file system has no locks
-can two parts have one job; `tiltcli.store.deduplicate` says which of its rows counts.
+can two parts have one job; `tiltcli.store.job_index` says which of its rows counts.
 
 A commit is on the disk itself before it counts: each file is synchronised before it gets its name,
 and each folder after. So a finished job outlives a power cut, as a transaction of SQLite does, and
@@ -24,7 +24,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tiltcli.errors import RunError
@@ -80,14 +80,27 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     # Nobody can have put a link at a random name; and it fits where a long name does.
     temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
     try:
-        write(temporary)
-        adopt(temporary, path)
-    except OSError as error:
-        _remove(temporary)
-        raise unwritable(path, error) from error
+        with writing(path):
+            write(temporary)
+            adopt(temporary, path)
     except BaseException:
-        _remove(temporary)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text whole; see `write_whole`."""
+    write_whole(path, lambda to: to.write_text(text, encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Let an error of the system say that the file cannot be written; raises `Unwritable`."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def adopt(temporary: Path, path: Path) -> None:
@@ -113,11 +126,6 @@ def synchronise(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
 
 
 def unwritable(path: Path, error: OSError) -> Unwritable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -18,20 +17,10 @@ _GROUPS = {key: [column.name for column in some] for key, some in QUANTITY_COLUM
 _REST = [field.name for field in PROBES if not any(field.name in g for g in _GROUPS.values())]
 
 
-def probes_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows, each with the columns it has; what is missing or not a number becomes null."""
-    arrays = [
-        pa.array([row.get(field.name) for row in rows], field.type, from_pandas=True)
-        for field in PROBES
-    ]
-    return pa.Table.from_arrays(arrays, schema=PROBES)
-
-
 def merged_probes(tables: Sequence[pa.Table]) -> pa.Table:
     """Return tables, earliest first, joined to one row per job and epoch.
 
-    Where several have the same job and epoch, the latest that has any of a quantity's columns
-    gives all of them.
+    Of a quantity's columns all come from the latest row that has any.
     """
     whole = pa.concat_tables(tables) if tables else PROBES.empty_table()
     keys = whole.select(KEYS).to_pandas()

@@ -18,12 +18,12 @@ import tomli_w
 
 import tiltcli
 from tiltcli.errors import UserError
-from tiltcli.grid import SETTINGS, Sweep, kept_grids, load_run
+from tiltcli.grid import Sweep, kept_grids, load_run
 from tiltcli.grid.factories import INSTALLED, locate
 from tiltcli.grid.paths import located
 from tiltcli.grid.settings import FACTORIES, PATHS, outputs
 from tiltcli.grid.shards import Shard
-from tiltcli.store.parts import write_whole
+from tiltcli.store.parts import write_text
 
 _LIBRARIES = ("numpy", "numba", "torch", "pandas", "pyarrow", "scipy", "scikit-learn")
 
@@ -159,9 +159,10 @@ def record(folder: Path, sweep: Sweep, invocation: Mapping[str, Any], writer: st
         grid = same[0] if same else folder / f"sweep-{_next(kept)}.toml"
     # The same grid of an earlier call differs at most in what it probes.
     if not grid.exists() or tomllib.loads(grid.read_text(encoding="utf-8")) != tomllib.loads(text):
-        write_whole(grid, lambda to: _write(to, text))
+        write_text(grid, text)
     if not writer:
-        _write_page(folder / "provenance.json", sweep, [*_invocations(folder), invocation])
+        noted = _noted(folder / "provenance.json")
+        _write_page(folder / "provenance.json", sweep, [*noted, invocation])
         return
     _write_page(folder / f"provenance-{writer}.json", sweep, [invocation])
     if not (folder / "provenance.json").exists():
@@ -185,9 +186,9 @@ def fold(folder: Path, sweep: Sweep) -> None:
 
 def invocations(folder: Path) -> list[Any]:
     """Every invocation noted in a run, by time."""
-    noted = _invocations(folder)
+    noted = _noted(folder / "provenance.json")
     for path in sorted(folder.glob("provenance-*.json")):
-        noted += [one for one in _read_page(path) if one not in noted]
+        noted += [one for one in _noted(path) if one not in noted]
     return sorted(noted, key=lambda one: str(one.get("time")))
 
 
@@ -208,11 +209,7 @@ def shards_of(folder: Path) -> int | None:
     return None
 
 
-def _invocations(folder: Path) -> list[Any]:
-    return _read_page(folder / "provenance.json")
-
-
-def _read_page(path: Path) -> list[Any]:
+def _noted(path: Path) -> list[Any]:
     found = _page(path).get("invocations")
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
@@ -228,15 +225,8 @@ def _page(path: Path) -> dict[str, Any]:
 def _write_page(path: Path, sweep: Sweep, noted: Sequence[Mapping[str, Any]]) -> None:
     grids = kept_grids(path.parent)
     jobs = len(sweep.jobs if len(grids) == 1 else load_run(path.parent).jobs)
-    page = json.dumps(
-        {"format": 1, "name": sweep.name, "jobs": jobs, "invocations": list(noted)},
-        indent=1,
-    )
-    write_whole(path, lambda to: _write(to, page + "\n"))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    page = {"format": 1, "name": sweep.name, "jobs": jobs, "invocations": list(noted)}
+    write_text(path, json.dumps(page, indent=1) + "\n")
 
 
 def machine() -> dict[str, Any]:
@@ -249,19 +239,16 @@ def machine() -> dict[str, Any]:
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "system": platform.platform(),
         "machine": platform.machine(),
-        "processor": processor(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
     }
 
 
-def processor() -> str:
-    """Name of the processor."""
-    try:
+def _processor() -> str:
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor()
 
 
@@ -274,26 +261,15 @@ def _version(name: str) -> str | None:
 
 def _commit() -> str | None:
     """Commit of the source tree the tool runs from, if it runs from one."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve()
+
+    def git(*words: str) -> str:
+        call = ["git", "-C", str(here.parent), *words]
+        done = subprocess.run(call, capture_output=True, text=True, timeout=5, check=True)
+        return done.stdout.strip()
+
     try:
-        shown = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-        inside = subprocess.run(
-            ["git", "-C", str(here), "ls-files", "--error-unmatch", str(Path(__file__).resolve())],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
+        git("ls-files", "--error-unmatch", str(here))
+        return git("rev-parse", "HEAD")
     except (OSError, subprocess.SubprocessError):
         return None
-    good = shown.returncode == 0 and inside.returncode == 0
-    return shown.stdout.strip() if good else None
-
-
-__all__ = ["SETTINGS", "check_same_grid", "document_of", "fold", "machine", "record"]

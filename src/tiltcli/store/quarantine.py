@@ -36,42 +36,28 @@ def remove_litter(run: Path, owner: str | None = None) -> list[str]:
 
 
 def set_aside_damaged(run: Path, *, whole: bool = True) -> list[str]:
-    """Rename the files of parts that are read and cannot be made out; their jobs will run again.
+    """Return a sentence on each part that cannot be made out, set aside: its jobs will run again.
 
-    Args:
-        run: its folder.
-        whole: read the files whole, unless the run is very large; else only their ends.
-
-    Returns:
-        a sentence on each.
-
-    Propagates `UserError` if the system refuses to read a file: that says nothing about the file.
-
+    Files are read whole (or, where there is very much, their ends). Propagates `UserError` if the
+    system refuses to read a file: that says nothing about the file.
     """
     live = parts.live(run)
     found = (parts.signature(run / table / part) for part in live for table in TABLES[:3])
     whole = whole and sum(one[1] for one in found if one) <= READ_WHOLE_BYTES
     notes = []
     for part in live:
-        for table in TABLES[:3]:
+        for table in TABLES:
             path = run / table / part
-            reason = _fault(path, whole=whole) if table != "recall" or path.exists() else None
-            if reason is None:
+            if table in TABLES[2:] and not path.exists():
                 continue
-            for name in TABLES:
+            if (reason := _fault(path, whole=whole)) is None:
+                continue
+            lost = TABLES if table != "probes" else ("probes",)
+            for name in lost:
                 _set_aside(run / name / part)
-            notes.append(
-                f"set aside {table}/{part}, which cannot be read ({reason}); its jobs run again"
-            )
+            then = "its jobs run again" if table != "probes" else "tiltcli probe makes them again"
+            notes.append(f"set aside {table}/{part}, which cannot be read ({reason}); {then}")
             break
-        else:
-            path = run / "probes" / part
-            if path.exists() and (reason := _fault(path, whole=whole)) is not None:
-                _set_aside(path)
-                notes.append(
-                    f"set aside probes/{part}, which cannot be read ({reason}); "
-                    "tiltcli probe makes them again"
-                )
     return notes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -17,10 +17,9 @@ from tiltcli.errors import Outcome, UserError, with_suggestion
 from tiltcli.grid.run_grids import listed_values
 from tiltcli.store import parts
 from tiltcli.store.columns import JOBS, METRICS, PROBES, RECALL
-from tiltcli.store.deduplicate import Mask, deduplicate, rows_of
-from tiltcli.store.jobs_files import with_arguments
+from tiltcli.store.job_index import deduplicate, rows_of
 from tiltcli.store.probe_rows import in_order, merged_probes, sorted_frame
-from tiltcli.store.reading import read_part
+from tiltcli.store.reading import read_part, with_arguments
 
 Found = TypeVar("Found")
 TRIES = 20
@@ -89,8 +88,7 @@ def read_jobs(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFram
     """Return the jobs table of a run folder, or some columns of it, in the order of its grid."""
 
     def frame(live: list[str]) -> pd.DataFrame:
-        tables, masks = _jobs(folder, live, columns)
-        return _sorted_jobs(folder, _frame(tables, JOBS, masks))
+        return _sorted_jobs(folder, _frame(_jobs(folder, live, columns), JOBS))
 
     return _while_it_changes(folder, frame)
 
@@ -133,42 +131,32 @@ def read(
     """
     folder = find_run(run, Path(results))
 
-    wanted = METRICS
-    if metrics is not None:
-        keep = {"job", "epoch", *metrics}
-        wanted = pa.schema([field for field in METRICS if field.name in keep], METRICS.metadata)
+    wanted = METRICS if metrics is None else _some(METRICS, {"job", "epoch", *metrics})
 
     def tables(live: list[str]) -> Tables:
-        jobs, masks = _jobs(folder, live, None)
-        curves = [_table(folder, "metrics", part, wanted) for part in live]
+        jobs = _jobs(folder, live, None)
         curves = [
-            rows_of(table, counting["job"])
-            for table, counting in zip(curves, _counting(jobs, masks), strict=True)
+            rows_of(read_part(folder / "metrics" / part, wanted), counting["job"])
+            for part, counting in zip(live, jobs, strict=True)
         ]
-        if metrics is not None:
-            curves = [_with_categories(table) for table in curves]
-            rows = _frame(curves, curves[0].schema if curves else wanted, None)
-        else:
-            rows = _frame(curves, METRICS, None)
+        if metrics is None:
+            rows = _frame(curves, METRICS)
             rows = rows.sort_values(["job", "epoch"], ignore_index=True, kind="stable")
-        ended = _sorted_jobs(folder, _frame(jobs, JOBS, masks))
+        else:  # the job column, the first, as numbers of jobs and a list of them
+            curves = [one.set_column(0, "job", one["job"].dictionary_encode()) for one in curves]
+            rows = _frame(curves, wanted)
+        ended = _sorted_jobs(folder, _frame(jobs, JOBS))
         probes = _probes(folder, live, ended["job"])
         return Tables(folder.resolve().name, ended, rows, probes, folder)
 
     return _while_it_changes(folder, tables)
 
 
-def _with_categories(table: pa.Table) -> pa.Table:
-    """Replace the job column, the first, by numbers of jobs and a list of them."""
-    return table.set_column(0, "job", table["job"].dictionary_encode())
-
-
 def read_probes(folder: Path) -> pd.DataFrame:
     """Return the probes table of a run folder, one row per job and probed epoch."""
 
     def frame(live: list[str]) -> pd.DataFrame:
-        ended = _frame(_jobs(folder, live, [])[0], JOBS, None)
-        return _probes(folder, live, ended["job"])
+        return _probes(folder, live, _frame(_jobs(folder, live, []), JOBS)["job"])
 
     return _while_it_changes(folder, frame)
 
@@ -184,10 +172,9 @@ def _recalls(folder: Path, jobs: pd.Series) -> pd.DataFrame:
     def frame(live: list[str]) -> pd.DataFrame:
         found = []
         if (folder / "recall").is_dir():  # else there is no need to know which jobs count
-            counting = _counting(*_jobs(folder, live, []))
             found = [
-                rows_of(rows_of(table, counted["job"]), pa.array(jobs))
-                for part, counted in zip(live, counting, strict=True)
+                rows_of(rows_of(table, counting["job"]), pa.array(jobs))
+                for part, counting in zip(live, _jobs(folder, live, []), strict=True)
                 for table in _if_any(folder, "recall", part, RECALL)
             ]
         whole = pa.concat_tables([RECALL.empty_table(), *found])
@@ -201,7 +188,7 @@ def _recalls(folder: Path, jobs: pd.Series) -> pd.DataFrame:
 
 def _if_any(folder: Path, table: str, part: str, schema: pa.Schema) -> list[pa.Table]:
     if (folder / table / part).exists():
-        return [_table(folder, table, part, schema)]
+        return [read_part(folder / table / part, schema)]
     if not (folder / "jobs" / part).exists():
         raise FileNotFoundError(part)  # set aside, not a part without such rows
     return []
@@ -214,35 +201,26 @@ def last_probed_epochs(jobs: pd.DataFrame) -> dict[str, int]:
     return {job: int(epoch) for job, epoch in zip(ended["job"], last, strict=True)}
 
 
-def _jobs(
-    folder: Path, live: Sequence[str], columns: Sequence[str] | None
-) -> tuple[list[pa.Table], list[Mask] | None]:
-    """Jobs tables of the live parts, and which of their rows count (None: all)."""
+def _jobs(folder: Path, live: Sequence[str], columns: Sequence[str] | None) -> list[pa.Table]:
+    """Jobs tables of the live parts, of their rows those that count."""
     wanted = JOBS
     if columns is not None:
-        keep = {"job", "outcome", *columns, *(name.rpartition(".")[0] for name in columns)}
-        wanted = pa.schema([field for field in JOBS if field.name in keep], JOBS.metadata)
-    tables = [_table(folder, "jobs", part, wanted) for part in live]
-    return tables, deduplicate(tables)
-
-
-def _counting(tables: Sequence[pa.Table], masks: Sequence[Mask] | None) -> Sequence[pa.Table]:
-    if masks is None:
+        tables_of_arguments = (name.rpartition(".")[0] for name in columns)
+        wanted = _some(JOBS, {"job", "outcome", *columns, *tables_of_arguments})
+    tables = [read_part(folder / "jobs" / part, wanted) for part in live]
+    if (masks := deduplicate(tables)) is None:
         return tables
-    return [t.filter(pa.array(m)) for t, m in zip(tables, masks, strict=True)]
+    return [table.filter(pa.array(mask)) for table, mask in zip(tables, masks, strict=True)]
 
 
-def _frame(
-    tables: Sequence[pa.Table], schema: pa.Schema, masks: Sequence[Mask] | None
-) -> pd.DataFrame:
-    tables = _counting(tables, masks)
+def _some(schema: pa.Schema, names: Collection[str]) -> pa.Schema:
+    return pa.schema([field for field in schema if field.name in names], schema.metadata)
+
+
+def _frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:
     whole = pa.concat_tables(tables) if tables else schema.empty_table()
     frame: pd.DataFrame = whole.to_pandas()
     return with_arguments(frame)
-
-
-def _table(folder: Path, table: str, part: str, schema: pa.Schema) -> pa.Table:
-    return read_part(folder / table / part, schema)
 
 
 def _while_it_changes(folder: Path, act: Callable[[list[str]], Found]) -> Found:

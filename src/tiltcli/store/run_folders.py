@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from glob import escape
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tiltcli.errors import UserError
 from tiltcli.grid import kept_grids
 from tiltcli.grid.sweep import NAME
 from tiltcli.store.locks import RunLock
-from tiltcli.store.parts import write_whole
+from tiltcli.store.parts import write_text
 
 _NAMED = re.compile(r'^name = ".*"$', re.MULTILINE)
 
@@ -44,14 +43,10 @@ def rename_run(folder: Path, name: str) -> Path:
         # A grid that is swept again from the run's own file goes on in the run.
         for grid in kept_grids(folder):
             text = _NAMED.sub(f'name = "{name}"', grid.read_text(encoding="utf-8"), count=1)
-            write_whole(grid, partial(_write, text))
+            write_text(grid, text)
         folder.rename(target)
     _forget_locks(folder)
     return target
-
-
-def _write(text: str, to: Path) -> None:
-    to.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -19,9 +19,8 @@ from tiltcli.errors import METRIC_COLUMNS
 from tiltcli.grid import Job
 from tiltcli.grid.settings import FACTORIES, SETTINGS, given_arguments, outputs
 from tiltcli.store import growing
-from tiltcli.store.columns import METRICS, RECALL
-from tiltcli.store.parts import unwritable
-from tiltcli.store.probe_rows import probes_table
+from tiltcli.store.columns import METRICS, PROBES, RECALL, table_of_rows
+from tiltcli.store.parts import writing
 from tiltcli.store.reading import read_part
 
 SPILL_ROWS = 1 << 18
@@ -39,12 +38,8 @@ class MetricsSpool:
     """Metrics of one running job, and recalls: in memory while few, in temporary files when many.
 
     So memory does not grow with the number of epochs. `Unwritable` is raised if the disk is full.
-
-    Args:
-        job: its id.
-        folder: where temporary files go: the run's metrics folder.
-        writer: name of the part writer that will take the job, so that only it tidies up.
-
+    Temporary files lie in the run's metrics folder, under the name of the writer that will take
+    the job, so that only it tidies up.
     """
 
     def __init__(self, job: str, folder: Path, writer: str = "") -> None:
@@ -94,12 +89,10 @@ class MetricsSpool:
         self.recalls, self._blocks, self._held = [], [], 0
 
     def _write(self, path: Path, table: pa.Table) -> None:
-        try:
+        with writing(path):
             if path not in self._writers:
                 self._writers[path] = growing.writer(path, table.schema)
             self._writers[path].write_table(table)
-        except OSError as error:
-            raise unwritable(path, error) from error
 
     def finish(self) -> list[Block] | Path:
         """Return the blocks, or the finished file where there were too many; likewise `recalls`."""
@@ -108,10 +101,8 @@ class MetricsSpool:
         if self._blocks or self.recalls:
             self._spill()
         for path, writer in self._writers.items():
-            try:
+            with writing(path):
                 writer.close()
-            except OSError as error:
-                raise unwritable(path, error) from error
         return self._path
 
     def discard(self) -> None:
@@ -159,7 +150,7 @@ def recall_file(metrics: Path) -> Path:
 def table_of(table: str, some: Sequence[Finished]) -> pa.Table:
     """Rows of jobs in the table metrics, probes or recall."""
     if table == "probes":
-        return probes_table([row for one in some for row in one.probes])
+        return table_of_rows([row for one in some for row in one.probes], PROBES)
     schema = METRICS if table == "metrics" else RECALL
     files = [read_part(path, schema) for one in some if (path := one.file(table))]
     if table == "metrics":
@@ -172,18 +163,9 @@ def table_of(table: str, some: Sequence[Finished]) -> pa.Table:
 def recall_table(
     job: str, epochs: Whole, parts: Sequence[str], recall: Array, labels: Sequence[str]
 ) -> pa.Table:
-    """Recalls of a job as a table.
+    """Return recalls of a job as a table, by epoch, part and class.
 
-    Args:
-        job: its id.
-        epochs: shape (rows,).
-        parts: names of the data's parts.
-        recall: shape (rows, parts, classes); what is NaN has no row.
-        labels: names of the classes.
-
-    Returns:
-        the rows, by epoch, part and class.
-
+    `recall` has shape (epochs, parts, classes); what is NaN has no row.
     """
     rows, part, which = (~np.isnan(recall)).nonzero()
     names: list[tuple[Whole, Sequence[str]]] = [(0 * rows, [job]), (part, parts), (which, labels)]

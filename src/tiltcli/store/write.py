@@ -5,33 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from tiltcli.errors import UserError
 from tiltcli.grid import Sweep, kept_grids
 from tiltcli.grid.shards import Shard
 from tiltcli.store import provenance, quarantine
 from tiltcli.store.locks import RunLock
-from tiltcli.store.part_writer import PartWriter, no_other
+from tiltcli.store.part_writer import PartWriter
 from tiltcli.store.parts import writer_name
-from tiltcli.store.spool import Finished
 
 
-class RunWriter:
+class RunWriter(PartWriter):
     """Hold on a run directory, alone or for one shard; use as a context manager.
 
     Alone, it mends the whole run. As a shard it shares the run with other shards and looks after
     its own files only; the last one to end, with no job missing, brings the provenance together.
 
-    Args:
-        folder: of the run.
-        sweep: the grid it is made from.
-        command: command line, for the provenance.
-        fresh: remove an earlier run first.
-        shard: which part of the jobs is written; None for all.
-        extend: whether a run made by another grid grows by this one's jobs.
+    `fresh` removes an earlier run first; with `extend` a run made by another grid grows by this
+    one's jobs. The command line is for the provenance.
 
     Raises:
         UserError: on entry, if another process is writing the run or this shard of it, if the
@@ -48,15 +42,14 @@ class RunWriter:
         shard: Shard | None = None,
         extend: bool = False,
     ) -> None:
-        self.folder = folder
+        name = shard.name if shard else ""
+        super().__init__(folder, name, RunLock(folder, name or None))
         self.notes: list[str] = []
         self._sweep = sweep
         self._command = command
         self._fresh = fresh
         self._extend = extend
         self._shard = shard
-        self._lock = RunLock(folder, shard.name if shard else None)
-        self._parts: PartWriter
 
     def check(self) -> None:
         """Check, without writing anything, what entering would refuse."""
@@ -103,17 +96,15 @@ class RunWriter:
         provenance.check_same_grid(self.folder, self._sweep, self._extend)
         for name in ("jobs", "metrics"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        name = self._shard.name if self._shard else ""
         if not self._lock.works:
-            name = writer_name(name or "alone")
-        self._parts = PartWriter(self.folder, name, self._lock.turn, self._apart)
+            self.files.name = writer_name(self.name or "alone")
         invocation = {**facts, "command": list(self._command)}
         if files := provenance.files_of(self._sweep, self.folder):
             invocation["files"] = files
         if self._shard:
             invocation["shard"] = str(self._shard)
         # Not the shard's alone: it may have been started before.
-        own = writer_name(name) if name else ""
+        own = writer_name(self.name) if self.name else ""
         provenance.record(self.folder, self._sweep, invocation, own)
 
     def _quarantine(self) -> None:
@@ -130,13 +121,13 @@ class RunWriter:
             if removed := quarantine.remove_litter(self.folder, owner):
                 self.notes.append(f"removed what a killed run left: {', '.join(removed)}")
             if self._shard is None:
-                self._parts.files.tidy()
+                self.files.tidy()
 
     def _apart(self) -> Callable[[str], bool]:
-        """Which writers cannot have a job of this one: other shards of one and the same grid."""
+        """Other shards of one and the same grid."""
         if self._shard and self._lock.works and len(kept_grids(self.folder)) == 1:
             return self._shard.apart
-        return no_other
+        return lambda writer: False
 
     def _check_removable(self) -> None:
         if not self.folder.is_dir():
@@ -152,7 +143,7 @@ class RunWriter:
     def __exit__(self, *exception: object) -> None:
         """Write what is finished, and let go of the run."""
         try:
-            self._parts.close()
+            self.close()
             if self._shard is None:
                 self._fold()
         finally:
@@ -181,22 +172,10 @@ class RunWriter:
 
     def outcomes(self) -> dict[str, str]:
         """Return the outcome of every job that has ended, by id; whoever did it."""
-        self._parts.files.index.look()
-        return dict(self._parts.files.index.outcomes)
+        self.files.index.look()
+        return dict(self.files.index.outcomes)
 
     @property
     def name(self) -> str:
         """Name of the writer, for the jobs' temporary files."""
-        return self._parts.name
-
-    def add(self, finished: Finished) -> None:
-        """Take a finished job; it is on disk within about a second."""
-        self._parts.add(finished)
-
-    def add_probes(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take probes of jobs that have ended before; they replace those of the same epochs."""
-        self._parts.add_probes(rows)
-
-    def commit(self) -> None:
-        """Write the waiting jobs."""
-        self._parts.commit()
+        return self.files.name
