@@ -98,6 +98,10 @@ def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     return done
 
 
+RUN_COUNTS = ("name", "jobs", "done", "missing", "diverged", "failed", "seconds", "changed")
+"""What runs are listed by."""
+
+
 class Outcome(StrEnum):
     """How a job ended. Divergence is a result, not an error."""
 

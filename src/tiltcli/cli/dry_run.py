@@ -30,18 +30,7 @@ SHOWN = 20
 
 
 def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Checker | None = None) -> None:
-    """Print what a sweep would do; writes nothing.
-
-    Args:
-        sweep: the validated grid.
-        results: folder of all runs.
-        options: how it would be run.
-        trainer: would train the jobs elsewhere; None for this machine.
-
-    Raises:
-        UserError: for what the sweep itself would refuse.
-
-    """  # noqa: DOC502 - by what it calls
+    """Print what a sweep would do, on this machine without a trainer; writes nothing."""
     folder = results / sweep.name
     engines = check_run(sweep, folder, options, trainer, fetch=False)
     plan = Plan(sweep, options, engines, {} if options.fresh else _outcomes(folder))
@@ -78,13 +67,7 @@ def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Checker | No
 
 
 def show_several(grids: Sequence[Path], results: Path) -> None:
-    """Print what several sweeps would fetch and how long they would take; writes nothing.
-
-    Args:
-        grids: the grid files.
-        results: folder of all runs.
-
-    """
+    """Print what several sweeps would fetch and how long they would take; writes nothing."""
     options, workers, total = RunOptions(), at_once(None), 0.0
     downloads: dict[Published, str] = {}
     for path in grids:

@@ -1,28 +1,75 @@
-"""Learning curves of a run as lines of text: static and the best tilted cell of each group."""
+"""Learning curves as lines of text; of a run, static and the best tilted cell of each group."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+import sys
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
-from tiltcli.cli.sparks import key, spark, stretched
 from tiltcli.cli.standings import aligned
+from tiltcli.cli.streams import utf8
 from tiltcli.errors import Outcome, harmless
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tiltcli.store.read import Tables
 
 SHORTEST, LONGEST = 8, 40
 """Characters of a curve."""
 
 
+BLOCKS = "▁▂▃▄▅▆▇█"
+ASCII = "_.:-=+*#"
+
+
+def spark(values: Sequence[float], low: float, high: float) -> str:
+    """Return a character per value, by its place between `low` and `high`; a space for none.
+
+    Where stdout is not UTF-8 the characters are plain ASCII.
+    """
+    levels = BLOCKS if utf8(sys.stdout) else ASCII
+    span = high - low if high > low else 1.0
+    places = ((value - low) / span for value in values)
+    return "".join(
+        levels[max(0, min(int(place * 8), 7))] if math.isfinite(place) else " " for place in places
+    )
+
+
+def mean_curve(
+    metrics: pd.DataFrame, jobs: Collection[str], metric: str, length: int
+) -> list[float]:
+    """Return a metric's mean over some jobs as `_stretched`; NaN if nothing is logged at all."""
+    rows = metrics.loc[metrics["job"].isin(jobs), ["epoch", metric]].dropna()
+    if rows.empty:
+        return [float("nan")] * length
+    return _stretched(rows["epoch"], rows[metric], length, rows["epoch"].max())
+
+
+def _stretched(epochs: Any, values: Any, length: int, last: int) -> list[float]:
+    """Return the mean in `length` equal stretches of the epochs from 0 to `last`.
+
+    Stretches without a logged epoch repeat the one before.
+    """
+    import numpy as np
+    import pandas as pd
+
+    place = np.minimum(np.asarray(epochs) * length // (last + 1), length - 1)
+    means = pd.Series(np.asarray(values, dtype=float)).groupby(place).mean().reindex(range(length))
+    return [float(v) for v in means.ffill()]
+
+
+def key(low: float, high: float, last: int) -> str:
+    """What the characters stand for."""
+    levels = BLOCKS if utf8(sys.stdout) else ASCII
+    return f"epochs 0 to {last}; {levels[0]} is {low:.2f}, {levels[-1]} is {high:.2f}"
+
+
 def learning(tables: Tables, width: int) -> list[str]:
-    """Return lines of a table that fits a terminal; none where nothing was logged.
+    """Return lines of a table of a run that fits a terminal; none where nothing was logged.
 
-    Args:
-        tables: of a run.
-        width: of the terminal, characters. Where it is short, curves go first, then training.
-
+    Where the terminal's width, in characters, is short, curves go first, then training.
     """
     from tiltcli.evaluation.cells import choosing_metric, gather
     from tiltcli.evaluation.facets import cell_name, groups, mean_text
@@ -54,12 +101,13 @@ def learning(tables: Tables, width: int) -> list[str]:
     lines = [list(row) for row in left]
     for name, by_cell, texts in list(zip(metrics, curves, ends, strict=True))[kept:]:
         drawn = [
-            spark(stretched(by_cell[number], room, last), low, high)
-            if number in by_cell
+            spark(_stretched(curve.epochs, curve.mean, room, last), low, high)
+            if (curve := by_cell.get(number)) is not None
             else " " * room
             for number in shown
         ]
-        headed = [name.partition("_")[0], *(f"{a} {b}".strip() for a, b in _pairs(drawn, texts))]
+        pairs = zip(drawn, texts[1:], strict=True)
+        headed = [name.partition("_")[0], *(f"{a} {b}".strip() for a, b in pairs)]
         for line, text in zip(lines, headed, strict=True):
             line.append(text)
     draws = "data.seed" in jobs and jobs["data.seed"].nunique() > 1
@@ -68,10 +116,6 @@ def learning(tables: Tables, width: int) -> list[str]:
     title = "accuracy of static and the best cell: "
     title += "mean by epoch; at the end ± 95% interval" if room else "mean ± 95% interval"
     return [title, f"({said})", *aligned(lines, len(keys))]
-
-
-def _pairs(drawn: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str]]:
-    return list(zip(drawn, texts[1:], strict=True))
 
 
 def _room(width: int, ends: list[list[str]]) -> tuple[int, int]:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tiltcli.cli.app import say
-from tiltcli.cli.console import plain
 from tiltcli.cli.signals import STOPPING, Stop
 from tiltcli.cli.standings import standings
 from tiltcli.execution.pace import Pace, time_left
+from tiltcli.terminal import plain
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -64,12 +64,7 @@ def _live(progress: Progress, name: str, stop: Stop, ended: threading.Event) -> 
 
 
 class Screen:
-    """What a terminal shows while a sweep runs, as wide as the terminal is.
-
-    Attributes:
-        console: the terminal.
-
-    """
+    """What a terminal shows while a sweep runs, as wide as the terminal is."""
 
     def __init__(self, progress: Progress, name: str, stop: Stop, console: Console) -> None:
         self.console = console
@@ -78,12 +73,7 @@ class Screen:
         self._told: tuple[Gathered | None, int, list[str]] = (None, 0, [])
 
     def frame(self, seconds: float) -> RenderableType:
-        """Return the picture of one moment.
-
-        Args:
-            seconds: since the sweep began.
-
-        """
+        """Return the picture of the moment so many seconds after the sweep began."""
         from rich.console import Group
         from rich.text import Text
 

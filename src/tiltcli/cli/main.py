@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
+import pkgutil
 import re
 import sys
 
+from tiltcli.cli import commands
 from tiltcli.cli.app import INTERRUPTED, USAGE, app, say
 from tiltcli.cli.streams import outlast
 from tiltcli.errors import UserError, out_of_memory
@@ -17,23 +20,8 @@ LEAST_MEMORY = 1200 << 20
 
 def load_commands() -> None:
     """Import the commands, which thereby join the application."""
-    from tiltcli.cli.commands import (  # noqa: F401 - commands
-        branch,
-        compare,
-        confirm,
-        export,
-        folders,
-        instabilities,
-        new,
-        plot,
-        probe,
-        refine,
-        report,
-        runs,
-        schema,
-        sweep,
-    )
-
+    for module in pkgutil.iter_modules(commands.__path__, f"{commands.__name__}."):
+        importlib.import_module(module.name)
     # Whichever of their modules was imported first.
     app.registered_commands.sort(key=lambda command: getattr(command.callback, "__name__", ""))
     for command in app.registered_commands:
@@ -52,7 +40,7 @@ def main() -> None:
     if "--no-color" in sys.argv[1:]:
         os.environ["NO_COLOR"] = "1"
         sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--no-color")]
-    from tiltcli.cli.console import set_up_streams
+    from tiltcli.cli.streams import set_up_streams
 
     outlast()
     set_up_streams()
@@ -79,12 +67,7 @@ def main() -> None:
 
 
 def _check_memory() -> None:
-    """Refuse a limit under which the libraries abort, or wait for ever, instead of saying so.
-
-    Raises:
-        UserError: with the limit and what is needed.
-
-    """
+    """Refuse a limit under which the libraries abort, or wait for ever, instead of saying so."""
     try:
         import resource
     except ImportError:  # Windows

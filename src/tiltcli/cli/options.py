@@ -2,142 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from tiltcli.cli.completion import run_names
 from tiltcli.errors import Fault, UserError, with_suggestion
 
-E = TypeVar("E", bound=StrEnum)
+Format = StrEnum("Format", ["TABLE", "JSON", "CSV", "MARKDOWN"])
+"""Form of a command's output."""
+
+EngineName = StrEnum("EngineName", ["AUTO", "FUSED", "TORCH"])
+"""What trains the jobs."""
+
+Device = StrEnum("Device", ["AUTO", "CPU", "CUDA"])
+"""Where torch trains."""
+
+Size = StrEnum("Size", ["ONE", "TWO"])
+"""Width of a figure in columns of a paper."""
+
+Style = StrEnum("Style", ["PAPER", "SCREEN", "DARK"])
+"""Fonts and colours of a figure."""
 
 
-class Format(StrEnum):
-    """Form of a command's output."""
+def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the runs under --results that begin so, and that the line does not name yet.
 
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-
-
-class EngineName(StrEnum):
-    """What trains the jobs."""
-
-    AUTO = "auto"
-    FUSED = "fused"
-    TORCH = "torch"
+    The store's reader would load pandas, and the shell waits: the folder is looked at directly.
+    """
+    results = Path(ctx.params.get("results") or "results")
+    given = ctx.params.get("runs") or ()
+    names = sorted(path.parent.name for path in results.glob("*/sweep.toml"))
+    return [name for name in names if name.startswith(incomplete) and name not in given]
 
 
-class Device(StrEnum):
-    """Where torch trains."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
+def option(flags: str, text: str, metavar: str | None = None, **more: Any) -> Any:
+    """Option of a command: its flags, as `-o --output`, and what it is."""
+    return typer.Option(*flags.split(), help=text, metavar=metavar, **more)
 
 
-class Size(StrEnum):
-    """Width of a figure in columns of a paper."""
+def choice(kind: type[StrEnum], flag: str, text: str) -> Any:
+    """Option whose value is one of an enum's; a wrong word is refused with the nearest."""
 
-    ONE = "one"
-    TWO = "two"
-
-
-class Style(StrEnum):
-    """Fonts and colours of a figure."""
-
-    PAPER = "paper"
-    SCREEN = "screen"
-    DARK = "dark"
-
-
-def parser(kind: type[E], name: str) -> Callable[[str], E]:
-    """Return what reads a word as one of an enum's; a wrong one is refused with the nearest."""
-
-    def parse(word: str) -> E:
+    def parse(word: str) -> StrEnum:
         try:
             return kind(word)
         except ValueError:
             message = with_suggestion(f"got {word}", word, kind)
-            raise UserError(Fault(message, key=name)) from None
-
-    return parse
-
-
-def choice(kind: type[StrEnum], flag: str, text: str) -> Any:
-    """Option whose value is one of an enum's."""
+            raise UserError(Fault(message, key=flag)) from None
 
     def complete(incomplete: str) -> list[str]:
         return [one for one in kind if one.startswith(incomplete)]
 
-    return typer.Option(
-        flag,
-        parser=parser(kind, flag),
-        metavar="|".join(kind),
-        autocompletion=complete,
-        help=text,
-    )
+    return option(flag, text, "|".join(kind), parser=parse, autocompletion=complete)
 
 
-_RUN = typer.Argument(show_default=False, help="A run, by name or path.", autocompletion=run_names)
+def run_argument(text: str = "A run, by name or path.", metavar: str | None = None) -> Any:
+    """Argument that is a run."""
+    return typer.Argument(metavar=metavar, show_default=False, help=text, autocompletion=run_names)
 
-Run = Annotated[str, _RUN]
-RunOrAll = Annotated[str | None, _RUN]
-Runs = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RUN…",
-        show_default=False,
-        help="Runs, by name or path.",
-        autocompletion=run_names,
-    ),
-]
-Results = Annotated[Path, typer.Option("--results", help="Folder that runs are kept under.")]
+
+Run = Annotated[str, run_argument()]
+RunOrAll = Annotated[str | None, run_argument()]
+Runs = Annotated[list[str], run_argument("Runs, by name or path.", "RUN…")]
+Results = Annotated[Path, option("--results", "Folder that runs are kept under.")]
 Where = Annotated[
     list[str] | None,
-    typer.Option(
-        "--where", metavar="CONDITION", help="Only jobs such as 'model.width == 30'; repeatable."
-    ),
+    option("--where", "Only jobs such as 'model.width == 30'; repeatable.", "CONDITION"),
 ]
 Methods = Annotated[
     str | None,
-    typer.Option(
-        "--methods",
-        metavar="SETTING,…",
-        help="Settings that tell methods apart; default: loss.kind.",
-        show_default=False,
-    ),
+    option("--methods", "Settings that tell methods apart; default: loss.kind.", "SETTING,…"),
 ]
 By = Annotated[
     str | None,
-    typer.Option(
-        "--by",
-        metavar="SETTING,…",
-        help="Settings that tell rows apart; default: the network and the data.",
-        show_default=False,
+    option(
+        "--by", "Settings that tell rows apart; default: the network and the data.", "SETTING,…"
     ),
 ]
-OneJob = Annotated[
-    str | None, typer.Option("--job", help="Only the job with this id, or its beginning.")
-]
+OneJob = Annotated[str | None, option("--job", "Only the job with this id, or its beginning.")]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        "--workers",
-        metavar="N",
-        help="Jobs trained at once; 0: in this process; default: one per core.",
-    ),
+    option("--workers", "Jobs trained at once; 0: in this process; default: one per core.", "N"),
 ]
-Cluster = Annotated[
-    str | None,
-    typer.Option("--cluster", metavar="ADDRESS", help="Dask scheduler, tcp://host:8786."),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+Cluster = Annotated[str | None, option("--cluster", "Dask scheduler, tcp://host:8786.", "ADDRESS")]
+Quiet = Annotated[bool, option("--quiet -q", "Only errors.")]
 OutputFormat = Annotated[Format, choice(Format, "--format", "Form of the output.")]
+GridOutput = Annotated[Path | None, option("-o --output", "Grid file to write; default: stdout.")]
+
+
+def trained_by(cluster: str | None, send_tables: bool = False) -> AbstractContextManager[Any]:
+    """Return what gives the trainer of the jobs: a Dask cluster's; None for this machine."""
+    if cluster is None:
+        return nullcontext()
+    from tiltcli.execution.dask import ClusterTrainer
+
+    return ClusterTrainer(cluster, send_tables)
 
 
 def names(text: str | None) -> list[str] | None:

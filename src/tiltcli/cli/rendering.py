@@ -25,28 +25,16 @@ JSON_FORMAT = 1
 
 @dataclass(frozen=True)
 class Result:
-    """What a command found out.
-
-    Attributes:
-        command: its name.
-        facts: what its JSON holds, beside the version and the command.
-        columns: of its CSV.
-        records: rows of its CSV.
-        lines: lines that come before the tables.
-        tables: as a terminal and Markdown show them.
-        compact: the same tables for a terminal too narrow for those.
-        notes: what has to be known to read them; a command tells them on stderr itself.
-
-    """
+    """What a command found out."""
 
     command: str
-    facts: Mapping[str, Any]
-    columns: Sequence[str]
-    records: Sequence[Mapping[str, Any]]
-    lines: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    compact: Sequence[Table] = ()
-    notes: Sequence[str] = ()
+    facts: Mapping[str, Any]  # what its JSON holds, beside the version and the command
+    columns: Sequence[str]  # of its CSV
+    records: Sequence[Mapping[str, Any]]  # rows of its CSV
+    lines: Sequence[str] = ()  # before the tables
+    tables: Sequence[Table] = ()  # as a terminal and Markdown show them
+    compact: Sequence[Table] = ()  # the same for a terminal too narrow for those
+    notes: Sequence[str] = ()  # to read them by; a command tells them on stderr itself
 
 
 def write(result: Result, form: Format) -> None:
@@ -110,7 +98,7 @@ def to_markdown(result: Result) -> str:
 def _to_terminal(result: Result) -> None:
     from rich.table import Table as Grid
 
-    from tiltcli.cli.console import output
+    from tiltcli.cli.streams import output
 
     console = output()
     tables = result.tables

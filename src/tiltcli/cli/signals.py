@@ -16,17 +16,12 @@ _SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Stop:
-    """Stop request of a sweep, set by a signal.
-
-    Attributes:
-        event: set once a signal has come.
-        live: whether a display that redraws itself is up. It says `STOPPING` itself, within a
-            tenth of a second; a line written into it would be torn.
-
-    """
+    """Stop request of a sweep, set by a signal."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
+        # Whether a display that redraws itself is up. It says `STOPPING` itself, within a tenth of
+        # a second; a line written into it would be torn.
         self.live = False
 
     def listen(self) -> None:

@@ -16,11 +16,7 @@ _NAMES = {"val_accuracy": "validation accuracy", "train_accuracy": "training acc
 def standings(found: Gathered, most: int = 1000, *, ripe: bool = False) -> list[str]:
     """Return static against the best tilted cell, a line for each group; none for one mean alone.
 
-    Args:
-        found: cells so far.
-        most: lines at most.
-        ripe: while the sweep runs: see `tiltcli.evaluation.facets.groups`.
-
+    `ripe`, while the sweep runs, is as in `tiltcli.evaluation.facets.groups`.
     """
     from tiltcli.evaluation.facets import cell_name, groups, mean_text
     from tiltcli.evaluation.naming import short, value_text

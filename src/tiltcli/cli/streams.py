@@ -1,29 +1,32 @@
-"""The standard streams: closed ones, readers that go, disks that are full."""
+"""The standard streams: closed ones, readers that go, disks that are full, tables on a terminal."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from tiltcli.errors import UserError
+from tiltcli.terminal import plain, unadorned
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 BROKEN = 141
 """Exit code where the reader of stdout has gone: 128 and SIGPIPE, as of other tools in a shell."""
+
+PIPE_WIDTH = 160
+_SPELLED = dict(zip("±−–…→≥×λ", ("+-", "-", "-", "...", "->", ">=", "x", "lambda"), strict=True))
 
 
 class Lasting:
     """A standard stream that may lose its reader or its room.
 
-    What goes to stderr then is lost, and the work goes on; without stdout a command has no more to
-    do.
-
-    Args:
-        stream: the stream.
-        needed: whether it is stdout.
-
+    What goes to stderr then is lost, and the work goes on; without stdout, the one that is needed,
+    a command has no more to do.
     """
 
     def __init__(self, stream: TextIO, needed: bool) -> None:
@@ -65,3 +68,39 @@ def outlast() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or pathlib.Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
         setattr(sys, name, cast(TextIO, Lasting(stream, name == "stdout")))
+
+
+def set_up_streams() -> None:
+    """Make what was asked for hold for the libraries too, and unencodable characters harmless."""
+    if unadorned():
+        os.environ["TTY_COMPATIBLE"] = "0"  # else rich, in help pages, still writes bold
+    codecs.register_error("tiltcli", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and not utf8(stream):
+            stream.reconfigure(errors="tiltcli")
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """Write what an encoding lacks in ASCII."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(_SPELLED.get(character, "?") for character in bad), error.end
+
+
+def utf8(stream: TextIO) -> bool:
+    """Whether a stream can write any character."""
+    return (stream.encoding or "").lower().replace("-", "").startswith("utf")
+
+
+def output() -> Console:
+    """Console on stdout; wide where it is not a terminal, so that pipes get whole rows."""
+    from rich.console import Console
+
+    wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(
+        no_color=plain(sys.stdout),
+        highlight=False,
+        width=PIPE_WIDTH if wide else None,
+        force_terminal=False if plain(sys.stdout) else None,
+    )

@@ -7,21 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tiltcli.errors import Outcome, UserError, with_suggestion
+from tiltcli.errors import RUN_COUNTS, Outcome, UserError, with_suggestion
 from tiltcli.grid import load_run
 from tiltcli.grid.shards import Shard
 from tiltcli.store.provenance import jobs_noted, shards_of
 from tiltcli.store.read import list_runs, read_jobs
 
 SHOWN = 5  # missing jobs
-SORTED = ("name", "jobs", "done", "missing", "diverged", "failed", "seconds", "changed")
-"""What runs are listed by."""
 
 
 def all_facts(results: Path, sort: str = "name", *, whole: bool = False) -> list[dict[str, Any]]:
     """Return what is known of every run; sorted by name they rise, by all else they fall."""
-    if sort not in SORTED:
-        raise UserError(with_suggestion(f"sort: got {sort}", sort, SORTED))
+    if sort not in RUN_COUNTS:
+        raise UserError(with_suggestion(f"sort: got {sort}", sort, RUN_COUNTS))
     facts = [facts_of(results / name, whole=whole) for name in list_runs(results)]
     if sort != "name":
         facts.sort(key=lambda one: one[sort] if one[sort] is not None else -1, reverse=True)

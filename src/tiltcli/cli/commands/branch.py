@@ -8,29 +8,29 @@ from typing import Annotated
 import typer
 
 from tiltcli.cli.app import INTERRUPTED, app, say
-from tiltcli.cli.options import RESULTS, OneJob, Quiet, Results, Run, Workers
+from tiltcli.cli.options import RESULTS, OneJob, Quiet, Results, Run, Workers, option
 from tiltcli.errors import UserError
 
 
 @app.command()
 def branch(
     run: Run,
-    epoch: Annotated[int, typer.Option("--epoch", metavar="E", help="Epoch to start from.")],
+    epoch: Annotated[int, option("--epoch", "Epoch to start from.", "E")],
     job: OneJob = None,
     lr: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--lr",
-            metavar="LO..HI",
-            help="Learning rates; default: half and twice the one at which it becomes unstable.",
+            "Learning rates; default: half and twice the one at which it becomes unstable.",
+            "LO..HI",
         ),
     ] = None,
-    points: Annotated[int, typer.Option("--points", help="Learning rates, evenly spaced.")] = 400,
+    points: Annotated[int, option("--points", "Learning rates, evenly spaced.")] = 400,
     frozen: Annotated[
-        bool, typer.Option("--frozen", help="Hold the class weights Γ as they are at that epoch.")
+        bool, option("--frozen", "Hold the class weights Γ as they are at that epoch.")
     ] = False,
-    steps: Annotated[int, typer.Option("--steps", help="Updates at each learning rate.")] = 5000,
-    keep: Annotated[int, typer.Option("--keep", help="Last steps whose losses are kept.")] = 200,
+    steps: Annotated[int, option("--steps", "Updates at each learning rate.")] = 5000,
+    keep: Annotated[int, option("--keep", "Last steps whose losses are kept.")] = 200,
     workers: Workers = None,
     quiet: Quiet = False,
     results: Results = RESULTS,

@@ -6,11 +6,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from tiltcli.cli.app import app, say
-from tiltcli.cli.completion import run_names
-from tiltcli.cli.options import RESULTS, By, Format, Methods, OutputFormat, Results, Where, names
+from tiltcli.cli.options import (
+    RESULTS,
+    By,
+    Format,
+    Methods,
+    OutputFormat,
+    Results,
+    Where,
+    names,
+    option,
+    run_argument,
+)
 from tiltcli.cli.rendering import Result, write
 from tiltcli.errors import UserError
 
@@ -20,47 +28,31 @@ if TYPE_CHECKING:
 
 @app.command()
 def compare(
-    run_a: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN_A", show_default=False, help="A run.", autocompletion=run_names
-        ),
-    ],
-    run_b: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN_B",
-            show_default=False,
-            help="Another; differences are B − A.",
-            autocompletion=run_names,
-        ),
-    ],
+    run_a: Annotated[str, run_argument("A run.", "RUN_A")],
+    run_b: Annotated[str, run_argument("Another; differences are B − A.", "RUN_B")],
     where: Where = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", help="Column to compare; may be repeated. Default: accuracies."),
+        option("--metric", "Column to compare; may be repeated. Default: accuracies."),
     ] = None,
     best: Annotated[
-        str | None,
-        typer.Option("--best", metavar="METRIC", help="Keep per width the cell it rates highest."),
+        str | None, option("--best", "Keep per width the cell it rates highest.", "METRIC")
     ] = None,
     tune: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--tune",
-            metavar="METRIC",
-            help="Each side is represented, per row, by the cell of its own this rates highest.",
+            "Each side is represented, per row, by the cell of its own this rates highest.",
+            "METRIC",
         ),
     ] = None,
     methods: Methods = None,
     by: By = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0.0, max=1.0, help="Training accuracy that fits.")
+        float, option("--threshold", "Training accuracy that fits.", min=0.0, max=1.0)
     ] = 0.99,
     output_format: OutputFormat = Format.TABLE,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw the differences to this file too.")
-    ] = None,
+    plot: Annotated[Path | None, option("--plot", "Draw the differences to this file too.")] = None,
     results: Results = RESULTS,
 ) -> None:
     """Compare two runs pair by pair: what differs, by how much, and how sure that is.
@@ -147,7 +139,7 @@ def _show_learning(comparison: Comparison, runs: tuple[str, str], results: Path)
     """
     import pandas as pd
 
-    from tiltcli.cli.sparks import key, mean_curve, spark
+    from tiltcli.cli.learning import key, mean_curve, spark
     from tiltcli.evaluation.naming import named
     from tiltcli.store.read import find_run, read
 
@@ -185,6 +177,6 @@ def _show_learning(comparison: Comparison, runs: tuple[str, str], results: Path)
 
 
 def _console_width() -> int:
-    from tiltcli.cli.console import output
+    from tiltcli.cli.streams import output
 
     return output().width

@@ -5,33 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from tiltcli.cli.app import app
-from tiltcli.cli.options import RESULTS, By, Methods, Results, Run, names
+from tiltcli.cli.options import RESULTS, By, GridOutput, Methods, Results, Run, names, option
 from tiltcli.errors import UserError
 
 
 @app.command()
 def confirm(
     run: Run,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Grid file to write; default: stdout."),
-    ] = None,
+    output: GridOutput = None,
     metric: Annotated[
         str | None,
-        typer.Option(
-            "--metric", help="Column whose mean over the seeds chooses; default: val_accuracy."
-        ),
+        option("--metric", "Column whose mean over the seeds chooses; default: val_accuracy."),
     ] = None,
     tune: Annotated[
-        bool,
-        typer.Option("--tune", help="Every method is tuned, static as well; fresh draws too."),
+        bool, option("--tune", "Every method is tuned, static as well; fresh draws too.")
     ] = False,
     methods: Methods = None,
     by: By = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of fresh seeds.")] = 20,
+    seeds: Annotated[int, option("--seeds", "Number of fresh seeds.", min=1)] = 20,
     results: Results = RESULTS,
 ) -> None:
     """Write the grid that confirms a run: its best cells against static, on fresh seeds.

@@ -6,10 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from tiltcli.cli.app import app, say
-from tiltcli.cli.options import RESULTS, OneJob, Results, Run, Where, choice
+from tiltcli.cli.options import RESULTS, OneJob, Results, Run, Where, choice, option
 from tiltcli.errors import UserError
 
 
@@ -26,21 +24,16 @@ def export(
     run: Run,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="File to write: .safetensors, .pt2 or .onnx; with --to, a folder.",
+        option(
+            "-o --output",
+            "File to write: .safetensors, .pt2 or .onnx; with --to, a folder.",
+            "FILE",
         ),
     ] = None,
     to: Annotated[
-        Tracker | None,
-        choice(Tracker, "--to", "Write all jobs' metrics for this tracker instead."),
+        Tracker | None, choice(Tracker, "--to", "Write all jobs' metrics for this tracker instead.")
     ] = None,
-    best: Annotated[
-        str | None,
-        typer.Option("--best", metavar="METRIC", help="The job that is best by it."),
-    ] = None,
+    best: Annotated[str | None, option("--best", "The job that is best by it.", "METRIC")] = None,
     job: OneJob = None,
     where: Where = None,
     results: Results = RESULTS,

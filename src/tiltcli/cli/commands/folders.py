@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from tiltcli.cli.app import app, say
-from tiltcli.cli.options import RESULTS, Results, Run, Runs
+from tiltcli.cli.options import RESULTS, Results, Run, Runs, option
 from tiltcli.errors import UserError, each
 
 
 @app.command()
 def rm(
     runs: Runs,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, option("--yes -y", "Do not ask.")] = False,
     results: Results = RESULTS,
 ) -> None:
     """Remove runs, with all that was measured.

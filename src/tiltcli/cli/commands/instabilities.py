@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from tiltcli.cli.app import app, say
-from tiltcli.cli.options import RESULTS, Format, OneJob, OutputFormat, Results, Run, Where
+from tiltcli.cli.options import RESULTS, Format, OneJob, OutputFormat, Results, Run, Where, option
 from tiltcli.cli.rendering import Result, write
 from tiltcli.errors import Outcome, UserError, listing
 
@@ -25,12 +23,8 @@ def instabilities(
     run: Run,
     job: OneJob = None,
     where: Where = None,
-    swing: Annotated[
-        float, typer.Option("--swing", help="Least swing of the loss that counts.")
-    ] = 2e-5,
-    relative: Annotated[
-        bool, typer.Option("--relative", help="Count --swing in shares of the loss.")
-    ] = False,
+    swing: Annotated[float, option("--swing", "Least swing of the loss that counts.")] = 2e-5,
+    relative: Annotated[bool, option("--relative", "Count --swing in shares of the loss.")] = False,
     output_format: OutputFormat = Format.TABLE,
     results: Results = RESULTS,
 ) -> None:

@@ -13,11 +13,15 @@ from typing import Annotated, Any
 
 import typer
 
-from tiltcli.cli import slurm
 from tiltcli.cli.app import app
-from tiltcli.cli.completion import template_names
-from tiltcli.cli.templates import templates
+from tiltcli.cli.options import option
+from tiltcli.cli.templates import ABOUT, TEMPLATE, slurm_script, templates
 from tiltcli.errors import Fault, UserError, with_suggestion
+
+
+def _names(incomplete: str) -> list[str]:
+    """Templates that begin so, for the shell to complete."""
+    return [name for name in templates() if name.startswith(incomplete)]
 
 
 def _about(text: str) -> str:
@@ -30,28 +34,26 @@ def _about(text: str) -> str:
 @app.command()
 def new(
     template: Annotated[
-        str, typer.Argument(help="Name of a template.", autocompletion=template_names)
+        str, typer.Argument(help="Name of a template.", autocompletion=_names)
     ] = "spiral",
-    show: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
+    show: Annotated[bool, option("--list", "List the templates.")] = False,
     grid: Annotated[
-        Path | None, typer.Option("--grid", help="slurm: the grid file; default: grid.toml.")
+        Path | None, option("--grid", "slurm: the grid file; default: grid.toml.")
     ] = None,
     shards: Annotated[
-        int | None, typer.Option("--shards", help="slurm: tasks of the array; default: 8.")
+        int | None, option("--shards", "slurm: tasks of the array; default: 8.")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option("--results", help="slurm: folder of runs; default: results.")
+        Path | None, option("--results", "slurm: folder of runs; default: results.")
     ] = None,
-    cpus: Annotated[
-        int | None, typer.Option("--cpus", help="slurm: cores of each task; default: 2.")
-    ] = None,
+    cpus: Annotated[int | None, option("--cpus", "slurm: cores of each task; default: 2.")] = None,
     memory: Annotated[
-        str | None, typer.Option("--mem", help="slurm: memory of each task; default: 4G.")
+        str | None, option("--mem", "slurm: memory of each task; default: 4G.")
     ] = None,
     time: Annotated[
-        str | None, typer.Option("--time", help="slurm: limit of each task; default: 04:00:00.")
+        str | None, option("--time", "slurm: limit of each task; default: 04:00:00.")
     ] = None,
-    partition: Annotated[str | None, typer.Option("--partition", help="slurm: where to.")] = None,
+    partition: Annotated[str | None, option("--partition", "slurm: where to.")] = None,
 ) -> None:
     """Write a starting grid file to stdout: a first look, or one of the shipped sweeps.
 
@@ -73,14 +75,14 @@ def new(
     known = templates()
     if show:
         _refuse(given, "--list")
-        _list({name: _about(text) for name, text in known.items()} | {slurm.TEMPLATE: slurm.ABOUT})
-    elif template == slurm.TEMPLATE:
-        sys.stdout.write(slurm.slurm_script(**{"grid": Path("grid.toml"), **given}))
+        _list({name: _about(text) for name, text in known.items()} | {TEMPLATE: ABOUT})
+    elif template == TEMPLATE:
+        sys.stdout.write(slurm_script(**{"grid": Path("grid.toml"), **given}))
     elif template in known:
         _refuse(given, template)
         sys.stdout.write(known[template])
     else:
-        every = [*known, slurm.TEMPLATE]
+        every = [*known, TEMPLATE]
         raise UserError(with_suggestion(f"no template {template}", template, every, limit=20))
 
 

@@ -10,7 +10,6 @@ import typer
 
 from tiltcli.api.figure_kinds import KINDS
 from tiltcli.cli.app import app, say
-from tiltcli.cli.completion import kind_names
 from tiltcli.cli.options import (
     RESULTS,
     By,
@@ -23,10 +22,16 @@ from tiltcli.cli.options import (
     Where,
     choice,
     names,
+    option,
 )
 from tiltcli.errors import UserError
 
 _TABLE = "\n".join(f"- {kind.name}: {kind.says}" for kind in KINDS.values())
+
+
+def _kinds(incomplete: str) -> list[tuple[str, str]]:
+    """Kinds that begin so, with what they show, for the shell to complete."""
+    return [(kind.name, kind.says) for kind in KINDS.values() if kind.name.startswith(incomplete)]
 
 
 @app.command(
@@ -45,36 +50,28 @@ def plot(
             metavar="KIND",
             show_default=False,
             help=", ".join(KINDS) + ".",
-            autocompletion=kind_names,
+            autocompletion=_kinds,
         ),
     ],
     runs: Runs,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Figure to write: .png, .svg or .pdf."),
+        Path | None, option("-o --output", "Figure to write: .png, .svg or .pdf.")
     ] = None,
     size: Annotated[Size, choice(Size, "--size", "Width in columns of a paper.")] = Size.TWO,
     width: Annotated[
-        float | None, typer.Option("--width", min=2.0, max=40.0, help="Width in inches instead.")
+        float | None, option("--width", "Width in inches instead.", min=2.0, max=40.0)
     ] = None,
     style: Annotated[Style, choice(Style, "--style", "Fonts and colours.")] = Style.PAPER,
     metric: Annotated[
-        str | None,
-        typer.Option("--metric", help="Column to draw (phase, map, curves, recall, budget)."),
+        str | None, option("--metric", "Column to draw (phase, map, curves, recall, budget).")
     ] = None,
     methods: Methods = None,
     by: By = None,
     where: Where = None,
     job: OneJob = None,
-    zoom: Annotated[
-        str | None, typer.Option("--zoom", metavar="FIRST,LAST", help="Steps to enlarge (trace).")
-    ] = None,
-    x: Annotated[
-        str | None, typer.Option("--x", metavar="SETTING", help="Columns of the map (map).")
-    ] = None,
-    y: Annotated[
-        str | None, typer.Option("--y", metavar="SETTING", help="Rows of the map (map).")
-    ] = None,
+    zoom: Annotated[str | None, option("--zoom", "Steps to enlarge (trace).", "FIRST,LAST")] = None,
+    x: Annotated[str | None, option("--x", "Columns of the map (map).", "SETTING")] = None,
+    y: Annotated[str | None, option("--y", "Rows of the map (map).", "SETTING")] = None,
     results: Results = RESULTS,
 ) -> None:
     """Draw a run."""

@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
 from tiltcli.cli.app import INTERRUPTED, app, say
-from tiltcli.cli.options import RESULTS, Cluster, OneJob, Quiet, Results, Run, Where, Workers
+from tiltcli.cli.options import (
+    RESULTS,
+    Cluster,
+    OneJob,
+    Quiet,
+    Results,
+    Run,
+    Where,
+    Workers,
+    option,
+    trained_by,
+)
 from tiltcli.errors import QUANTITY_COLUMNS, UserError
 
 
 @app.command()
 def probe(
     run: Run,
-    every: Annotated[
-        int | None, typer.Option("--every", help="Epochs between probes, from epoch 0.")
-    ] = None,
-    epochs: Annotated[
-        str | None, typer.Option("--epochs", metavar="A,B,C", help="These epochs instead.")
-    ] = None,
+    every: Annotated[int | None, option("--every", "Epochs between probes, from epoch 0.")] = None,
+    epochs: Annotated[str | None, option("--epochs", "These epochs instead.", "A,B,C")] = None,
     quantities: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--quantities",
-            metavar="hessian,…",
-            help=f"What to measure, of {', '.join(QUANTITY_COLUMNS)}; default: hessian,ntk.",
+            f"What to measure, of {', '.join(QUANTITY_COLUMNS)}; default: hessian,ntk.",
+            "hessian,…",
         ),
     ] = None,
     ntk_points: Annotated[
-        int | None,
-        typer.Option("--ntk-points", help="Tangent kernel on the first so many training points."),
+        int | None, option("--ntk-points", "Tangent kernel on the first so many training points.")
     ] = None,
     where: Where = None,
     job: OneJob = None,
@@ -66,13 +71,10 @@ def probe(
     )
     progress, stop = Progress(), Stop()
     stop.listen()
-    with ExitStack() as stack:
-        trainer = None
-        if cluster is not None:
-            from tiltcli.execution.dask import ClusterTrainer
-
-            trainer = stack.enter_context(ClusterTrainer(cluster))
-        stack.enter_context(display(progress, folder.resolve().name, stop, quiet))
+    with (
+        trained_by(cluster) as trainer,
+        display(progress, folder.resolve().name, stop, quiet),
+    ):
         found = probe_run(
             folder,
             settings,

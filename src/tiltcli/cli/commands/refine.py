@@ -5,32 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from tiltcli.cli.app import app
-from tiltcli.cli.options import RESULTS, By, Methods, Results, Run, names
+from tiltcli.cli.options import RESULTS, By, GridOutput, Methods, Results, Run, names, option
 
 
 @app.command()
 def refine(
     run: Run,
-    keep: Annotated[
-        int, typer.Option("--keep", min=1, help="Cells that stay, of each method and row.")
-    ] = 5,
+    keep: Annotated[int, option("--keep", "Cells that stay, of each method and row.", min=1)] = 5,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=2, help="Replicates they then have, the run's included.")
+        int, option("--seeds", "Replicates they then have, the run's included.", min=2)
     ] = 16,
     metric: Annotated[
-        str | None,
-        typer.Option(
-            "--tune", metavar="METRIC", help="Column that chooses; default: val_accuracy."
-        ),
+        str | None, option("--tune", "Column that chooses; default: val_accuracy.", "METRIC")
     ] = None,
     methods: Methods = None,
     by: By = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Grid file to write; default: stdout.")
-    ] = None,
+    output: GridOutput = None,
     results: Results = RESULTS,
 ) -> None:
     """Write the next round of a tuning: each method's best cells, on more seeds, into the same run.

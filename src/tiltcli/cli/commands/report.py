@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from tiltcli.cli.app import app
-from tiltcli.cli.options import RESULTS, Results, Runs
+from tiltcli.cli.options import RESULTS, Results, Runs, option
 
 
 @app.command()
@@ -17,11 +15,7 @@ def report(
     runs: Runs,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="File to write, .html or .md; default: report.html under results.",
-        ),
+        option("-o --output", "File to write, .html or .md; default: report.html under results."),
     ] = None,
     results: Results = RESULTS,
 ) -> None:

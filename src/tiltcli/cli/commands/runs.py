@@ -6,28 +6,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from tiltcli.cli.app import app
-from tiltcli.cli.options import RESULTS, Format, OutputFormat, Results, RunOrAll
+from tiltcli.cli.options import RESULTS, Format, OutputFormat, Results, RunOrAll, option
 from tiltcli.cli.rendering import Result, write
-from tiltcli.errors import UserError, listing
+from tiltcli.errors import RUN_COUNTS, UserError, listing
 
 if TYPE_CHECKING:
     from tiltcli.evaluation.texts import Table
 
-SORTED = ("name", "jobs", "done", "missing", "diverged", "failed", "seconds", "changed")
-COUNTS = (
-    "name",
-    "jobs",
-    "done",
-    "missing",
-    "completed",
-    "diverged",
-    "failed",
-    "seconds",
-    "changed",
-)
+COUNTS = (*RUN_COUNTS[:4], "completed", *RUN_COUNTS[4:])
 """Columns of the CSV."""
 METRICS = [f"{part}_{what}" for part in ("train", "val", "test") for what in ("accuracy", "loss")]
 
@@ -37,10 +24,10 @@ def runs(
     run: RunOrAll = None,
     sort: Annotated[
         str,
-        typer.Option(
+        option(
             "--sort",
-            metavar="COLUMN",
-            help=f"Order of the list, names rising, all else falling: {', '.join(SORTED)}.",
+            f"Order of the list, names rising, all else falling: {', '.join(RUN_COUNTS)}.",
+            "COLUMN",
         ),
     ] = "name",
     results: Results = RESULTS,
@@ -109,8 +96,8 @@ def _lines(fact: dict[str, Any]) -> list[str]:
 
 def _show_learning(folder: Path) -> None:
     """Accuracy by epoch, static and the best cell of each group."""
-    from tiltcli.cli.console import output
     from tiltcli.cli.learning import learning
+    from tiltcli.cli.streams import output
     from tiltcli.store.read import read
 
     lines = learning(read(folder), output().width)

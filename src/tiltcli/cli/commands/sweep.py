@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +18,8 @@ from tiltcli.cli.options import (
     Results,
     Workers,
     choice,
+    option,
+    trained_by,
 )
 from tiltcli.errors import UserError
 
@@ -38,7 +39,7 @@ def sweep(
     results: Results = RESULTS,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated."),
+        option("--set", "Override a setting; may be repeated.", "KEY=VALUE"),
     ] = None,
     workers: Workers = None,
     engine: Annotated[
@@ -46,31 +47,21 @@ def sweep(
     ] = EngineName.AUTO,
     device: Annotated[Device, choice(Device, "--device", "Where torch trains.")] = Device.AUTO,
     shard: Annotated[
-        str | None,
-        typer.Option("--shard", metavar="I/N", help="Every N-th job from the I-th on; see above."),
+        str | None, option("--shard", "Every N-th job from the I-th on; see above.", "I/N")
     ] = None,
     cluster: Cluster = None,
     send_tables: Annotated[
         bool,
-        typer.Option(
-            "--send-tables", help="With --cluster: workers send their tables back, in any case."
-        ),
+        option("--send-tables", "With --cluster: workers send their tables back, in any case."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the jobs and the time they take; run nothing.")
+        bool, option("--dry-run", "Show the jobs and the time they take; run nothing.")
     ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run failed jobs again too.")
-    ] = False,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="Stop at the first failed job.")
-    ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Remove an earlier run of this name first.")
-    ] = False,
+    retry_failed: Annotated[bool, option("--retry-failed", "Run failed jobs again too.")] = False,
+    fail_fast: Annotated[bool, option("--fail-fast", "Stop at the first failed job.")] = False,
+    fresh: Annotated[bool, option("--fresh", "Remove an earlier run of this name first.")] = False,
     extend: Annotated[
-        bool,
-        typer.Option("--extend", help="Let an earlier run of this name grow by what is new here."),
+        bool, option("--extend", "Let an earlier run of this name grow by what is new here.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -108,12 +99,7 @@ def sweep(
     if not quiet:
         for key in spec.unused:
             say(f"note: {key} has no effect: no job of this grid uses it")
-    with ExitStack() as stack:
-        trainer = None
-        if cluster is not None:
-            from tiltcli.execution.dask import ClusterTrainer
-
-            trainer = stack.enter_context(ClusterTrainer(cluster, send_tables))
+    with trained_by(cluster, send_tables) as trainer:
         if dry_run:
             from tiltcli.cli.dry_run import show
 
