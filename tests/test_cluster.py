@@ -22,13 +22,15 @@ from dask_cluster import DaskCluster
 from helpers import GRID, command, same_tables, tilt_process, unlucky, write_grid
 from tiltcli.engines.torch.checkpoint import _digest
 from tiltcli.errors import UserError
+from tiltcli.execution import branching
+from tiltcli.execution.branching import branch_run
 from tiltcli.execution.dask import ClusterTrainer, client
 from tiltcli.execution.dask.connection import Connection, check_address
 from tiltcli.execution.dask.wire import blocks_of, pack_jobs, table_bytes, unpack_jobs
 from tiltcli.execution.run_options import RunOptions
 from tiltcli.execution.runner import run_sweep
 from tiltcli.grid import load_sweep
-from tiltcli.store import parts
+from tiltcli.store import branch_rows, parts
 from tiltcli.store.checkpoint_files import checkpoint_path
 from tiltcli.store.spool import metrics_table
 
@@ -122,6 +124,41 @@ def test_probes_of_a_finished_run(tmp_path, cluster):
     pd.testing.assert_frame_equal(here, there)
     both = tilt_process("probe", "there", *away, "--workers", "1", "--every", "9", cwd=tmp_path)
     assert both.returncode == 2 and "--workers" in both.stderr
+
+
+def test_a_branch(tmp_path, cluster, monkeypatch):
+    """To the last bit as here; what is left when it is interrupted, or lost, is made again."""
+    results = tmp_path / "results"
+    text = GRID.replace("[4, 8]", "4").replace('["static", "dynamical"]', '"dynamical"')
+    text = text.replace("[3, 10]", "3").replace("seeds = 3", "lr = 2.0\nseeds = 1")
+    for name in ("here", "there"):
+        tiltcli.sweep(write_grid(tmp_path, text, name), results=results)
+    asked = {"results": results, "rates": (0.5, 4.0), "points": 60, "steps": 5000, "keep": 7}
+    branch_run("here", 60, **asked)
+    monkeypatch.setattr(branching, "COMMIT_SECONDS", 0.0)
+    stop, files = threading.Event(), results / "there" / "branches"
+    with ClusterTrainer(cluster.address) as trainer, ThreadPoolExecutor(1) as pool:
+        made = pool.submit(branch_run, "there", 60, **asked, trainer=trainer, stop=stop)
+        while not list(files.glob("*.parquet")):
+            assert not made.done(), made.result()
+            time.sleep(0.01)
+        stop.set()
+        first = made.result(60)
+        assert first.interrupted and 0 < first.added < 60
+        with pytest.raises(UserError, match="--workers: of no use with --cluster"):
+            branch_run("there", 60, **asked, trainer=trainer, workers=1)
+    next(files.iterdir()).unlink()
+    words = ["--epoch", "60", "--lr", "0.5..4", "--points", "60", "--steps", "5000", "--keep", "7"]
+    words += ["--cluster", cluster.address]
+    done = tilt_process("branch", "there", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "were there before" in done.stderr
+    here, there = (
+        list(branch_rows.read_branches(results / name).values()) for name in ("here", "there")
+    )
+    assert len(here) == 1 and here[0]["lr"].nunique() == 60
+    assert here[0]["lyapunov"].notna().any()
+    pd.testing.assert_frame_equal(there[0], here[0], check_exact=True)
 
 
 def set_seconds(path, seconds):

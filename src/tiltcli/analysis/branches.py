@@ -14,7 +14,6 @@ from tiltcli.data import Dataset
 from tiltcli.engines.base import (
     Array,
     Interrupted,
-    Snapshot,
     Trail,
     balance_of,
     class_weights,
@@ -58,7 +57,8 @@ class Brancher:
     Args:
         job: a full-batch job that the compiled kernel trains.
         data: its data.
-        start: the weights.
+        step: updates made before.
+        theta: the weights then, as in `Snapshot`.
         frozen: whether Γ stays as it is at that step.
         steps: updates to make, at least 1.
         keep: last steps to keep, at most `steps`.
@@ -71,21 +71,27 @@ class Brancher:
     """
 
     def __init__(
-        self, job: Job, data: Dataset, start: Snapshot, frozen: bool, steps: int, keep: int
+        self,
+        job: Job,
+        data: Dataset,
+        step: int,
+        theta: Array,
+        frozen: bool,
+        steps: int,
+        keep: int,
     ) -> None:
         self._job, self._data = job, replace(data, val=None, test=None)
-        self._start, self._steps, self._keep = start, steps, keep
+        self.step, self._theta, self._steps, self._keep = step, theta, steps, keep
         schedule = schedule_of(job, data.classes, total_steps(job, len(data.train)))
-        every = start.step + np.arange(steps + 1)
-        steps_of_gamma = np.full_like(every, start.step) if frozen else every
+        every = step + np.arange(steps + 1)
+        steps_of_gamma = np.full_like(every, step) if frozen else every
         self._gammas = class_weights(schedule, steps_of_gamma, data.classes, balance_of(job, data))
         none = np.zeros(0, dtype=np.int64)
         self._has_derivative = without_derivative(job, "fused") is None
         self._curvature: NetworkCurvature = curvature_of(job, data, none)
-        self.step, gamma = start.step, self._gammas[0]
-        self.sharpness = self._curvature.hessian_max(start.theta, gamma)
-        network = network_of(job, self._data, start.theta)
-        self.loss = network.measure(network.points[0], gamma).weighted
+        self.sharpness = self._curvature.hessian_max(theta, self._gammas[0])
+        network = network_of(job, self._data, theta)
+        self.loss = network.measure(network.points[0], self._gammas[0]).weighted
 
     def at(self, lr: float, stop: Callable[[], bool] = lambda: False) -> Settled:
         """Go on at a learning rate.
@@ -101,14 +107,14 @@ class Brancher:
             Interrupted: when `stop()` became true.
 
         """
-        network = network_of(self._job, self._data, self._start.theta)
+        network = network_of(self._job, self._data, self._theta)
         first = self._steps - self._keep + 1
         # Updates are kept whose derivatives are multiplied; of others the last, for its λ_max.
         align = min(self._steps - self._keep, self._keep // 2)
         bulk = self._steps - (self._keep + align if self._has_derivative else 1)
         follower = Follower(self._job, self._data, align) if self._has_derivative else None
         losses, done, exponent = [], 0, np.nan
-        before = self._start.theta
+        before = self._theta
         while done < self._steps:
             if stop():
                 raise Interrupted
@@ -139,7 +145,7 @@ class Brancher:
         return Settled(lr, self._numbers(len(kept)), kept, sharpness, exponent)
 
     def _numbers(self, kept: int, last: int | None = None) -> npt.NDArray[np.int64]:
-        end = self._start.step + (self._steps if last is None else last)
+        end = self.step + (self._steps if last is None else last)
         return np.arange(end - kept + 1, end + 1, dtype=np.int64)
 
     def _diverged(self, lr: float, at: int, losses: list[Array]) -> Settled:

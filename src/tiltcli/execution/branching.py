@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,9 @@ from tiltcli.grid import Job, load_run
 from tiltcli.store import RunWriter
 from tiltcli.store.branch_rows import Branch, add_rows, rates_done
 from tiltcli.store.read import find_run, last_probed_epochs, read
+
+if TYPE_CHECKING:
+    from tiltcli.execution.dask import ClusterTrainer
 
 COMMIT_SECONDS = 5.0
 """Work that a kill loses at most, but for the learning rates under way."""
@@ -62,6 +65,7 @@ def branch_run(
     steps: int = 5000,
     keep: int = 200,
     workers: int | None = None,
+    trainer: ClusterTrainer | None = None,
     command: Sequence[str] = (),
     stop: threading.Event | None = None,
 ) -> Branched:
@@ -79,6 +83,7 @@ def branch_run(
         steps: updates at each learning rate.
         keep: last steps whose losses are kept.
         workers: learning rates at once, 0 or None: one per core.
+        trainer: of the cluster that goes on at the learning rates; None for this machine.
         command: command line, for the provenance.
         stop: set it to stop cleanly.
 
@@ -93,6 +98,10 @@ def branch_run(
     _check(rates, points, steps, keep, workers)
     folder = find_run(run, results)
     row, one = _chosen(folder, job, epoch)
+    if trainer is not None:
+        if workers is not None:
+            raise UserError("--workers: of no use with --cluster, whose workers make the branch")
+        trainer.check([one], {one.id: "fused"})
     branch = Branch(one.id, epoch, frozen, steps, keep)
     data = dataset_of(one)
     metrics = read(folder, results).metrics
@@ -103,7 +112,9 @@ def branch_run(
             (start,) = weights_at(one, data, [epoch], str(row["engine"]), stop.is_set, stored)
         except Interrupted:
             return none
-        brancher = Brancher(one, data, start, frozen, steps, keep)
+        how: dict[str, Any] = {"frozen": frozen, "steps": steps, "keep": keep}
+        how |= {"step": start.step, "theta": start.theta}
+        brancher = Brancher(one, data, **how)
         bound = stability_bound(one.settings)
         flip = bound.rate_of(brancher.sharpness) if bound else np.nan
         if bound is not None and bound.column != "hessian_max":
@@ -116,11 +127,24 @@ def branch_run(
         done = rates_done(folder, branch)
         left = [rate for rate in wanted if rate not in done]
         added = diverged = 0
-        with closing(_settled(brancher, left, at_once(workers or None), stop)) as groups:
-            for group in groups:
-                add_rows(folder, branch, _rows(brancher, group))
-                added += len(group)
-                diverged += sum(bool(np.isnan(each.losses[-1])) for each in group)
+        ready: list[Settled] = []
+        since = time.monotonic()
+        if trainer is None:
+            settled = _settled(brancher, left, at_once(workers or None), stop)
+        else:
+            settled = trainer.settled(one, how, left, writer, stop.is_set)
+        with closing(settled):
+            try:
+                for each in settled:
+                    ready.append(each)
+                    added += 1
+                    diverged += bool(np.isnan(each.losses[-1]))
+                    if time.monotonic() - since > COMMIT_SECONDS:
+                        add_rows(folder, branch, _rows(brancher, ready))
+                        ready, since = [], time.monotonic()
+            finally:
+                if ready:
+                    add_rows(folder, branch, _rows(brancher, ready))
         notes = tuple(writer.notes)
     before, short = points - len(left), added < len(left)
     return Branched(folder, branch, flip, rates, added, before, diverged, short, notes)
@@ -171,21 +195,14 @@ def _chosen(folder: Path, job: str | None, epoch: int) -> tuple[pd.Series, Job]:
 
 def _settled(
     brancher: Brancher, rates: Sequence[float], workers: int, stop: threading.Event
-) -> Generator[list[Settled]]:
-    """Groups of learning rates as they are done, every few seconds."""
-    ready: list[Settled] = []
-    since = time.monotonic()
+) -> Generator[Settled]:
+    """Go on at learning rates on this machine; yield each as it is done."""
     with ThreadPoolExecutor(workers, "branch") as pool:
-        waiting: set[Future[Settled]] = {pool.submit(brancher.at, r, stop.is_set) for r in rates}
+        futures = [pool.submit(brancher.at, rate, stop.is_set) for rate in rates]
         try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
-                for one in done:
-                    with suppress(Interrupted):
-                        ready.append(one.result())
-                if ready and (not waiting or time.monotonic() - since > COMMIT_SECONDS):
-                    yield ready
-                    ready, since = [], time.monotonic()
+            for future in as_completed(futures):
+                with suppress(Interrupted):
+                    yield future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

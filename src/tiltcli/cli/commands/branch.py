@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
 from tiltcli.cli.app import INTERRUPTED, app, say
+<<<<<<< HEAD
 from tiltcli.cli.options import RESULTS, OneJob, Quiet, Results, Run, Workers, option
+=======
+from tiltcli.cli.options import RESULTS, Cluster, OneJob, Quiet, Results, Run, Workers
+>>>>>>> 0095664 (tiltcli branch --cluster: the learning rates of a branch on a Dask cluster, to the last bit as here)
 from tiltcli.errors import UserError
 
 
@@ -32,6 +37,7 @@ def branch(
     steps: Annotated[int, option("--steps", "Updates at each learning rate.")] = 5000,
     keep: Annotated[int, option("--keep", "Last steps whose losses are kept.")] = 200,
     workers: Workers = None,
+    cluster: Cluster = None,
     quiet: Quiet = False,
     results: Results = RESULTS,
 ) -> None:
@@ -48,20 +54,27 @@ def branch(
 
     stop = Stop()
     stop.listen()
-    found = branch_run(
-        run,
-        epoch,
-        results=results,
-        job=job,
-        rates=None if lr is None else _rates(lr),
-        points=points,
-        frozen=frozen,
-        steps=steps,
-        keep=keep,
-        workers=workers,
-        command=sys.argv,
-        stop=stop.event,
-    )
+    with ExitStack() as stack:
+        trainer = None
+        if cluster is not None:
+            from tiltcli.execution.dask import ClusterTrainer
+
+            trainer = stack.enter_context(ClusterTrainer(cluster))
+        found = branch_run(
+            run,
+            epoch,
+            results=results,
+            job=job,
+            rates=None if lr is None else _rates(lr),
+            points=points,
+            frozen=frozen,
+            steps=steps,
+            keep=keep,
+            workers=workers,
+            trainer=trainer,
+            command=sys.argv,
+            stop=stop.event,
+        )
     for note in found.notes:
         say(f"note: {note}")
     if not quiet:

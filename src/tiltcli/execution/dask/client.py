@@ -10,12 +10,13 @@ from typing import Any, Self
 
 import pyarrow.parquet as pq
 
+from tiltcli.analysis.branches import Settled
 from tiltcli.errors import UserError
 from tiltcli.execution.dask import worker
 from tiltcli.execution.dask.connection import Connection
 from tiltcli.execution.dask.scheduler import ClusterRun, WorkerProtocol, check_workers
 from tiltcli.execution.dask.wire import blocks_of, pack_jobs, tables_of, versions
-from tiltcli.execution.executors.protocol import Stopped
+from tiltcli.execution.executors.protocol import Stopped, WorkerLost
 from tiltcli.execution.progress import Advance, Progress, step_cost
 from tiltcli.execution.train_job import Task, failed
 from tiltcli.grid import Job
@@ -116,6 +117,38 @@ class ClusterTrainer:
                     yield from _results(done.task, done.result, folder / "metrics")
         finally:
             probe.unlink(missing_ok=True)
+
+    def settled(
+        self,
+        job: Job,
+        how: Mapping[str, Any],
+        rates: Sequence[float],
+        writer: RunWriter,
+        stopped: Stopped,
+    ) -> Generator[Settled]:
+        """Continue a job at learning rates, as a `Brancher` made with `how`; yield each so done."""
+        start = {**how, "theta": how["theta"].tobytes().hex()}
+        said = {"token": self._connection.token, "jobs": pack_jobs([job]), "start": start}
+
+        def pack(batch: Sequence[float], info: Mapping[str, Any], name: str) -> str:
+            return json.dumps({**said, "process": info["process"], "rates": list(batch)})
+
+        protocol = WorkerProtocol(
+            worker.handshake,
+            self._requirements([job], {"fused"}, None),
+            worker.settle_batch,
+            pack,
+            worker.halt,
+            lambda _: 1.0,
+        )
+        run = ClusterRun(self._connection, protocol, stopped, lambda *_: None, writer.notes.append)
+        for done in run.run(rates):
+            if isinstance(done.error, WorkerLost):
+                raise UserError(f"learning rate {done.task[0]:.6g}: {done.error}")
+            if done.result is None:
+                assert done.error is not None
+                raise done.error
+            yield from done.result["settled"]
 
     def _requirements(self, jobs: Sequence[Job], engines: set[str], probe: Path | None) -> str:
         files = {

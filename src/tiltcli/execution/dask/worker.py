@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -16,7 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiltcli.engines import load_engine
+import numpy as np
+
+from tiltcli.analysis.branches import Brancher, Settled
+from tiltcli.data import dataset_of
+from tiltcli.engines import Interrupted, load_engine
 from tiltcli.errors import Outcome, RunError
 from tiltcli.execution.dask.connection import TOPIC
 from tiltcli.execution.dask.wire import table_bytes, unpack_jobs, unpack_probe, versions
@@ -166,6 +171,44 @@ def train_batch(request: str) -> dict[str, Any]:
     reply["amounts"] = amounts
     reply["seconds"] = time.perf_counter() - started
     return reply
+
+
+def settle_batch(request: str) -> dict[str, Any]:
+    """Continue a training at some learning rates, one after the other.
+
+    Args:
+        request: JSON of `token`, `process` (that it is meant for), `jobs` (of one, from
+            `pack_jobs`), `start` (arguments of `Brancher`, the weights in hexadecimal), `rates`.
+
+    Returns:
+        `process`; `seconds` of wall time; `amounts`, empty ones; `settled`, one for each learning
+        rate before it was interrupted.
+
+    """
+    asked = json.loads(request)
+    reply: dict[str, Any] = {"process": PROCESS}
+    if asked["process"] != PROCESS:
+        return reply
+    began, stopped = time.perf_counter(), _stopped(asked["token"])
+    brancher = _brancher(json.dumps(asked["jobs"]), json.dumps(asked["start"]))
+    settled: list[Settled] = []
+    with contextlib.suppress(Interrupted):
+        for rate in asked["rates"]:
+            settled.append(brancher.at(rate, stopped))
+    return reply | {
+        "settled": settled,
+        "amounts": [[]] * len(asked["rates"]),
+        "seconds": time.perf_counter() - began,
+    }
+
+
+@functools.lru_cache(maxsize=2)
+def _brancher(packed: str, start: str) -> Brancher:
+    (job,) = unpack_jobs(json.loads(packed))
+    _load("fused")
+    how = json.loads(start)
+    how["theta"] = np.frombuffer(bytes.fromhex(how["theta"])).copy()
+    return Brancher(job, dataset_of(job), **how)
 
 
 def _load(engine: str) -> None:
