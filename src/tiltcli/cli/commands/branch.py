@@ -9,11 +9,7 @@ from typing import Annotated
 import typer
 
 from tiltcli.cli.app import INTERRUPTED, app, say
-<<<<<<< HEAD
-from tiltcli.cli.options import RESULTS, OneJob, Quiet, Results, Run, Workers, option
-=======
-from tiltcli.cli.options import RESULTS, Cluster, OneJob, Quiet, Results, Run, Workers
->>>>>>> 0095664 (tiltcli branch --cluster: the learning rates of a branch on a Dask cluster, to the last bit as here)
+from tiltcli.cli.options import RESULTS, Cluster, OneJob, Quiet, Results, Run, Workers, option
 from tiltcli.errors import UserError
 
 
