@@ -1,10 +1,12 @@
 """What all tests share."""
 
+import functools
 import os
 import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 
 # Before NumPy or torch is loaded, and for every process that a test starts: several of them share
 # the cores, and threads that wait for each other would take many times as long.
@@ -16,6 +18,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from shapes import check_shapes  # noqa: E402  (its folder has only now a place in the path)
 
 check_shapes()
+
+# What the signatures of the commands say is read once, not at every command that a test runs within
+# its process: it would be a fifth of many tests.
+typer.main.get_params_from_function = functools.cache(typer.main.get_params_from_function)
 
 # Programs, not modules with examples in their docstrings.
 collect_ignore = ["bench", "crashing", "examples"]

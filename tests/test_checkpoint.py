@@ -243,7 +243,7 @@ def test_sigterm_saves_and_the_same_command_resumes(tmp_path, uninterrupted):
     files = list(saved.glob("*.safetensors"))
     assert len(files) == 2
     assert all(path.stat().st_mtime > sent - 0.1 for path in files)
-    done = tilt("sweep", tmp_path / "grid.toml", cwd=tmp_path)
+    done = tilt("sweep", tmp_path / "grid.toml", "--workers", "0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not saved.exists()
     same_tables(tiltcli.read(saved.parent), uninterrupted)

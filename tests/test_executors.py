@@ -139,6 +139,6 @@ def test_a_sweep_survives_a_job_that_always_kills_its_worker(tmp_path):
     assert len(failed) == 1
     assert (jobs["outcome"] == "completed").sum() == 2
     assert failed["error"].str.contains("was killed by SIGKILL").all()
-    again = tilt(*words, "--retry-failed", cwd=tmp_path)
+    again = tilt(*words, "--retry-failed", "--workers", "0", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert set(tiltcli.read("grid", tmp_path / "results").jobs["outcome"]) == {"completed"}

@@ -171,10 +171,17 @@ def test_the_number_of_workers_does_not_matter(tmp_path, run):
     same_tables(tiltcli.read(run), tiltcli.read("grid", tmp_path / "one"))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of MANY that nothing has disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    tiltcli.sweep(write_grid(folder, MANY), results=folder)
+    return tiltcli.read("grid", folder)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_cleanly_and_resumed(tmp_path, number):
+def test_stopped_cleanly_and_resumed(tmp_path, whole, number):
     write_grid(tmp_path, MANY)
-    tilt("sweep", "grid.toml", "--results", "whole", cwd=tmp_path)
     with subprocess.Popen(
         command("sweep", "grid.toml"), cwd=tmp_path, text=True, stderr=subprocess.PIPE
     ) as process:
@@ -189,9 +196,7 @@ def test_stopped_cleanly_and_resumed(tmp_path, number):
     assert not list((tmp_path / "results" / "grid").rglob(".*.tmp"))
     again = tilt("sweep", "grid.toml", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    same_tables(
-        tiltcli.read("grid", tmp_path / "results"), tiltcli.read("grid", tmp_path / "whole")
-    )
+    same_tables(tiltcli.read("grid", tmp_path / "results"), whole)
 
 
 def wait_for_jobs(folder):
@@ -201,10 +206,9 @@ def wait_for_jobs(folder):
         time.sleep(0.01)
 
 
-def test_killed_again_and_again(tmp_path):
+def test_killed_again_and_again(tmp_path, whole):
     """kill -9 at any moment: readable at once, and in the end as if nothing had happened."""
     write_grid(tmp_path, MANY)
-    tilt("sweep", "grid.toml", "--results", "whole", cwd=tmp_path)
     folder = tmp_path / "results" / "grid"
     kept: set[str] = set()
     for delay in (0.0, 0.13, 0.4, 1.1):
@@ -220,7 +224,7 @@ def test_killed_again_and_again(tmp_path):
         assert set(tables.metrics["job"]) == kept
     final = tilt("sweep", "grid.toml", cwd=tmp_path)
     assert final.returncode == 0, final.stderr
-    same_tables(tiltcli.read(folder), tiltcli.read("grid", tmp_path / "whole"))
+    same_tables(tiltcli.read(folder), whole)
     assert len(list(folder.rglob("*.parquet"))) < 40
     assert not list(folder.rglob(".*.tmp"))
 
@@ -332,7 +336,7 @@ def test_a_killed_torch_worker_costs_no_job(tmp_path):
         subprocess.run(["kill", "-9", victim], check=True)
         process.communicate(timeout=120)
     assert process.returncode == 0
-    tilt(*words, "--results", "whole", cwd=tmp_path)
+    tilt(*words, "--results", "whole", "--workers", "0", cwd=tmp_path)
     same_tables(
         tiltcli.read("grid", tmp_path / "results"), tiltcli.read("grid", tmp_path / "whole")
     )
