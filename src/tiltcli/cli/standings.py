@@ -18,8 +18,8 @@ def standings(found: Gathered, most: int = 1000, *, ripe: bool = False) -> list[
 
     `ripe`, while the sweep runs, is as in `tiltcli.evaluation.facets.groups`.
     """
-    from tiltcli.evaluation.facets import cell_name, groups, mean_text
-    from tiltcli.evaluation.naming import short, value_text
+    from tiltcli.evaluation.facets import cell_name, groups, short, value_text
+    from tiltcli.evaluation.texts import mean_text
 
     cells, metric, over = found
     lines = groups(cells, metric, ripe=ripe)

@@ -11,15 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.errors import Outcome
+from tiltcli.errors import Fault, Outcome, with_suggestion
 from tiltcli.grid.settings import PATHS, SETTINGS, position, tilting
-from tiltcli.statistics import half_width
+from tiltcli.statistics import Estimate, half_width
 
 REPLICATES = ("train.seed", "data.seed")
 """Settings that only repeat the experiment."""
@@ -63,6 +62,14 @@ class Cells:
         """Ids of the jobs of a cell."""
         return [str(job) for job in self.of_job.index[self.of_job == cell]]
 
+    def estimate(self, cell: int | None, metric: str) -> Estimate:
+        """Mean of a metric over the replicates of a cell; n = 0 without a cell."""
+        if cell is None:
+            return Estimate(np.nan, np.nan, np.nan, 0)
+        row: Any = self.rows.loc[cell]
+        mean, low, high, n = (row[f"{metric}:{name}"] for name in ("mean", "low", "high", "n"))
+        return Estimate(float(mean), float(low), float(high), int(n))
+
 
 def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float = FITTED) -> Cells:
     """Return the cells of jobs.
@@ -101,17 +108,18 @@ def gather(jobs: pd.DataFrame, metrics: Iterable[str] = (), *, threshold: float 
         rows[name] = cells[name].max()
     partners = pd.Series(rows.index[rows["static"]], index=rows.loc[rows["static"], "group"])
     rows["partner"] = rows["group"].map(partners).fillna(-1).astype(int)
-    unit = _units(frame)
+    several = frame.groupby("cell")["data.seed"].transform("nunique") > 1
+    frame["unit"] = frame["data.seed"].where(several, frame["train.seed"])
     for metric in counted:
-        _average(rows, frame, unit, metric, (metric, "mean", "low", "high", "n"))
+        _average(rows, frame, metric, ("mean", "low", "high", "n"))
         if metric in metrics:
-            paired = _changes(frame, metric)
-            _average(rows, paired, unit, metric, _CHANGE)
+            names = ("change", "change_low", "change_high", "pairs")
+            _average(rows, _changes(frame, metric), metric, names)
     # To twelve digits, for 0.98 + 0.99 + 1 is not quite 3 · 0.99 in floating point.
     fitted = rows["partner"].map(rows["train_accuracy:mean"]).round(12)
     rows["regime"] = np.where(fitted.isna(), UNKNOWN, np.where(fitted >= threshold, OVER, UNDER))
     ids = pd.Index(jobs["job"], name="job")
-    number, units = (pd.Series(frame[name].to_numpy(), index=ids) for name in ("cell", unit))
+    number, units = (pd.Series(frame[name].to_numpy(), index=ids) for name in ("cell", "unit"))
     return Cells(rows, outside, inside, number, units, metrics)
 
 
@@ -168,45 +176,56 @@ def numbered(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[int]:
     columns = {}
     for key in keys:
         if frame[key].nunique(dropna=False) > 1:
-            setting = SETTINGS.get(key)
-            words = (
-                get_args(setting.type) if setting and get_origin(setting.type) is Literal else ()
-            )
+            kind = SETTINGS[key].type if key in SETTINGS else None
+            words = get_args(kind) if get_origin(kind) is Literal else ()
             places = {word: place for place, word in enumerate(words)}
             columns[key] = frame[key].map(places) if places else frame[key]
-    if not columns:
-        return pd.Series(0, index=frame.index)
-    return pd.DataFrame(columns).groupby(list(columns), dropna=False, sort=True).ngroup()
+    return combined(pd.DataFrame(columns, frame.index), list(columns))
 
 
-def _units(frame: pd.DataFrame) -> str:
-    """Column whose values are the replicates, in cells of several data draws and in others."""
-    draws = frame.groupby("cell")["data.seed"].transform("nunique")
-    by_draw = draws.to_numpy() > 1
-    frame["unit"] = np.where(by_draw, frame["data.seed"], frame["train.seed"])
-    return "unit"
+def combined(rows: pd.DataFrame, keys: list[str]) -> pd.Series[int]:
+    """Number of each row's combination of some columns, as they rise, nulls last."""
+    if not keys:
+        return pd.Series(0, index=rows.index)
+    return rows.groupby(keys, dropna=False, sort=True).ngroup()
 
 
-_CHANGE = ("", "change", "change_low", "change_high", "pairs")
+def averaged(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """Mean of a column over replicates (`unit`), half its 95% interval, and n, by some columns."""
+    known = table[table[value].notna()]
+    if known.duplicated([*by, "unit"]).any():  # several seeds of one draw of the data
+        known = known.groupby([*by, "unit"], dropna=False)[value].mean().reset_index()
+    groups = known.groupby(by)[value]
+    found = pd.DataFrame({"mean": groups.mean(), "n": groups.count()})
+    return found.assign(half=half_width(groups.std(ddof=1), found["n"]))
 
 
-def _average(
-    rows: pd.DataFrame, frame: pd.DataFrame, unit: str, metric: str, names: Sequence[str]
-) -> None:
+def _average(rows: pd.DataFrame, table: pd.DataFrame, metric: str, names: Sequence[str]) -> None:
     """Add mean, low, high and n of a metric to the rows, under `metric:name`."""
-    _, mean, low, high, count = names
-    counted = frame[frame[metric].notna()]
-    cell, values = counted["cell"], counted[metric]
-    if counted.duplicated(["cell", unit]).any():
-        values = counted.groupby(["cell", unit], dropna=False)[metric].mean()
-        cell = values.index.to_frame()["cell"]
-    groups = values.groupby(cell)
-    means = groups.mean().reindex(rows.index).to_numpy(float)
-    n = groups.count().reindex(rows.index, fill_value=0).to_numpy(int)
-    half = half_width(groups.std(ddof=1).reindex(rows.index).to_numpy(float), n)
-    rows[f"{metric}:{mean}"] = means
-    rows[f"{metric}:{low}"], rows[f"{metric}:{high}"] = means - half, means + half
-    rows[f"{metric}:{count}"] = n
+    found = averaged(table, ["cell"], metric).reindex(rows.index)
+    mean, half, n = found["mean"], found["half"], found["n"].fillna(0).astype(int)
+    for name, values in zip(names, (mean, mean - half, mean + half, n), strict=True):
+        rows[f"{metric}:{name}"] = values
+
+
+def replicate_values(cells: Cells, jobs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """What jobs count with, where they have it: columns cell, unit, draw, seed and value."""
+    once = jobs.drop_duplicates("job").set_index("job", drop=False)
+    frame = pd.DataFrame({"cell": cells.of_job, "unit": cells.unit_of})
+    frame["draw"] = once.get("data.seed", 0)
+    return frame.assign(seed=once["train.seed"], value=scores(once, metric)).dropna(subset="value")
+
+
+def split(
+    rows: pd.DataFrame, keys: Sequence[str], shown: Sequence[str] | None = None, *, sort: bool
+) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Rows by their values of some columns, with the values of those that are shown, or of all."""
+    if not keys:
+        return [({}, rows)]
+    return [
+        ({key: own[key].iloc[0] for key in (keys if shown is None else shown)}, own)
+        for _, own in rows.groupby(list(keys), dropna=False, sort=sort)
+    ]
 
 
 def _changes(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -229,12 +248,10 @@ def ranked(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     digits, for the same numbers add up to other last bits in another order. Cells without a value
     are left out.
     """
-    score: npt.NDArray[np.float64] = rows[f"{metric}:mean"].to_numpy(float)
-    lost, place = rows["lost"].to_numpy(), rows["place"].to_numpy()
+    known = rows[rows[f"{metric}:mean"].notna()]
+    score, lost = known[f"{metric}:mean"], known["lost"]
     keys = (score, lost) if metric.endswith("loss") else (-score.round(12), lost > 0)
-    order = np.lexsort((place, *keys))
-    found = rows.iloc[order]
-    return found[found[f"{metric}:mean"].notna()]
+    return known.iloc[np.lexsort((known["place"], *keys))]
 
 
 def best(rows: pd.DataFrame, metric: str) -> int | None:
@@ -243,6 +260,51 @@ def best(rows: pd.DataFrame, metric: str) -> int | None:
     return int(found.index[0]) if len(found) else None
 
 
+def results_of(jobs: pd.DataFrame) -> list[str]:
+    """Columns of final losses and accuracies."""
+    return [str(name) for name in jobs.columns if str(name).endswith(("_loss", "_accuracy"))]
+
+
+def metric_fault(metric: str, table: pd.DataFrame, known: Sequence[str]) -> Fault | None:
+    """What is wrong with a column of --metric that is to be drawn; None if nothing is."""
+    if metric not in known:
+        said = with_suggestion(f"no column {metric}", metric, known)
+    elif table[metric].isna().all():
+        said = f"{metric} is empty: the data has no such part"
+    else:
+        return None
+    return Fault(said, source="--metric")
+
+
 def choosing_metric(jobs: pd.DataFrame) -> str:
     """Column that decides which cell is best: validation accuracy, or what stands in for it."""
     return "val_accuracy" if jobs["val_accuracy"].notna().any() else "train_accuracy"
+
+
+def cell_records(cells: Cells) -> list[dict[str, Any]]:
+    """Return the table of cells for machines; what is not known or does not apply is None."""
+    table = cells.rows.astype(object).where(cells.rows.notna(), None)
+    settings = dict.fromkeys(("loss.kind", *ALWAYS, *cells.outside, *cells.inside))
+    numbers = ("n", "mean", "low", "high", "pairs", "change", "change_low", "change_high")
+    return [
+        {
+            "cell": number,
+            "group": row["group"],
+            "static": row["static"],
+            "settings": {key: _whole(key, row[key]) for key in settings},
+            **{name: row[name] for name in ("jobs", "lost", *map(str, Outcome))},
+            "partner": None if row["partner"] < 0 else row["partner"],
+            **{name: row[name] for name in ("regime", "parameters", "train_samples")},
+            "metrics": {
+                metric: {name: row[f"{metric}:{name}"] for name in numbers}
+                for metric in cells.metrics
+            },
+        }
+        for number, row in zip(table.index.tolist(), table.to_dict("records"), strict=True)
+    ]
+
+
+def _whole(key: str, value: Any) -> Any:
+    """Whole numbers as such: a column that has gaps (a full batch beside batches) holds floats."""
+    whole = value is not None and key in SETTINGS and SETTINGS[key].whole
+    return int(value) if whole else value

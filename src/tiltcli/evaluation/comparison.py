@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Outcome, UserError, listing, with_suggestion
-from tiltcli.evaluation.cells import FITTED, UNKNOWN, choosing_metric, gather
+from tiltcli.evaluation.cells import FITTED, UNKNOWN, choosing_metric, gather, results_of
 from tiltcli.evaluation.decision import decided, least_p, replicates_for_power, replicates_needed
-from tiltcli.evaluation.naming import tail
+from tiltcli.evaluation.facets import tail
 from tiltcli.evaluation.pairing import Pairing, Side, paired, sides
 from tiltcli.evaluation.tuning import faults_of_names, metric_faults, rows_apart
 from tiltcli.grid.settings import METHODS, SETTINGS
@@ -185,8 +185,7 @@ def _add_partners(
 
 def check_metric(metric: str, jobs: pd.DataFrame, option: str = "--metric") -> None:
     """Refuse what is no result column."""
-    known = [name for name in jobs.columns if name.endswith(("_loss", "_accuracy"))]
-    if metric not in known:
+    if metric not in (known := results_of(jobs)):
         raise UserError(with_suggestion(f"{option}: no column {metric}", metric, known))
 
 

@@ -17,8 +17,8 @@ import pandas as pd
 
 from tiltcli.errors import UserError, listing
 from tiltcli.evaluation.cells import choosing_metric, varying
+from tiltcli.evaluation.facets import named, tail
 from tiltcli.evaluation.grid_writer import fresh, grid_text
-from tiltcli.evaluation.naming import named, tail
 from tiltcli.evaluation.tuning import Candidate, Tuning, at_edges, tune
 from tiltcli.grid import SETTINGS, Job, Sweep, load_run
 from tiltcli.grid.settings import METHODS

@@ -1,4 +1,7 @@
-"""Facets: what a view with fewer dimensions than the run shows apart, and what it calls them."""
+"""Facets: what a view with fewer dimensions than the run shows apart.
+
+And what views call these, settings, their values and cells.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,44 @@ import pandas as pd
 
 from tiltcli.errors import UserError, listing
 from tiltcli.evaluation.cells import ALWAYS, Cells, best
-from tiltcli.evaluation.naming import named, value_text
-from tiltcli.evaluation.texts import spread
-from tiltcli.statistics import Estimate
+from tiltcli.grid.settings import SETTINGS
 
 MOST_PANELS = 24
 """Panels of a figure beyond which nobody finds anything in it."""
+
+_SYMBOLS = {"loss.amplitude": "A", "loss.period": "T"}
+
+
+def short(key: str, *, symbols: bool = True) -> str:
+    """Name of a setting where there is little room: `width`, `lr`, `A`; `a:` of a side stays."""
+    if ":" in key:
+        return key
+    return _SYMBOLS.get(key, tail(key)) if symbols else tail(key)
+
+
+def tail(key: str) -> str:
+    """Last part of a setting's name: `amplitude`."""
+    return key.rpartition(".")[2]
+
+
+def value_text(key: str, value: Any) -> str:
+    """Text of a setting's value; a dash where the setting does not apply."""
+    key = key.rpartition(":")[2]
+    if not isinstance(value, list | tuple) and pd.isna(value):
+        return "full" if key == "train.batch_size" else "–"
+    if isinstance(value, float):
+        return str(int(value)) if key in SETTINGS and SETTINGS[key].whole else f"{value:g}"
+    return str(value)[:8] if key.endswith("digest") else str(value)
+
+
+def named(settings: Mapping[str, Any], *, symbols: bool = True) -> str:
+    """Name of a facet: `width 10, A 3`; without symbols, `width 10, amplitude 3`."""
+    return ", ".join(
+        value_text(key, value)
+        if key == "loss.kind"
+        else f"{short(key, symbols=symbols)} {value_text(key, value)}"
+        for key, value in settings.items()
+    )
 
 
 def cell_name(cells: Cells, number: int) -> str:
@@ -46,17 +81,6 @@ def telling(rows: pd.DataFrame, keys: Sequence[str]) -> tuple[str, ...]:
         if rows[key].nunique() < 2 and others and len(rows[others].drop_duplicates()) == count:
             kept = others
     return tuple(kept)
-
-
-def mean_text(cells: Cells, number: int | None, metric: str) -> str:
-    """Mean of a cell with its interval, replicates and lost jobs: `0.435 ±.027 (5, 2 lost)`."""
-    if number is None:
-        return "–"
-    names = [*(f"{metric}:{name}" for name in ("mean", "low", "high", "n")), "lost"]
-    ((mean, low, high, n, lost),) = cells.rows.loc[[number], names].itertuples(
-        index=False, name=None
-    )
-    return spread(Estimate(mean, low, high, int(n)), int(lost))
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiltcli.evaluation.cells import replicate_values
 from tiltcli.evaluation.decision import decided, replicates_for_power
 from tiltcli.evaluation.texts import p_value
-from tiltcli.evaluation.tuning import Candidate, Tuning, replicate_values
+from tiltcli.evaluation.tuning import Candidate, Tuning
 from tiltcli.schedule import by_class
 from tiltcli.statistics import Estimate, holm, mean_interval, permutation_tests
 
@@ -60,39 +61,33 @@ class Standing:
 
 def standings(tuning: Tuning, metric: str) -> list[Standing]:
     """Return the mean of every candidate's chosen cell; those without one are left out."""
-    found = []
-    for one in tuning.candidates:
-        if one.chosen is None:
-            continue
-        cell: Any = tuning.cells.rows.loc[one.chosen]
-        mean, low, high = (float(cell[f"{metric}:{name}"]) for name in ("mean", "low", "high"))
-        estimate = Estimate(mean, low, high, int(cell[f"{metric}:n"]))
-        found.append(Standing(one, estimate, int(cell["lost"])))
-    return found
+    cells = tuning.cells
+    lost = cells.rows["lost"].astype(int).to_dict()
+    return [
+        Standing(one, cells.estimate(one.chosen, metric), lost[one.chosen])
+        for one in tuning.candidates
+        if one.chosen is not None
+    ]
 
 
 def _judged(tuning: Tuning, one: Candidate) -> float:
-    """What chose the cell of a candidate, so that more is better; −∞ without one."""
-    if one.chosen is None:
-        return -np.inf
-    cell: Any = tuning.cells.rows.loc[one.chosen]
+    """What chose the cell of a candidate, so that more is better."""
     sign = -1.0 if tuning.metric.endswith("loss") else 1.0
-    return sign * float(cell[f"{tuning.metric}:mean"])
+    return sign * tuning.cells.estimate(one.chosen, tuning.metric).mean
 
 
 def contests(tuning: Tuning, jobs: pd.DataFrame, metric: str) -> list[Contest]:
     """Hold every tilted method against what it has to beat; see the module's text."""
     values = replicate_values(tuning.cells, jobs, metric)
-    lost = dict(enumerate(tuning.cells.rows["lost"].tolist()))
-    asked = sorted(_asked(tuning), key=lambda one: list(Question).index(one[0]))
+    lost = tuning.cells.rows["lost"].astype(int).to_dict()
+    asked = list(_asked(tuning))
     found: list[Contest] = []
     for question in Question:
-        own = [one for one in asked if one[0] is question]
-        samples = [_differences(values, a, b) for _, _, a, _, b, _ in own]
+        own = [(one, cell, name) for what, one, cell, name in asked if what is question]
+        samples = [_differences(values, one.chosen, cell) for one, cell, _ in own]
         ps = permutation_tests(samples)
-        corrected = holm(ps)
-        for (_, row, a, name, b, other), sample, p, p_corrected in zip(
-            own, samples, ps, corrected, strict=True
+        for (one, cell, name), sample, p, p_corrected in zip(
+            own, samples, ps, holm(ps), strict=True
         ):
             estimate = mean_interval(sample)
             spread = float(np.std(sample, ddof=1)) if len(sample) > 1 else np.nan
@@ -100,25 +95,22 @@ def contests(tuning: Tuning, jobs: pd.DataFrame, metric: str) -> list[Contest]:
             found.append(
                 Contest(
                     question,
-                    row,
+                    one.row,
+                    one.name,
                     name,
-                    other,
                     estimate,
                     float(p),
                     float(p_corrected),
                     int(verdict),
-                    (lost[a], lost[b]),
+                    (lost[one.chosen], lost[cell]),
                     float(replicates_for_power(estimate.mean, spread, len(own))),
                 )
             )
     return found
 
 
-_Asked = tuple[Question, Mapping[str, Any], int, str, int, str]
-
-
-def _asked(tuning: Tuning) -> Iterator[_Asked]:
-    """Question, row, cell and name of the method, cell and name of the other."""
+def _asked(tuning: Tuning) -> Iterator[tuple[Question, Candidate, int | None, str]]:
+    """Question and method; cell and name of what it is held against."""
     by_row: dict[tuple[Any, ...], list[Candidate]] = {}
     for one in tuning.candidates:
         if one.chosen is not None:
@@ -126,28 +118,19 @@ def _asked(tuning: Tuning) -> Iterator[_Asked]:
     stills = set(tuning.cells.rows.index[tuning.cells.rows["static"]])
     for together in by_row.values():
         static = [one for one in together if one.chosen in stills]
+        tilted = [one for one in together if one.chosen not in stills]
         best = max(static, key=lambda one: _judged(tuning, one), default=None)
-        for one in together:
-            if one in static or one.chosen is None:
-                continue
+        for one in tilted:
             same = [other for other in static if _alike(one, other)]
             if same and same[0] is not best:
-                yield _contest(Question.TUNED, one, same[0])
+                yield Question.TUNED, one, same[0].chosen, same[0].name
             if best is not None:
-                yield _contest(Question.BEST_STATIC, one, best)
+                yield Question.BEST_STATIC, one, best.chosen, best.name
             if one.partner is not None:
-                partner = f"static at {one.name}'s settings"
-                yield Question.PARTNER, one.row, one.chosen, one.name, one.partner, partner
-            if by_class(one.method):
-                for other in together:
-                    if other not in static and not by_class(other.method) and _alike(one, other):
-                        yield _contest(Question.CLASS, one, other)
-
-
-def _contest(question: Question, one: Candidate, other: Candidate) -> _Asked:
-    assert one.chosen is not None
-    assert other.chosen is not None
-    return question, one.row, one.chosen, one.name, other.chosen, other.name
+                yield Question.PARTNER, one, one.partner, f"static at {one.name}'s settings"
+            for other in tilted if by_class(one.method) else ():
+                if not by_class(other.method) and _alike(one, other):
+                    yield Question.CLASS, one, other.chosen, other.name
 
 
 def _alike(one: Candidate, other: Candidate) -> bool:
@@ -159,7 +142,7 @@ def _alike(one: Candidate, other: Candidate) -> bool:
     )
 
 
-def _differences(values: pd.DataFrame, a: int, b: int) -> npt.NDArray[np.float64]:
+def _differences(values: pd.DataFrame, a: int | None, b: int | None) -> npt.NDArray[np.float64]:
     """One difference per replicate: per draw where there are several, else per seed."""
     one, other = (values[values["cell"] == cell] for cell in (a, b))
     pairs = one.merge(other, on=["draw", "seed"], suffixes=("", ":other"))
@@ -175,10 +158,10 @@ def in_words(
     said = metric.replace("_", " ")
     paragraphs = []
     for row in dict.fromkeys(tuple(one.candidate.row.items()) for one in shown):
-        own = [one for one in found if tuple(one.row.items()) == row]
-        asked = {
-            question: [one for one in own if one.question is question] for question in Question
-        }
+        asked: dict[Question, list[Contest]] = {question: [] for question in Question}
+        for one in found:
+            if tuple(one.row.items()) == row:
+                asked[one.question].append(one)
         against = asked[Question.BEST_STATIC]
         if not against:
             continue

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiltcli.evaluation.cells import Cells, gather, scores
+from tiltcli.evaluation.cells import Cells, gather, replicate_values
 
 DRAWS = 400
 """Bootstrap samples of the replicates."""
@@ -43,7 +43,8 @@ def importances(jobs: pd.DataFrame, metric: str) -> tuple[Cells, list[Importance
         if name in rows and rows[name].nunique() > 1
     ]
     means = rows[f"{metric}:mean"].to_numpy(np.float64)
-    drawn = _bootstrap(cells, jobs, metric, rows)
+    values = replicate_values(cells, jobs, metric)
+    drawn = _bootstrap(values.groupby(["cell", "unit"])["value"].mean(), rows.index)
     found = []
     for name in axes:
         has = rows[name].notna().to_numpy()
@@ -58,21 +59,12 @@ def importances(jobs: pd.DataFrame, metric: str) -> tuple[Cells, list[Importance
     return cells, sorted(found, key=lambda one: -np.nan_to_num(one.share, nan=-1.0))
 
 
-def _bootstrap(cells: Cells, jobs: pd.DataFrame, metric: str, rows: pd.DataFrame) -> Array:
-    """Means of the cells over replicates drawn with replacement: (draws, cells)."""
+def _bootstrap(values: pd.Series[float], cells: pd.Index[int]) -> Array:
+    """Means of cells over replicates drawn with replacement: (draws, cells)."""
     random = np.random.default_rng(0)
-    once = jobs.drop_duplicates("job")
-    frame = pd.DataFrame(
-        {
-            "cell": once["job"].map(cells.of_job),
-            "unit": once["job"].map(cells.unit_of),
-            "value": scores(once, metric),
-        }
-    )
-    units = frame.groupby(["cell", "unit"])["value"].mean().dropna()
-    drawn = np.empty((DRAWS, len(rows)))
-    for at, cell in enumerate(rows.index):
-        own = units.loc[cell].to_numpy(np.float64)
+    drawn = np.empty((DRAWS, len(cells)))
+    for at, cell in enumerate(cells):
+        own = np.asarray(values.loc[cell], np.float64)
         drawn[:, at] = own[random.integers(0, len(own), (DRAWS, len(own)))].mean(axis=1)
     return drawn
 

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Outcome
-from tiltcli.evaluation.cells import Cells
-from tiltcli.statistics import half_width
+from tiltcli.evaluation.cells import Cells, averaged
 
 Array = npt.NDArray[np.float64]
 
@@ -31,19 +30,17 @@ def learning_curves(
     cells: Cells, jobs: pd.DataFrame, metrics: pd.DataFrame, metric: str, wanted: Collection[int]
 ) -> dict[int, Curve]:
     """Average a metric over the completed jobs of some cells: where a lost one ends, it jumps."""
-    done = jobs.set_index("job")
-    done = done[done["outcome"].eq(Outcome.COMPLETED).to_numpy()]
-    done = done.assign(cell=cells.of_job.reindex(done.index))
-    done = done[done["cell"].isin(list(wanted))]
-    known = metrics.loc[metrics["job"].isin(done.index), ["job", "epoch", metric]].dropna()
-    table = known.assign(cell=known["job"].map(done["cell"]), unit=known["job"].map(cells.unit_of))
-    by_unit = table.groupby(["cell", "epoch", "unit"], sort=True)[metric].mean()
-    found = {}
-    for number in by_unit.index.unique("cell"):
-        stages = by_unit.loc[number].groupby("epoch")
-        mean, n = stages.mean(), stages.count().to_numpy()
-        half = half_width(stages.std(ddof=1).to_numpy(float), n)
-        means = mean.to_numpy(float)
-        epochs = mean.index.to_numpy(np.int64)
-        found[int(number)] = Curve(epochs, means, means - half, means + half, int(n.max()))
-    return found
+    done = jobs.loc[jobs["outcome"].eq(Outcome.COMPLETED), "job"]
+    cell = cells.of_job.reindex(done)
+    known = metrics[metrics["job"].isin(cell.index[cell.isin(list(wanted))])]
+    table = known[["epoch", metric]].assign(
+        cell=known["job"].map(cell), unit=known["job"].map(cells.unit_of)
+    )
+    found = averaged(table, ["cell", "epoch"], metric)
+    curves = {}
+    for number in found.index.unique("cell"):
+        own = found.loc[number]
+        mean, half = own["mean"].to_numpy(float), own["half"].to_numpy(float)
+        epochs = own.index.to_numpy(np.int64)
+        curves[int(number)] = Curve(epochs, mean, mean - half, mean + half, int(own["n"].max()))
+    return curves

@@ -11,14 +11,21 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Fault, UserError, with_suggestion
-from tiltcli.evaluation.cells import ALWAYS, REPLICATES, Cells, best, gather
-from tiltcli.evaluation.facets import check_panels, telling
-from tiltcli.evaluation.naming import named
+from tiltcli.evaluation.cells import (
+    ALWAYS,
+    REPLICATES,
+    Cells,
+    best,
+    gather,
+    metric_fault,
+    results_of,
+    split,
+)
+from tiltcli.evaluation.facets import check_panels, named, telling
 from tiltcli.statistics import Estimate
 
 PERIOD, AMPLITUDE = "loss.period", "loss.amplitude"
 STATIC = "static"
-NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
 @dataclass(frozen=True)
@@ -43,19 +50,12 @@ class Map:
     static: Estimate
     # row and column of the best tilted cell; None where none has a value
     best: tuple[int, int] | None
+    best_estimate: Estimate  # of that cell; n = 0 without one
 
     @property
     def name(self) -> str:
         """Its settings, as a title."""
         return named(self.settings)
-
-    @property
-    def best_estimate(self) -> Estimate:
-        """Mean and interval of the best cell; n = 0 without one."""
-        if self.best is None:
-            return NOTHING
-        mean, half = float(self.means[self.best]), float(self.halves[self.best])
-        return Estimate(mean, mean - half, mean + half, int(self.counted[self.best]))
 
 
 def phase_maps(
@@ -75,7 +75,9 @@ def phase_maps(
     apart = len(tilt & {x, y})
     panels = [
         ({**settings, **more}, own, static)
-        for settings, group in _split(rows, shown, outside)
+        for settings, group in split(
+            rows, list(dict.fromkeys((*shown, *outside))), shown, sort=True
+        )
         for more, own, static in _panels(group, inside, apart)
     ]
     check_panels(kind, rows, [*shown, *inside], len(panels))
@@ -86,44 +88,21 @@ def phase_maps(
 
 
 def _check(jobs: pd.DataFrame, metric: str, x: str, y: str) -> None:
-    faults = []
-    known = [str(n) for n in jobs.columns if str(n).endswith(("_accuracy", "_loss"))]
-    if metric not in known:
-        faults.append(
-            Fault(with_suggestion(f"no column {metric}", metric, known), source="--metric")
-        )
-    elif jobs[metric].isna().all():
-        faults.append(Fault(f"{metric} is empty: the data has no such part", source="--metric"))
+    faults = list(filter(None, [metric_fault(metric, jobs, results_of(jobs))]))
     settings = [str(name) for name in jobs.columns if "." in str(name)]
+    apart = {*settings}.difference(REPLICATES, ["loss.kind"])
     able = [
-        key
-        for key in settings
-        if key in ALWAYS
-        or (key not in (*REPLICATES, "loss.kind") and jobs[key].nunique(dropna=False) > 1)
+        k for k in settings if k in ALWAYS or (k in apart and jobs[k].nunique(dropna=False) > 1)
     ]
     for option, key in (("--x", x), ("--y", y)):
         if key not in able:
             why = "does not vary here" if key in settings else "is no setting"
             why = "only repeats the experiment" if key in REPLICATES else why
-            said = with_suggestion(f"{key} {why}", key, able)
-            faults.append(Fault(said, source=option))
+            faults.append(Fault(with_suggestion(f"{key} {why}", key, able), source=option))
     if x == y:
         faults.append(Fault(f"{y} is --x as well", source="--y"))
     if faults:
         raise UserError(*faults)
-
-
-def _split(
-    rows: pd.DataFrame, shown: Sequence[str], keys: Sequence[str]
-) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Rows by some settings, with the values of those that are shown."""
-    by = list(dict.fromkeys((*shown, *keys)))
-    if not by:
-        return [({}, rows)]
-    return [
-        ({key: own[key].iloc[0] for key in shown}, own)
-        for _, own in rows.groupby(by, dropna=False, sort=True)
-    ]
 
 
 def _panels(
@@ -132,7 +111,8 @@ def _panels(
     """Tilted cells by what else varies of the tilt, each with the static cells beside them."""
     static, tilted = group[group["static"]], group[~group["static"]]
     shown = telling(tilted, inside)
-    panels = [(more, own, static) for more, own in _split(tilted, shown, inside) if len(own)]
+    by = list(dict.fromkeys((*shown, *inside)))
+    panels = [(more, own, static) for more, own in split(tilted, by, shown, sort=True) if len(own)]
     if apart:
         return panels
     # Neither axis is of the tilt: static has a map of its own.
@@ -173,16 +153,10 @@ def _map(
         if high - low > 1e-9:  # an interval of width zero decides nothing
             against[at] = int(low > 0) - int(high < 0)
     found = best(own[~own["static"]], metric)
-    level = NOTHING
-    if apart == 2 and len(static):
-        (level,) = (
-            Estimate(*found)
-            for found in static[
-                [f"{metric}:{name}" for name in ("mean", "low", "high", "n")]
-            ].itertuples(index=False, name=None)
-        )
+    level = cells.estimate(static.index[0] if apart == 2 and len(static) else None, metric)
     at_best = None if found is None else places[found]
-    return Map(settings, xs, ys, means, halves, counted, jobs, lost, against, level, at_best)
+    numbers = means, halves, counted, jobs, lost, against
+    return Map(settings, xs, ys, *numbers, level, at_best, cells.estimate(found, metric))
 
 
 def _place(row: pd.Series[Any], key: str, values: tuple[Any, ...]) -> int:

@@ -17,9 +17,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Fault, UserError, listing, with_suggestion
-from tiltcli.evaluation.cells import REPLICATES, Cells, best, gather, ranked, scores, varying
+from tiltcli.evaluation.cells import (
+    REPLICATES,
+    Cells,
+    best,
+    gather,
+    ranked,
+    replicate_values,
+    results_of,
+    split,
+    varying,
+)
 from tiltcli.grid.settings import METHODS, SETTINGS, tells_rows
-from tiltcli.statistics import mean_interval
+from tiltcli.statistics import Estimate, mean_interval
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,12 @@ class Tuning:
     by: tuple[str, ...]  # settings that tell rows apart, of those that vary
     candidates: tuple[Candidate, ...]  # by row, then by method, in the order of the settings
 
+    @property
+    def tuned(self) -> list[str]:
+        """Settings that vary and tell neither methods nor rows apart."""
+        varying = (*self.cells.outside, *self.cells.inside)
+        return [key for key in varying if key not in (*self.methods, *self.by)]
+
 
 def tune(
     jobs: pd.DataFrame,
@@ -61,38 +77,36 @@ def tune(
     metrics: Sequence[str] = (),
 ) -> Tuning:
     """Return each method's cell in each row."""
-    check_named(jobs, metric, methods, by)
+    if faults := [*faults_of_names(jobs, methods, by), *metric_faults(jobs, metric)]:
+        raise UserError(*faults)
     cells = gather(jobs, dict.fromkeys((metric, *metrics)))
     settings = {*cells.outside, *cells.inside}
     rows_by = tuple(k for k in rows_apart(jobs, by) if k in settings and k not in methods)
     seconds = core_seconds(jobs, cells)
     candidates = []
-    table = cells.rows
-    partners = {int(cell): int(other) for cell, other in table["partner"].items()}  # type: ignore[call-overload]
-    for row, in_row in _split(table, rows_by):
-        for method, own in _split(in_row, methods):
+    partners = cells.rows["partner"].to_dict()
+    for row, in_row in split(cells.rows, rows_by, sort=False):
+        for method, own in split(in_row, methods, sort=False):
             chosen = best(of_last_round(own), metric)
-            partner = None if chosen is None else partners[chosen]
-            if partner in (chosen, -1):
-                partner = None
-            numbers = tuple(int(n) for n in own.index)
-            spent = float(seconds.reindex(numbers).sum())
-            candidates.append(Candidate(row, method, numbers, chosen, partner, spent))
+            partner = partners.get(chosen, -1)
+            numbers = tuple(own.index.tolist())
+            candidates.append(
+                Candidate(
+                    row,
+                    method,
+                    numbers,
+                    chosen,
+                    None if partner in (chosen, -1) else partner,
+                    float(seconds.reindex(numbers).sum()),
+                )
+            )
     return Tuning(cells, metric, tuple(methods), rows_by, tuple(candidates))
-
-
-def check_named(
-    jobs: pd.DataFrame, metric: str, methods: Sequence[str], by: Sequence[str] | None
-) -> None:
-    """Refuse what a user names that these jobs cannot be tuned by; for the arguments see `tune`."""
-    if faults := [*faults_of_names(jobs, methods, by), *metric_faults(jobs, metric)]:
-        raise UserError(*faults)
 
 
 def faults_of_names(
     jobs: pd.DataFrame, methods: Sequence[str], by: Sequence[str] | None
 ) -> list[Fault]:
-    """What is wrong with the settings named; for the arguments see `tune`."""
+    """What is wrong with settings that a user named to tell methods and rows apart."""
     # Nobody asked for the usual ones: where there is one loss alone, it is one method.
     asked = methods if tuple(methods) != METHODS else ()
     faults = [fault for key in asked if (fault := _unfit(jobs, "--methods", key, varies=True))]
@@ -105,8 +119,7 @@ def metric_faults(jobs: pd.DataFrame, metric: str) -> list[Fault]:
     """What is wrong with a metric that is to choose: that these jobs do not have it."""
     if metric in jobs and jobs[metric].notna().any():
         return []
-    results = [str(n) for n in jobs if str(n).endswith(("_accuracy", "_loss"))]
-    known = [name for name in results if jobs[name].notna().any()]
+    known = [name for name in results_of(jobs) if jobs[name].notna().any()]
     return [Fault(with_suggestion(f"no {metric} in these jobs", metric, known))]
 
 
@@ -123,20 +136,8 @@ def of_last_round(rows: pd.DataFrame) -> pd.DataFrame:
     After a halving (`tiltcli refine`) those that were left behind have the few of an earlier round,
     and of many such means the highest is high by luck.
     """
-    kept: npt.NDArray[np.bool_] = (2 * rows["jobs"] >= rows["jobs"].max()).to_numpy()
-    return rows[kept]
-
-
-def replicate_values(cells: Cells, jobs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """What jobs count with by a metric, where they have it: columns cell, draw, seed and value."""
-    return pd.DataFrame(
-        {
-            "cell": cells.of_job.to_numpy(),
-            "draw": jobs["data.seed"].to_numpy() if "data.seed" in jobs else 0,
-            "seed": jobs["train.seed"].to_numpy(),
-            "value": scores(jobs, metric).to_numpy(float),
-        }
-    ).dropna(subset=["value"])
+    kept: pd.DataFrame = rows.loc[2 * rows["jobs"] >= rows["jobs"].max()]
+    return kept
 
 
 def core_seconds(jobs: pd.DataFrame, cells: Cells) -> pd.Series[float]:
@@ -150,8 +151,8 @@ def at_edges(tuning: Tuning, one: Candidate) -> list[str]:
         return []
     tried = tuning.cells.rows.loc[list(one.cells)]
     found = []
-    for key in (*tuning.cells.outside, *tuning.cells.inside):
-        if key in (*tuning.methods, *tuning.by) or not pd.api.types.is_numeric_dtype(tried[key]):
+    for key in tuning.tuned:
+        if not pd.api.types.is_numeric_dtype(tried[key]):
             continue
         values = sorted(set(tried[key].dropna()))
         own = tried.loc[one.chosen, key]
@@ -164,30 +165,16 @@ def _unfit(jobs: pd.DataFrame, option: str, key: str, *, varies: bool) -> Fault 
     """What is wrong with a setting named by the user; None if it will do."""
     settings = [str(name) for name in jobs.columns if "." in str(name)]
     outside, inside = varying(jobs)
-    several = ["loss.kind"] if jobs["loss.kind"].nunique() > 1 else []
-    several += [*outside, *inside]
+    several = ["loss.kind"] * (jobs["loss.kind"].nunique() > 1) + [*outside, *inside]
     if key in REPLICATES:
-        return Fault(
-            f"{key} only repeats the experiment; vary here: {listing(several)}", source=option
-        )
-    if key not in settings:
+        said = f"{key} only repeats the experiment; vary here: {listing(several)}"
+    elif key not in settings:
         said = with_suggestion(f"no setting {key}", key, several, says="vary here")
-        return Fault(said, source=option)
-    if varies and key not in several:
-        return Fault(
-            f"{key} does not vary in these jobs; vary here: {listing(several)}", source=option
-        )
-    return None
-
-
-def _split(rows: pd.DataFrame, keys: Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Rows by their values of some columns, in the order in which these first occur."""
-    if not keys:
-        return [({}, rows)]
-    found = []
-    for values, own in rows.groupby(list(keys), dropna=False, sort=False):
-        found.append((dict(zip(keys, values, strict=True)), own))
-    return found
+    elif varies and key not in several:
+        said = f"{key} does not vary in these jobs; vary here: {listing(several)}"
+    else:
+        return None
+    return Fault(said, source=option)
 
 
 def _tells(key: str, value: Any) -> bool:
@@ -205,11 +192,7 @@ class Budget:
     """What a method can be expected to reach, by the number of cells tried."""
 
     candidate: Candidate  # the method and its row
-    tried: npt.NDArray[np.int64]  # numbers of cells k = 1 … n, shape (n,)
-    mean: npt.NDArray[np.float64]  # expected value of the reported metric, shape (n,)
-    # lower end of its 95% interval over replicates; NaN with fewer than two
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]  # upper end
+    expected: list[Estimate]  # of the reported metric over replicates, for k = 1 … n cells
     replicates: int  # replicates that all cells have
 
 
@@ -221,13 +204,10 @@ def choice_weights(n: int) -> npt.NDArray[np.float64]:
     """
     from scipy.special import gammaln
 
-    def log_choose(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        with np.errstate(invalid="ignore"):
-            found = gammaln(a + 1.0) - gammaln(b + 1.0) - gammaln(a - b + 1.0)
-        return np.where((b >= 0) & (b <= a), found, -np.inf)
-
-    k, i = np.arange(1, n + 1)[:, None], np.arange(1, n + 1)[None, :]
-    weights = np.exp(log_choose(n - i, k - 1) - log_choose(np.full_like(k, n), k))
+    k, i = np.arange(1.0, n + 1)[:, None], np.arange(1.0, n + 1)[None, :]
+    # Of the logarithms of C(n − i, k − 1) what depends on i; gammaln of 0 is infinite.
+    logs = gammaln(n - i + 1) - gammaln(np.maximum(n - i - k + 2, 0))
+    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
@@ -246,16 +226,6 @@ def budgets(tuning: Tuning, jobs: pd.DataFrame, reported: str = "test_accuracy")
         own = values.loc[[cell for cell in order if cell in values.index]].dropna(axis=1)
         if own.empty:
             continue
-        curves = choice_weights(len(own)) @ own.to_numpy(float)
-        estimates = [mean_interval(line) for line in curves]
-        found.append(
-            Budget(
-                candidate,
-                np.arange(1, len(own) + 1),
-                np.array([e.mean for e in estimates]),
-                np.array([e.low for e in estimates]),
-                np.array([e.high for e in estimates]),
-                own.shape[1],
-            )
-        )
+        lines = choice_weights(len(own)) @ own.to_numpy(float)
+        found.append(Budget(candidate, [mean_interval(line) for line in lines], own.shape[1]))
     return found

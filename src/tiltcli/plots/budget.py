@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiltcli.evaluation.naming import named
+from tiltcli.evaluation.facets import named
 from tiltcli.evaluation.tuning import Budget
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style, within
 
@@ -35,19 +35,21 @@ def budget(
                 if tuple(one.candidate.row.items()) != row:
                     continue
                 at = names.index(one.candidate.name)
+                tried = range(1, len(one.expected) + 1)
                 look_of = {
                     "color": colours[at % len(colours)],
                     "linestyle": LINES[at // len(colours) % len(LINES)],
                     # A method of one cell is a point.
-                    "marker": "o" if len(one.tried) == 1 else "",
+                    "marker": "o" if len(tried) == 1 else "",
                     "markersize": 3.5,
                     # The first line is the thickest, so that those that agree are all seen.
                     "linewidth": max(2.4 - 0.5 * at, 0.9),
-                    "zorder": 3 if len(one.tried) == 1 else 2,
+                    "zorder": 3 if len(tried) == 1 else 2,
                 }
-                panel.plot(one.tried, one.mean, label=one.candidate.name, **look_of)
+                mean, low, high = zip(*((e.mean, e.low, e.high) for e in one.expected), strict=True)
+                panel.plot(tried, mean, label=one.candidate.name, **look_of)
                 panel.fill_between(
-                    one.tried, one.low, one.high, color=look_of["color"], alpha=0.15, linewidth=0
+                    tried, low, high, color=look_of["color"], alpha=0.15, linewidth=0
                 )
             panel.set_title(named(dict(row)))
             panel.set_xscale("log", base=2)

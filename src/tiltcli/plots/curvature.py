@@ -18,8 +18,7 @@ import pandas as pd
 
 from tiltcli.errors import Outcome, UserError
 from tiltcli.evaluation.cells import gather
-from tiltcli.evaluation.facets import cell_name, check_panels, telling
-from tiltcli.evaluation.naming import named
+from tiltcli.evaluation.facets import cell_name, check_panels, named, telling
 from tiltcli.plots.scales import log_scale
 from tiltcli.plots.style import PAPER, Look, new_figure, packed, style
 from tiltcli.statistics import mean_interval

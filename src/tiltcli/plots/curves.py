@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiltcli.errors import METRIC_COLUMNS, UserError, with_suggestion
-from tiltcli.evaluation.cells import choosing_metric, gather
-from tiltcli.evaluation.facets import cell_name, check_panels, group_keys, groups
+from tiltcli.errors import METRIC_COLUMNS, UserError
+from tiltcli.evaluation.cells import choosing_metric, gather, metric_fault
+from tiltcli.evaluation.facets import cell_name, check_panels, group_keys, groups, named
 from tiltcli.evaluation.learning_curves import Curve, learning_curves
-from tiltcli.evaluation.naming import named
 from tiltcli.plots.style import PAPER, SHARES, Look, new_figure, said, style, within, wrapped
 
 if TYPE_CHECKING:
@@ -32,10 +31,8 @@ def curves(
     look: Look = PAPER,
 ) -> Figure:
     """Figure of a metric by epoch, static beside the best tilted cell of each group."""
-    if metric not in _NUMBERS:
-        raise UserError(with_suggestion(f"--metric: no column {metric}", metric, _NUMBERS))
-    if metrics[metric].isna().all():
-        raise UserError(f"--metric: {metric} is empty: the data has no such part")
+    if fault := metric_fault(metric, metrics, _NUMBERS):
+        raise UserError(fault)
     judged = choosing_metric(jobs)
     cells = gather(jobs, [judged])
     found = groups(cells, judged)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tiltcli.evaluation.cells import OVER, UNDER, UNKNOWN
 from tiltcli.evaluation.comparison import UNDECIDED, Comparison
-from tiltcli.evaluation.naming import named
+from tiltcli.evaluation.facets import named
 from tiltcli.plots.style import PAPER, Look, new_figure, said, style
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiltcli.evaluation.naming import short, value_text
+from tiltcli.evaluation.facets import short, value_text
 from tiltcli.evaluation.phase_map import AMPLITUDE, PERIOD, STATIC, Map, phase_maps
 from tiltcli.plots.style import PAPER, Look, new_figure, packed, said, style, within, wrapped
 

@@ -8,9 +8,8 @@ import pandas as pd
 
 from tiltcli.errors import UserError, with_suggestion
 from tiltcli.evaluation.cells import choosing_metric, gather
-from tiltcli.evaluation.facets import cell_name, check_panels, group_keys, groups
+from tiltcli.evaluation.facets import cell_name, check_panels, group_keys, groups, named
 from tiltcli.evaluation.learning_curves import learning_curves
-from tiltcli.evaluation.naming import named
 from tiltcli.plots.curves import Panel, Pen, draw
 from tiltcli.plots.style import PAPER, Look
 

@@ -14,7 +14,7 @@ from tiltcli.evaluation.claims import Finding
 from tiltcli.evaluation.claims.curvature_claims import lambda_claims
 from tiltcli.evaluation.claims.onset_claims import instability_claims
 from tiltcli.evaluation.claims.valley_claims import valley_claims
-from tiltcli.evaluation.naming import named
+from tiltcli.evaluation.facets import named
 from tiltcli.evaluation.texts import Table, interval
 from tiltcli.grid.settings import tilting
 from tiltcli.networks.initial import has_one_hidden_layer

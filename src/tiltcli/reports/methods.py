@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tiltcli.errors import UserError
+from tiltcli.evaluation.facets import named, tail, value_text
 from tiltcli.evaluation.fair import Contest, Question, Standing, contests, in_words, standings
-from tiltcli.evaluation.naming import named, tail, value_text
 from tiltcli.evaluation.texts import Table, interval, number, p_value
 from tiltcli.evaluation.tuning import Tuning, tune
 from tiltcli.grid import load_run

@@ -11,8 +11,7 @@ import pandas as pd
 
 from tiltcli.curvature.stability import stability_bound
 from tiltcli.evaluation.cells import Cells, best, gather
-from tiltcli.evaluation.facets import telling
-from tiltcli.evaluation.naming import named
+from tiltcli.evaluation.facets import named, telling
 from tiltcli.grid.settings import stepping
 
 SCHEDULE = ("rest", "shape", "order", "groups", "timing", "half_life")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiltcli.evaluation.facets import short, value_text
 from tiltcli.evaluation.importance import DEFINITION, importances
-from tiltcli.evaluation.naming import short, value_text
 
 MOST_LINES = 400
 

@@ -140,7 +140,7 @@ def _show_learning(comparison: Comparison, runs: tuple[str, str], results: Path)
     import pandas as pd
 
     from tiltcli.cli.learning import key, mean_curve, spark
-    from tiltcli.evaluation.naming import named
+    from tiltcli.evaluation.facets import named
     from tiltcli.store.read import find_run, read
 
     folders = dict.fromkeys(find_run(run.partition("@")[0], results) for run in runs)

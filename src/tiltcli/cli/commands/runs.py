@@ -106,8 +106,7 @@ def _show_learning(folder: Path) -> None:
 
 def _cells(folder: Path) -> list[dict[str, Any]]:
     """The table of cells, for machines."""
-    from tiltcli.evaluation.cell_records import cell_records
-    from tiltcli.evaluation.cells import gather
+    from tiltcli.evaluation.cells import cell_records, gather
     from tiltcli.store.read import read_jobs
 
     jobs = read_jobs(folder)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tiltcli.evaluation.cells import OVER, UNDER
-from tiltcli.evaluation.claims.verdicts import Finding
+from tiltcli.evaluation.claims import Finding
 from tiltcli.evaluation.comparison import Comparison
-from tiltcli.evaluation.naming import named
+from tiltcli.evaluation.facets import named
 from tiltcli.schedule import by_class
 from tiltcli.statistics import Estimate
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tiltcli.analysis.traces import Trace
 from tiltcli.evaluation.cells import REPLICATES
-from tiltcli.evaluation.claims.verdicts import Finding
+from tiltcli.evaluation.claims import Finding
 from tiltcli.evaluation.texts import ranged
 from tiltcli.schedule import Schedule
 from tiltcli.statistics import Estimate, mean_interval, permutation_test

@@ -12,7 +12,7 @@ from tiltcli.analysis.instability import Thresholds, swings
 from tiltcli.analysis.periods import Cascade, cascade_of, window_labels
 from tiltcli.analysis.pulses import Instability, crossings
 from tiltcli.analysis.traces import Trace
-from tiltcli.evaluation.claims.verdicts import Finding
+from tiltcli.evaluation.claims import Finding
 from tiltcli.evaluation.texts import ranged
 from tiltcli.statistics import mean_interval, permutation_test, proportion_interval
 

@@ -13,7 +13,7 @@ from tiltcli.analysis.traces import Trace
 from tiltcli.analysis.valleys import Slicer, line, losses_along, shape_of
 from tiltcli.data import dataset_of
 from tiltcli.engines.machine import cores
-from tiltcli.evaluation.claims.verdicts import Finding
+from tiltcli.evaluation.claims import Finding
 from tiltcli.evaluation.texts import ranged
 from tiltcli.statistics import mean_interval, permutation_test
 
