@@ -12,7 +12,17 @@ from tiltcli.errors import UserError
 from tiltcli.evaluation.facets import MOST_PANELS
 from tiltcli.plots.curvature import course, lines_of, mark_pulses
 from tiltcli.plots.gamma import MOST_CLASSES, class_name
-from tiltcli.plots.style import PAPER, Look, new_figure, packed, style, wrapped
+from tiltcli.plots.style import (
+    PAPER,
+    Look,
+    grid_of,
+    legend_below,
+    name_edges,
+    new_figure,
+    packed,
+    style,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,26 +47,19 @@ def alignment(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
             "tiltcli probe RUN --every N --quantities alignment"
         )
     columns = 1 if look.narrow or len(cells) == 1 else 2
-    rows = -(-len(cells) // columns)
     with style(look):
-        figure = new_figure(look, 0.9 + 1.8 * rows)
-        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-        for panel, (label, members) in zip(axes, cells.items(), strict=False):
+        figure = new_figure(look, 0.9 + 1.8 * -(-len(cells) // columns))
+        axes = grid_of(figure, len(cells), columns, sharex=True, sharey=True)
+        for panel, (label, members) in zip(axes, cells.items(), strict=True):
             _draw(panel, members, look)
             mark_pulses(panel, members, look)
             name = f"{label + ', ' if label else ''}n = {len(members)}"
             panel.set_title(wrapped(name, int(70 * look.width / 7 / columns)), loc="left")
-        for panel in axes[len(cells) :]:
-            panel.set_axis_off()
-        for panel in axes[max(0, len(cells) - columns) : len(cells)]:
-            panel.xaxis.set_tick_params(labelbottom=True)
-            panel.set_xlabel("optimiser step")
-        legends = [panel.get_legend_handles_labels() for panel in axes[: len(cells)]]
-        if len({tuple(names) for _, names in legends}) == 1:
-            across = min(len(legends[0][1]), 3 if look.narrow else MOST_CLASSES)
-            figure.legend(*legends[0], loc="outside lower center", ncols=across)
+        name_edges(axes, columns, "optimiser step")
+        if len({tuple(panel.get_legend_handles_labels()[1]) for panel in axes}) == 1:
+            legend_below(figure, axes, 3 if look.narrow else MOST_CLASSES)
         else:  # the same colour has another meaning in each
-            for panel in axes[: len(cells)]:
+            for panel in axes:
                 panel.legend(fontsize=look.small)
         axes[0].set_ylim(0, 1)
         axes[0].set_xlim(0, None)

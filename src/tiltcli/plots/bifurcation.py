@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiltcli.plots.style import PAPER, Look, new_figure, packed, style
+from tiltcli.plots.style import PAPER, Look, new_figure, remark, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,5 +75,5 @@ def bifurcation(
         if exponents:
             grid[2][0].set_ylabel("Lyapunov exponent\nper step")
         figure.suptitle(title)
-        figure.supxlabel(packed(remarks, look), fontsize=look.small, color=look.grey)
+        remark(figure, remarks, look)
     return figure

@@ -19,8 +19,17 @@ import pandas as pd
 from tiltcli.errors import Outcome, UserError
 from tiltcli.evaluation.cells import gather
 from tiltcli.evaluation.facets import cell_name, check_panels, named, telling
-from tiltcli.plots.scales import log_scale
-from tiltcli.plots.style import PAPER, Look, new_figure, packed, style
+from tiltcli.plots.style import (
+    PAPER,
+    Look,
+    legend_below,
+    log_scale,
+    new_figure,
+    packed,
+    span,
+    style,
+)
+from tiltcli.plots.trace import dots, seen, shade
 from tiltcli.statistics import mean_interval
 from tiltcli.store.spool import setting_columns
 
@@ -51,13 +60,15 @@ MOST_PULSES = 40
 def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figure:
     """Figure of λ_max and what else was probed against the step, a line for each cell."""
     groups = lines_of([one for one in traces if len(one.probes)], len(look.colours))
-    if not one_bound([one for members in groups.values() for one in members]):
-        groups = {name: list(map(_with_share, members)) for name, members in groups.items()}
     if not groups:
         raise UserError(f"{title}: nothing was probed")
-    single = len(groups) == 1 and len(next(iter(groups.values()))) == 1
-    known = pd.concat([one.probes for members in groups.values() for one in members])
-    tilted = any(one.schedule for members in groups.values() for one in members)
+    everyone = [one for members in groups.values() for one in members]
+    if not one_bound(everyone):
+        groups = {name: list(map(_with_share, members)) for name, members in groups.items()}
+        everyone = [one for members in groups.values() for one in members]
+    single = len(everyone) == 1
+    known = pd.concat([one.probes for one in everyone])
+    tilted = any(one.schedule for one in everyone)
     panels = [
         (column, said)
         for column, said in PANELS
@@ -78,10 +89,12 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
                     _points(panel, members[0], column, colour, look)
                 else:
                     # The first line is the thicker one, so that two that agree are both seen.
-                    _band(panel, members, column, colour, label, 0.8 if number else 1.8)
+                    width = 0.8 if number else 1.8
+                    means = seed_table(members, column)
+                    course(panel, *means, colour, np.exp, label=label, linewidth=width)
                 if column == "hessian_max":
                     _onsets(panel, members, colour)
-            _frame(panel, groups, column, look)
+            _frame(panel, everyone, column, look)
             if column == "lyapunov":
                 panel.axhline(0.0, color=look.grey, linewidth=0.6)
                 whole = packed(["of all steps: " + exponents[0], *exponents[1:]], look)
@@ -91,15 +104,12 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
             panel.set_ylabel(said)
         axes[-1].set_xlim(0, None)
         axes[-1].set_xlabel("optimiser step")
-        shown = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-        columns = min(2 if look.narrow else 3, max(1, 110 // (8 + max(map(len, shown)))))
-        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=columns)
-        seeds = [len(members) for members in groups.values()]
-        counted = str(seeds[0]) if len(set(seeds)) == 1 else f"{min(seeds)} to {max(seeds)}"
+        longest = max(map(len, axes[0].get_legend_handles_labels()[1]))
+        columns = min(2 if look.narrow else 3, max(1, 110 // (8 + longest)))
+        legend_below(figure, axes[:1], columns)
         band = "\nband: 95% interval" if look.narrow else ", band: 95% interval"
-        over = f": geometric mean over n = {counted} seeds{band}"
-        said_above = next(iter(groups.values()))[0].title if single else title + over
-        figure.suptitle(said_above.replace(": ", ":\n", 1) if look.narrow else said_above)
+        over = f"geometric mean over n = {span(map(len, groups.values()))} seeds{band}"
+        figure.suptitle(look.lines(everyone[0].title if single else f"{title}: {over}"))
         figure.align_ylabels(axes)
     return figure
 
@@ -118,17 +128,8 @@ def lines_of(
     traces: Sequence[Trace], most: int, kind: str = "curvature", what: str = "lines"
 ) -> dict[str, list[Trace]]:
     """Traces of each cell, under a name that says what sets it apart."""
-    jobs = pd.DataFrame(
-        [
-            {
-                "job": one.job.id,
-                "outcome": str(Outcome.COMPLETED),
-                "train_accuracy": np.nan,
-                **setting_columns(one.job),
-            }
-            for one in traces
-        ]
-    )
+    known = {"outcome": str(Outcome.COMPLETED), "train_accuracy": np.nan}
+    jobs = pd.DataFrame([{"job": t.job.id, **known, **setting_columns(t.job)} for t in traces])
     if jobs.empty:
         return {}
     cells = gather(jobs)
@@ -146,28 +147,9 @@ def lines_of(
 
 
 def _points(panel: Axes, one: Trace, column: str, colour: str, look: Look) -> None:
-    panel.plot(
-        one.probes["step"],
-        one.probes[column],
-        color=colour,
-        linestyle="none",
-        marker=".",
-        markersize=1.8,
-        markeredgewidth=0,
-    )
+    dots(panel, one.probes["step"], one.probes[column], 1.8, color=colour)
     panel.plot([], [], color=colour, linestyle="none", marker=".", label="a probe")
-    if one.why_not_single_steps() is None:
-        for found in one.instabilities():
-            end = found.end or int(one.metrics["step"].max())
-            panel.axvspan(found.onset, end, color=look.grey, alpha=0.18, linewidth=0, zorder=0)
-
-
-def _band(
-    panel: Axes, members: Sequence[Trace], column: str, colour: str, label: str, thickness: float
-) -> None:
-    """Draw the geometric mean of some seeds and its interval."""
-    steps, logs = seed_table(members, column)
-    course(panel, steps, logs, colour, np.exp, label=label, linewidth=thickness)
+    shade(panel, seen(one), (0, int(one.metrics["step"].max())), look)
 
 
 def course(
@@ -222,8 +204,7 @@ def seed_table(members: Sequence[Trace], column: str) -> tuple[npt.NDArray[np.in
 
 def _onsets(panel: Axes, members: Sequence[Trace], colour: str) -> None:
     """Mark the onsets of all seeds by ticks on the lower edge."""
-    kept = [one for one in members if one.why_not_single_steps() is None]
-    steps = [found.onset for one in kept for found in one.instabilities()]
+    steps = [found.onset for one in members for found in seen(one)]
     if steps:
         where = panel.get_xaxis_transform()
         ticks = panel.plot(steps, np.full(len(steps), 0.03), "|", color=colour, transform=where)
@@ -231,9 +212,8 @@ def _onsets(panel: Axes, members: Sequence[Trace], colour: str) -> None:
         ticks[0].set_markersize(5.0)
 
 
-def _frame(panel: Axes, groups: dict[str, list[Trace]], column: str, look: Look) -> None:
+def _frame(panel: Axes, everyone: Sequence[Trace], column: str, look: Look) -> None:
     """Draw the bound and the boundaries of the pulses."""
-    everyone = [one for members in groups.values() for one in members]
     bound, first = everyone[0].bound, everyone[0]
     dashed: Any = {"color": look.grey, "linewidth": 1.0, "linestyle": "--"}
     if column == SHARE:

@@ -10,7 +10,7 @@ import pandas as pd
 from tiltcli.evaluation.cells import OVER, UNDER, UNKNOWN
 from tiltcli.evaluation.comparison import UNDECIDED, Comparison
 from tiltcli.evaluation.facets import named
-from tiltcli.plots.style import PAPER, Look, new_figure, said, style
+from tiltcli.plots.style import PAPER, Look, legend_below, new_figure, said, span, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,19 +54,11 @@ def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
         panels[0].set_ylim(len(labels) - 0.5, -0.5)
         figure.suptitle(_title(comparison, first, look))
         if regimes != [UNKNOWN]:
-            handles = [
-                panels[0].plot([], [], "o", color=_colour(regime, look), markersize=3.5)[0]
-                for regime in regimes
-            ]
-            names = [r if r != UNKNOWN else "regime unknown" for r in regimes]
-            figure.legend(
-                handles,
-                names,
-                loc="outside lower center",
-                ncols=len(names),
-                columnspacing=1.0,
-                handletextpad=0.1,
-            )
+            for regime in regimes:
+                name = "regime unknown" if regime == UNKNOWN else regime
+                colour = _colour(regime, look)
+                panels[0].plot([], [], "o", color=colour, markersize=3.5, label=name)
+            legend_below(figure, panels[:1], 3, columnspacing=1.0, handletextpad=0.1)
     return figure
 
 
@@ -96,9 +88,7 @@ def _mark(panel: Axes, y: int, row: pd.Series[Any], look: Look) -> None:
 
 
 def _title(comparison: Comparison, rows: pd.DataFrame, look: Look) -> str:
-    counts = sorted(set(rows["n"]))
-    n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
-    lines = [*_names(comparison, look), f"mean of n = {n} pairs, 95% interval"]
+    lines = [*_names(comparison, look), f"mean of n = {span(rows['n'])} pairs, 95% interval"]
     if comparison.rows["verdict"].eq(UNDECIDED).any():
         lines[-1] += ("\n" if look.narrow else "; ") + "open: undecided"
     if len(rows) > MOST_ROWS:
@@ -116,6 +106,3 @@ def _names(comparison: Comparison, look: Look) -> Sequence[str]:
     if {a, b} == {"static", "dynamical"} or len(a) + len(b) < (50 if look.narrow else 100):
         return [f"{b} − {a}"]
     return [b, f"− {a}"]
-
-
-__all__ = ["MOST_ROWS", "forest"]

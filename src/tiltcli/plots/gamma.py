@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiltcli.plots.style import PAPER, Look, new_figure, style
+from tiltcli.plots.style import PAPER, Look, legend_below, new_figure, style
 from tiltcli.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -36,14 +36,7 @@ def gamma_figure(
             _draw(panel, schedule, look, labels)
             panel.set_title(_title(schedule, title if panel is panels[0] else ""))
         panels[-1].set_xlabel("optimiser step t")
-        found = {
-            label: line
-            for panel in panels
-            for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
-        }
-        columns = min(len(found), 4 if look.narrow else MOST_CLASSES)
-        lines = list(found.values())
-        figure.legend(lines, list(found), loc="outside lower center", ncols=columns)
+        legend_below(figure, panels, 4 if look.narrow else MOST_CLASSES)
     return figure
 
 

@@ -13,7 +13,20 @@ import pandas as pd
 
 from tiltcli.evaluation.facets import short, value_text
 from tiltcli.evaluation.phase_map import AMPLITUDE, PERIOD, STATIC, Map, phase_maps
-from tiltcli.plots.style import PAPER, Look, new_figure, packed, said, style, within, wrapped
+from tiltcli.plots.style import (
+    PAPER,
+    Look,
+    columns_for,
+    grid_of,
+    name_edges,
+    new_figure,
+    packed,
+    said,
+    span,
+    style,
+    within,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +63,7 @@ def phase(
     keys = {key for one in maps for key in one.settings}
     summary = kind == "phase" and len(maps) > 1 and len(keys) == 1
     panels_needed = len(maps) + summary
-    columns = _columns(panels_needed, look)
+    columns = columns_for(panels_needed, look, 2.6)
     rows = -(-panels_needed // columns)
     around = _ABOVE if look.narrow else _BESIDE
     size = look.theme.text / 8.0
@@ -65,17 +78,12 @@ def phase(
     with style(look):
         height = size * (around[0] + _LINE * lines) + max(row * len(maps[0].ys), _LEAST)
         figure = new_figure(look, 0.6 * size + rows * height)
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for panel in panels[panels_needed:]:
-            panel.remove()
-        for number, (panel, one) in enumerate(zip(panels, maps, strict=False)):
-            _draw(figure, panel, one, names[number], metric, look, written)
+        panels = grid_of(figure, panels_needed, columns)
+        for panel, one, name in zip(panels, maps, names, strict=False):
+            _draw(figure, panel, one, name, metric, look, written)
             _ticks(panel.xaxis, x, one.xs, _fitting(cell, look))
             _ticks(panel.yaxis, y, one.ys)
-            if number % columns == 0:
-                panel.set_ylabel(_axis(y))
-            if number + columns >= len(maps):
-                panel.set_xlabel(_axis(x))
+        name_edges(panels[: len(maps)], columns, _axis(x), _axis(y))
         if summary:
             alone = len(maps) % columns == 0
             _draw_best(panels[len(maps)], maps, keys.pop(), metric, look, alone=alone)
@@ -93,18 +101,11 @@ def _fitting(points: float, look: Look) -> int:
     return max(int(points / (0.6 * look.theme.text)), 1)
 
 
-def _columns(panels: int, look: Look) -> int:
-    if look.narrow:
-        return 1 if panels == 1 else 2
-    return min(panels, max(3, int(look.width / 2.6)))
-
-
 def _title(maps: Sequence[Map], metric: str, title: str, written: bool, look: Look) -> str:
-    counts = sorted({int(n) for one in maps for n in one.counted[one.jobs > 0]})
-    each = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
-    kind = "mean ± 95% interval" if written and counts[-1] > 1 else "mean"
+    counts = [n for one in maps for n in one.counted[one.jobs > 0]]
+    kind = "mean ± 95% interval" if written and max(counts) > 1 else "mean"
     name = f"{title}: " if title else ""
-    text = f"{name}{said(metric)}, {kind}, n = {each} per cell"
+    text = f"{name}{said(metric)}, {kind}, n = {span(counts)} per cell"
     return text if not look.narrow else text.replace(", mean", "\nmean")
 
 
@@ -205,7 +206,13 @@ def _write_cells(panel: Axes, one: Map, image: Any, look: Look, written: bool) -
         lost = int(one.lost[i, j])
         if written:
             text = _text(value, float(one.halves[i, j]), lost)
-            panel.text(j, i, text, color=ink, **_type(look), **behind)
+            kind: dict[str, Any] = {
+                "ha": "center",
+                "va": "center",
+                "fontsize": look.small,
+                "linespacing": 1.0,
+            }
+            panel.text(j, i, text, color=ink, **kind, **behind)
         if one.against[i, j] and not crowded:
             marker = "^" if one.against[i, j] > 0 else "v"
             at = (j + 0.38, i + 0.36) if written else (j, i)
@@ -232,10 +239,6 @@ def _text(mean: float, half: float, lost: int) -> str:
     return "\n".join([*lines, f"{lost} lost"] if lost else lines)
 
 
-def _type(look: Look) -> dict[str, Any]:
-    return {"ha": "center", "va": "center", "fontsize": look.small, "linespacing": 1.0}
-
-
 def _draw_best(
     panel: Axes, maps: Sequence[Map], key: str, metric: str, look: Look, alone: bool
 ) -> None:
@@ -257,12 +260,12 @@ def _draw_best(
             means,
             (half, within(metric, means + half) - means),
             color=colour,
+            label=label,
             marker=marker,
             markersize=3,
             linewidth=0.9,
             elinewidth=0.9,
             capsize=1.5,
-            label=label,
         )
     if logarithmic:
         panel.set_xscale("log")

@@ -14,8 +14,7 @@ import pandas as pd
 
 from tiltcli.errors import UserError
 from tiltcli.plots.curvature import lines_of
-from tiltcli.plots.scales import log_scale
-from tiltcli.plots.style import PAPER, Look, new_figure, packed, style
+from tiltcli.plots.style import PAPER, Look, log_scale, new_figure, remark, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +76,7 @@ def plane(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figur
         remarks += ["curves: geometric means over seeds and pulses"] if seeds > 1 else []
         lost = len(everyone) - sum(map(len, courses.values()))
         remarks += [f"{lost} trainings have no such probe"] if lost else []
-        figure.supxlabel(packed(remarks, look), fontsize=look.small, color=look.grey)
+        remark(figure, remarks, look)
     return figure
 
 

@@ -10,7 +10,7 @@ from tiltcli.errors import UserError, with_suggestion
 from tiltcli.evaluation.cells import choosing_metric, gather
 from tiltcli.evaluation.facets import cell_name, check_panels, group_keys, groups, named
 from tiltcli.evaluation.learning_curves import learning_curves
-from tiltcli.plots.curves import Panel, Pen, draw
+from tiltcli.plots.curves import draw, which
 from tiltcli.plots.style import PAPER, Look
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def recalls(
     shown = [(group, cell) for group in groups(cells, judged) for cell in group.shown]
     check_panels("recall", cells.rows, group_keys(cells), len(shown))
     names = rows["class"].unique().tolist()
-    kinds = [(colour, 0.9, dashes) for dashes in DASHES for colour in look.colours]
+    kinds = [{"linestyle": dashes, "color": c} for dashes in DASHES for c in look.colours]
     if len(names) > len(kinds):
         raise UserError(f"recall: {len(names)} classes; at most {len(kinds)} can be told apart")
     drawn = {
@@ -51,15 +51,13 @@ def recalls(
         )
         for name, own in rows.groupby("class", observed=True, sort=False)
     }
-    pens = {name: Pen(f"class {name}", *kinds[i]) for i, name in enumerate(names)}
-    lost = cells.rows["lost"].astype(int).to_dict()
+    pens = {name: {"label": f"class {name}", **kinds[i]} for i, name in enumerate(names)}
     panels = [
-        Panel(
-            named(group.settings),
-            cell_name(cells, cell),
-            lost[cell],
+        (
+            f"{named(group.settings)}: {cell_name(cells, cell)}",
+            int(cells.rows["lost"].loc[cell]),
             [(drawn[name][cell], pen) for name, pen in pens.items() if cell in drawn[name]],
         )
         for group, cell in shown
     ]
-    return draw(panels, metric, title, jobs, look, judged, columns=2)
+    return draw(panels, metric, title, jobs, look, f"dynamical: {which(judged, look)}", columns=2)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tiltcli.curvature.spectrum import Density
 from tiltcli.errors import UserError
-from tiltcli.plots.style import PAPER, Look, new_figure, packed, style
+from tiltcli.plots.style import PAPER, Look, new_figure, remark, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,5 +74,5 @@ def spectra(one: Trace, look: Look = PAPER) -> Figure:
         figure.supylabel("density on this scale", fontsize=look.theme.text)
         figure.suptitle(one.title)
         remarks = ["band: standard error over random vectors", "dashed: stability bound"]
-        figure.supxlabel(packed(remarks, look), fontsize=look.small, color=look.grey)
+        remark(figure, remarks, look)
     return figure

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tiltcli.errors import UserError, listing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
@@ -88,23 +89,22 @@ class Look:
         """Whether the figure is about one column wide."""
         return self.width < 5.0
 
+    def lines(self, title: str) -> str:
+        """Title, in two lines where the figure is narrow."""
+        return title.replace(": ", ":\n", 1) if self.narrow else title
+
 
 PAPER = Look()
 
 # Fixed, so that the same run gives the same bytes.
 _WRITING: dict[Any, Any] = {"svg.fonttype": "path", "svg.hashsalt": "tiltcli"}
 
-_INKED = (
-    "text.color",
-    "axes.edgecolor",
-    "axes.labelcolor",
-    "axes.titlecolor",
-    "xtick.color",
-    "ytick.color",
-)
+_INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color")
 
 
 def _settings(look: Look) -> dict[Any, Any]:
+    from cycler import cycler
+
     theme = look.theme
     return _WRITING | {
         "font.family": "DejaVu Sans",
@@ -122,7 +122,7 @@ def _settings(look: Look) -> dict[Any, Any]:
         "axes.linewidth": 0.6,
         "axes.formatter.useoffset": False,  # 0.9995, not 5e-4 + 1 somewhere above the axis
         "axes.titlepad": 4.0,
-        "axes.prop_cycle": _cycle(theme.colours),
+        "axes.prop_cycle": cycler(color=list(theme.colours)),
         "xtick.major.width": 0.6,
         "ytick.major.width": 0.6,
         "xtick.minor.width": 0.4,
@@ -133,14 +133,8 @@ def _settings(look: Look) -> dict[Any, Any]:
         "savefig.dpi": "figure",
         "figure.facecolor": theme.page,
         "axes.facecolor": theme.page,
-        **dict.fromkeys(_INKED, theme.ink),
+        **dict.fromkeys((*_INKED, "ytick.color"), theme.ink),
     }
-
-
-def _cycle(colours: tuple[str, ...]) -> Any:
-    from cycler import cycler
-
-    return cycler(color=list(colours))
 
 
 @contextmanager
@@ -184,6 +178,72 @@ def within(metric: str, values: Any) -> Any:
     import numpy as np
 
     return np.minimum(values, 1.0) if metric.endswith(SHARES) else values
+
+
+def columns_for(count: int, look: Look, inches: float = 2.4) -> int:
+    """Columns of so many panels: two in a narrow figure, else three or as many as there is room."""
+    return min(count, 2 if look.narrow else max(3, int(look.width / inches)))
+
+
+def grid_of(figure: Figure, count: int, columns: int, **share: Any) -> list[Axes]:
+    """Empty panels row by row, so many of them."""
+    axes = figure.subplots(-(-count // columns), columns, squeeze=False, **share).ravel()
+    for panel in axes[count:]:
+        panel.remove()
+    return list(axes[:count])
+
+
+def name_edges(axes: Sequence[Axes], columns: int, x: str, y: str = "") -> None:
+    """Name the axes at the left and at the bottom of a grid of panels."""
+    for number, panel in enumerate(axes):
+        if number % columns == 0:
+            panel.set_ylabel(y)
+        if number + columns >= len(axes):
+            panel.set_xlabel(x)
+            panel.tick_params(labelbottom=True)
+
+
+def legend_below(figure: Figure, panels: Iterable[Axes], columns: int, **more: Any) -> None:
+    """One legend for all panels, below them; what several have stands in it once."""
+    both = [zip(*panel.get_legend_handles_labels(), strict=True) for panel in panels]
+    shown = {label: handle for pairs in both for handle, label in pairs}
+    columns = min(columns, max(len(shown), 1))
+    handles = list(shown.values())
+    figure.legend(handles, list(shown), loc="outside lower center", ncols=columns, **more)
+
+
+def remark(figure: Figure, parts: Sequence[str], look: Look) -> None:
+    """Write remarks below a figure."""
+    figure.supxlabel(packed(parts, look), fontsize=look.small, color=look.grey)
+
+
+def span(numbers: Iterable[float]) -> str:
+    """Whole numbers in words: `3`, or `3 to 5`."""
+    counts = sorted(set(numbers)) or [0]
+    return f"{counts[0]:.0f} to {counts[-1]:.0f}" if len(counts) > 1 else f"{counts[0]:.0f}"
+
+
+def log_scale(panel: Axes, name: Literal["x", "y"] = "y") -> None:
+    """Make an axis logarithmic; ticks between powers of ten are named where it is short."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis = panel.xaxis if name == "x" else panel.yaxis
+
+    def between(value: float, _: int | None) -> str:
+        low, high = sorted(axis.get_view_interval())
+        digit = f"{value:e}"[0]
+        decades = high / low
+        named = (
+            decades < 2
+            or (decades < 4 and digit in "2357")
+            or (decades < 20 and digit in "25")
+            or (decades < 40 and digit == "3")
+        )
+        return f"{value:g}" if named else ""
+
+    panel.set(**{f"{name}scale": "log"})
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(FuncFormatter(between))
 
 
 _SAID = {"train": "training", "val": "validation", "test": "test"}

@@ -15,8 +15,7 @@ from tiltcli.analysis.pulses import Window, richest, window_around
 from tiltcli.analysis.thinning import thin
 from tiltcli.errors import UserError
 from tiltcli.plots.gamma import class_name
-from tiltcli.plots.scales import log_scale
-from tiltcli.plots.style import PAPER, Look, new_figure, style
+from tiltcli.plots.style import PAPER, Look, log_scale, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +42,7 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
             f"this job has steps {steps.min()} to {steps.max()}"
         )
     whole = (int(steps.min()), int(steps.max()))
-    found = one.instabilities() if one.why_not_single_steps() is None else []
+    found = seen(one)
     if zoom is None and found and not look.narrow:
         around = window_around(richest(found, whole)[0], whole)
         zoom = around if around[1] - around[0] < (whole[1] - whole[0]) / 2 else None
@@ -61,7 +60,7 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
         for column, window in enumerate(windows):
             for row, draw in enumerate(panels):
                 panel = axes[row, column]
-                _mark(panel, found, window, look)
+                shade(panel, found, window, look)
                 draw(panel, one, window, look)
                 if column:
                     panel.set_ylabel("")
@@ -75,13 +74,17 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
                     axes[row, 0].axvline(edge, color=look.ink, linewidth=0.5, linestyle=":")
             axes[0, 1].set_title(f"steps {zoom[0]} to {zoom[1]}")
         shaded = "\nshaded: F oscillates about its course" if found else ""
-        name = one.title.replace(": ", ":\n", 1) if look.narrow else one.title
-        figure.suptitle(name + shaded)
+        figure.suptitle(look.lines(one.title) + shaded)
         figure.align_ylabels(axes[:, 0])
     return figure
 
 
-def _mark(panel: Axes, found: Sequence[Instability], window: Window, look: Look) -> None:
+def seen(one: Trace) -> list[Instability]:
+    """Instabilities of a training; none where its single steps were not kept."""
+    return one.instabilities() if one.why_not_single_steps() is None else []
+
+
+def shade(panel: Axes, found: Sequence[Instability], window: Window, look: Look) -> None:
     """Shade the instabilities."""
     for one in found:
         begin, end = max(one.onset, window[0]), min(one.end or window[1], window[1])
@@ -90,27 +93,26 @@ def _mark(panel: Axes, found: Sequence[Instability], window: Window, look: Look)
 
 
 def _panels(one: Trace) -> list[Callable[[Axes, Trace, Window, Look], None]]:
-    panels: list[Callable[[Axes, Trace, Window, Look], None]] = []
-    if one.schedule is not None:
-        panels.append(_gammas)
-    panels.append(_losses)
-    if (one.metrics["step"].diff().dropna() == 1).all() and len(one.metrics) > 2:
-        panels.append(_changes)
-    panels.append(_accuracies)
-    if len(one.probes) and "hessian_max" in one.probes:
-        panels.append(_hessian)
-    if len(one.probes) and "ntk_max" in one.probes and one.probes["ntk_max"].notna().any():
-        panels.append(_ntk)
-    return panels
+    every = (one.metrics["step"].diff().dropna() == 1).all() and len(one.metrics) > 2
+    kernel = "ntk_max" in one.probes and one.probes["ntk_max"].notna().any()
+    wanted = {
+        _gammas: one.schedule is not None,
+        _losses: True,
+        _changes: every,
+        _accuracies: True,
+        _hessian: len(one.probes) > 0 and "hessian_max" in one.probes,
+        _ntk: kernel,
+    }
+    return [draw for draw, shown in wanted.items() if shown]
 
 
 def _line(
     panel: Axes,
-    x: pd.Series,
+    one: Trace,
     y: pd.Series,
     window: Window,
     colour: str,
-    label: str = "",
+    label: str | None = None,
     *,
     behind: bool = False,
 ) -> None:
@@ -120,16 +122,20 @@ def _line(
 
     A line through a 2-cycle is a filled band; points show its branches, and how they split.
     """
+    x = one.metrics["step"].loc[y.index]
     inside = x.between(*window).to_numpy()
     steps, values = x.to_numpy()[inside], y.to_numpy(dtype=float)[inside]
-    part = len(steps) < len(x) and len(steps) <= MOST_POINTS
-    kept = np.arange(len(steps)) if part else thin(values)
-    shape: dict[str, Any] = (
-        {"linestyle": "none", "marker": ".", "markersize": 3 if behind else 1.6, "mew": 0}
-        if part
-        else {"linewidth": 2.0 if behind else 0.8}
-    )
-    panel.plot(steps[kept], values[kept], color=colour, label=label or None, **shape)
+    if len(steps) < len(x) and len(steps) <= MOST_POINTS:
+        dots(panel, steps, values, 3 if behind else 1.6, color=colour, label=label)
+    else:
+        kept = thin(values)
+        width = 2.0 if behind else 0.8
+        panel.plot(steps[kept], values[kept], color=colour, label=label, linewidth=width)
+
+
+def dots(panel: Axes, x: Any, y: Any, size: float, **more: Any) -> None:
+    """Draw points alone: on a 2-cycle values lie on two branches by turns."""
+    panel.plot(x, y, linestyle="none", marker=".", markersize=size, markeredgewidth=0, **more)
 
 
 def _gammas(panel: Axes, one: Trace, window: Window, look: Look) -> None:
@@ -146,26 +152,19 @@ def _gammas(panel: Axes, one: Trace, window: Window, look: Look) -> None:
         return
     steps = np.unique(np.linspace(*window, 4001).astype(np.int64))
     gammas = one.schedule.gamma(steps)
-    for i in range(min(one.classes, len(look.colours))):
-        panel.plot(
-            steps,
-            gammas[:, i],
-            color=look.colours[i],
-            label=class_name(one.labels, i),
-            linewidth=0.9,
-        )
+    shown = min(one.classes, len(look.colours))
+    for i in range(shown):
+        name, colour = class_name(one.labels, i), look.colours[i]
+        panel.plot(steps, gammas[:, i], color=colour, label=name, linewidth=0.9)
     panel.set_ylabel("Γ$_i$(t)")
-    _legend(panel, min(one.classes, len(look.colours)))
+    _legend(panel, shown)
 
 
 def _losses(panel: Axes, one: Trace, window: Window, look: Look) -> None:
-    step = one.metrics["step"]
     if one.schedule is not None:
-        label = "F, with Γ(t)"
-        _line(
-            panel, step, one.metrics["dynamical_loss"], window, look.colours[0], label, behind=True
-        )
-    _line(panel, step, one.metrics["train_loss"], window, look.colours[1], "static loss")
+        tilted = one.metrics["dynamical_loss"]
+        _line(panel, one, tilted, window, look.colours[0], "F, with Γ(t)", behind=True)
+    _line(panel, one, one.metrics["train_loss"], window, look.colours[1], "static loss")
     log_scale(panel)
     panel.set_ylabel("loss (nat)")
     _legend(panel, 2)
@@ -173,17 +172,16 @@ def _losses(panel: Axes, one: Trace, window: Window, look: Look) -> None:
 
 def _changes(panel: Axes, one: Trace, window: Window, look: Look) -> None:
     change = one.metrics["dynamical_loss"].diff()
-    _line(panel, one.metrics["step"].iloc[1:], change.iloc[1:], window, look.colours[0])
+    _line(panel, one, change.iloc[1:], window, look.colours[0])
     panel.axhline(0, color=look.grey, linewidth=0.6)
     panel.set_ylabel("F(t) − F(t−1)")
 
 
 def _accuracies(panel: Axes, one: Trace, window: Window, look: Look) -> None:
-    step = one.metrics["step"]
-    blue = look.colours[0]
-    _line(panel, step, one.metrics["train_accuracy"], window, blue, "training", behind=True)
-    if one.metrics["val_accuracy"].notna().any():
-        _line(panel, step, one.metrics["val_accuracy"], window, look.colours[1], "validation")
+    train, val = one.metrics["train_accuracy"], one.metrics["val_accuracy"]
+    _line(panel, one, train, window, look.colours[0], "training", behind=True)
+    if val.notna().any():
+        _line(panel, one, val, window, look.colours[1], "validation")
     panel.set_ylim(0, 1.02)
     panel.set_ylabel("accuracy")
     _legend(panel, 2)
@@ -211,21 +209,11 @@ def _ntk(panel: Axes, one: Trace, window: Window, look: Look) -> None:
 
 
 def _probed(
-    panel: Axes, one: Trace, column: str, window: Window, colour: str, label: str = ""
+    panel: Axes, one: Trace, column: str, window: Window, colour: str, label: str | None = None
 ) -> None:
-    """Draw probes as points: on a 2-cycle they lie on two branches by turns."""
     probes = one.probes[one.probes["step"].between(*window)]
     size = 1.4 if len(probes) == len(one.probes) else 3.0
-    panel.plot(
-        probes["step"],
-        probes[column],
-        color=colour,
-        label=label or None,
-        linestyle="none",
-        marker=".",
-        markersize=size,
-        markeredgewidth=0,
-    )
+    dots(panel, probes["step"], probes[column], size, color=colour, label=label)
 
 
 def _legend(panel: Axes, columns: int) -> None:

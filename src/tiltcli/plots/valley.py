@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiltcli.plots.scales import log_scale
-from tiltcli.plots.style import PAPER, Look, new_figure, style
+from tiltcli.plots.style import PAPER, Look, log_scale, new_figure, style
+from tiltcli.plots.trace import seen, shade
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,12 +44,13 @@ def valley(one: Trace, found: Valleys, look: Look = PAPER) -> Figure:
             panel.set_ylabel("F (nat)")
         axes[1].set_ylim(axes[0].get_ylim())
         _colours(figure, list(axes[:2]), look)
-        _against_step(axes[2], one, found, "width", look)
-        _against_step(axes[3], one, found, "depth", look)
+        for panel, name in zip(axes[2:], ("width", "depth"), strict=True):
+            _against_step(panel, one, found, name, look)
         axes[2].set_ylabel("width" if look.narrow else "width (0.02 nat above the floor)")
         axes[3].set_ylabel("floor F$_{min}$ (nat)")
-        name = one.title.replace(": ", ":\n", 1) if look.narrow else one.title
-        figure.suptitle(f"{name}\nF along the eigenvector of its Hessian's λ$_{{max}}$")
+        figure.suptitle(
+            f"{look.lines(one.title)}\nF along the eigenvector of its Hessian's λ$_{{max}}$"
+        )
     return figure
 
 
@@ -90,13 +91,7 @@ def _against_step(panel: Axes, one: Trace, found: Valleys, name: str, look: Look
         steps = [cut.step for cut in slices]
         panel.plot(steps, values, dashes, color=colour, marker=".", markersize=2.5, label=label)
     last = max(cut.step for cut in found.trained)
-    if one.why_not_single_steps() is None:
-        for episode in one.instabilities():
-            if episode.onset < last:
-                end = min(episode.end or last, last)
-                panel.axvspan(
-                    episode.onset, end, color=look.grey, alpha=0.18, linewidth=0, zorder=0
-                )
+    shade(panel, seen(one), (0, last), look)
     for edge in range(0, last + 1, one.schedule.pulse):
         panel.axvline(edge, color=look.grey, linewidth=0.4, linestyle=":", zorder=0)
     panel.set_xlim(0, last)
