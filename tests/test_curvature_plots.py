@@ -12,7 +12,7 @@ from tiltcli.errors import UserError
 from tiltcli.plots.curvature import curvature, seed_table
 from tiltcli.plots.trace import trace
 from tiltcli.plots.valley import valley
-from tiltcli.reports.curvature_verdicts import at_the_edge
+from tiltcli.reports.verdict_list import at_the_edge
 from tiltcli.statistics import mean_interval
 
 GRID = """

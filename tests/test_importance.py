@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiltcli.evaluation.importance import importances
-from tiltcli.reports.parallel_panel import in_words, parallel
+from tiltcli.evaluation.importance import importances, in_words
+from tiltcli.reports.page_data import parallel
 
 
 def jobs_of(value, seeds=4, noise=0.0):

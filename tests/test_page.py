@@ -20,7 +20,7 @@ from helpers import GRID, tilt, tilt_process, write_grid
 from tiltcli.reports.curve_series import curves
 from tiltcli.reports.loaded_runs import CURVES, load_run
 from tiltcli.reports.pack import json_text
-from tiltcli.reports.page_cells import page_cells
+from tiltcli.reports.page_data import page_cells
 from tiltcli.statistics import mean_interval
 from tiltcli.store.read import read
 

@@ -17,7 +17,7 @@ from helpers import tilt, write_grid
 from tiltcli.analysis.traces import jobs_of, trace_of
 from tiltcli.analysis.valleys import valleys_of
 from tiltcli.plots.curvature import seed_table
-from tiltcli.reports import valley_panel as valley_part
+from tiltcli.reports import one_training as valley_part
 from tiltcli.reports.instability_tables import HEADER, enlarged, listed, summed_up, watch
 from tiltcli.reports.loaded_runs import load_run
 from tiltcli.reports.one_training import _gammas, single

@@ -16,7 +16,7 @@ from tiltcli.errors import UserError
 from tiltcli.evaluation.selection import parse_selection, select
 from tiltcli.execution.reprobing import probe_run
 from tiltcli.grid import ProbeSettings, load_run, load_sweep
-from tiltcli.reports.writing import write_report
+from tiltcli.reports import write_report
 
 STORED = Path("tests/data/stored_run")
 GRID = STORED / "grid.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.evaluation.cells import Cells, gather, replicate_values
+from tiltcli.evaluation.facets import short
 
 DRAWS = 400
 """Bootstrap samples of the replicates."""
@@ -77,3 +79,21 @@ def _share(means: Array, levels: npt.NDArray[np.intp]) -> Array:
     whole = (away**2).sum(axis=1)
     share: Array = np.divide(between, whole, out=np.full(len(whole), np.nan), where=whole > 1e-18)
     return share
+
+
+def axis_name(setting: str) -> str:
+    """Name of an axis among others."""
+    return "loss" if setting == "loss.kind" else short(setting, symbols=False).replace("_", " ")
+
+
+def in_words(jobs: pd.DataFrame, metric: str) -> str:
+    """Return the importances of a run's axes in one sentence; empty for fewer than two axes."""
+    found = [one for one in importances(jobs, metric)[1] if not math.isnan(one.share)]
+    if len(found) < 2:
+        return ""
+    parts = [
+        f"{axis_name(one.setting)} {one.share:.0%}"
+        + ("" if math.isnan(one.low) else f" ({one.low:.0%} … {one.high:.0%})")
+        for one in found
+    ]
+    return f"Of the variance of {metric.replace('_', ' ')}: {', '.join(parts)}. {DEFINITION}"

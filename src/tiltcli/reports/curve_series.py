@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,9 @@ import pandas as pd
 from tiltcli.errors import Outcome
 from tiltcli.evaluation.cells import averaged
 from tiltcli.reports.pack import FLOAT_BYTES, SHARE_BYTES, floats, shares
-from tiltcli.reports.page_cells import PageCells
+
+if TYPE_CHECKING:
+    from tiltcli.reports.page_data import PageCells
 
 Array = npt.NDArray[np.float64]
 

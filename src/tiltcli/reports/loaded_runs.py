@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from tiltcli.errors import UserError
-from tiltcli.evaluation.cells import gather
+from tiltcli.evaluation.cells import REPLICATES, gather
 from tiltcli.evaluation.comparison import METRICS, Comparison, compare
+from tiltcli.evaluation.confirmation import cells_of, chosen_cells
+from tiltcli.grid.settings import PATHS
 from tiltcli.schedule import BLIND
+from tiltcli.store import provenance
 from tiltcli.store.read import Tables, find_run, read, read_jobs, read_probes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CURVES = ("train_accuracy", "val_accuracy", "train_loss")
 """Columns of the metrics table that are averaged over the jobs of a cell."""
@@ -71,6 +79,32 @@ class Run:
         apart = [two for one, two in pairs if (jobs[one] - jobs[two]).abs().gt(UNEVEN).any()]
         return plain + apart
 
+    @property
+    def about(self) -> str:
+        """One sentence on what it is made of."""
+        jobs = self.tables.jobs
+        counts = jobs["outcome"].value_counts()
+        ended = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
+        seeds = jobs["train.seed"].nunique()
+        epochs = ", ".join(str(e) for e in sorted(jobs["train.epochs"].unique()))
+        return (
+            f"{len(jobs)} job{'s' if len(jobs) > 1 else ''} ({ended}); "
+            f"{seeds} seed{'s' if seeds > 1 else ''}; {epochs} epochs; "
+            f"{jobs['train_samples'].max():.0f} training samples; {jobs['seconds'].sum():.0f} "
+            "core-seconds of training."
+        )
+
+    def invocations(self) -> list[dict[str, Any]]:
+        """Every time it was started, as its provenance has it; empty if that is unreadable."""
+        return provenance.invocations(self.folder)
+
+    def recall_figure(self) -> Figure | None:
+        """Return the figure of `tiltcli plot recall`; None if no recalls were kept."""
+        from tiltcli.plots.recalls import recalls
+
+        rows = self.tables.recall
+        return None if rows.empty else recalls(self.tables.jobs, rows, title=self.name)
+
     def comparison(self, best: str | None = None) -> Comparison:
         """Return static (a) against dynamical (b); with `best`, each width's best cell by it."""
         return compare(
@@ -107,3 +141,37 @@ def _stepwise(folder: Path) -> bool:
 def dense(jobs: pd.DataFrame) -> pd.DataFrame:
     """Jobs whose loss was kept at every single step."""
     return jobs[jobs["train.log_every"].eq(1) & jobs["train.batch_size"].isna()]
+
+
+def where_chosen(run: Run, runs: Sequence[Run]) -> tuple[bool | None, str]:
+    """Whether a run's cells are those that another run's validation chose, on other seeds."""
+    columns = [str(name) for name in run.tables.jobs.columns if "." in str(name)]
+    data = [name for name in columns if name.startswith("data.") and name != "data.seed"]
+    data = [name for name in data if name not in PATHS]
+    settings = [name for name in columns if name not in (*REPLICATES, *PATHS)]
+    cells = cells_of(run.dynamical, settings)
+    refuted = ""
+    for other in runs:
+        if other is run or other.cells < 2:
+            continue
+        jobs = other.tables.jobs
+        if cells_of(jobs, data) != cells_of(run.tables.jobs, data):
+            continue
+        fixed = [key for key in settings if jobs[key].nunique() < 2]
+        if not cells_of(run.dynamical, fixed) <= cells_of(other.dynamical, fixed):
+            continue  # of other networks, other lengths …: nothing there was chosen for it
+        try:
+            chosen = chosen_cells(jobs, settings)
+        except UserError:
+            continue  # it has nothing to choose by
+        again = set(run.tables.jobs["train.seed"]) & set(jobs["train.seed"])
+        seeds = f"{len(again)} seeds are shared with it" if again else "on seeds it never used"
+        if cells <= chosen:
+            return True, f"Its cells are those that validation chose in {other.name}, {seeds}."
+        refuted = refuted or (
+            f"Its cells are not those that validation chooses in {other.name} ({seeds}): "
+            f"`tiltcli confirm {other.name}` writes a grid of those."
+        )
+    if refuted:
+        return False, refuted
+    return None, "Where its cells were chosen is not part of this report."

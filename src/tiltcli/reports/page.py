@@ -13,19 +13,14 @@ from tiltcli.errors import UserError
 from tiltcli.evaluation.comparison import Comparison
 from tiltcli.evaluation.importance import DEFINITION
 from tiltcli.reports import sections
-from tiltcli.reports.citing import citations
-from tiltcli.reports.curvature_verdicts import at_the_edge, by_loss, probed_traces
 from tiltcli.reports.instability_tables import HEADER, MOST_ROWS, Watched, listed, summed_up, watch
-from tiltcli.reports.loaded_runs import Run
+from tiltcli.reports.loaded_runs import Run, where_chosen
 from tiltcli.reports.methods import methods_of
-from tiltcli.reports.one_training import single
-from tiltcli.reports.origin import about, where_chosen
+from tiltcli.reports.one_training import single, valley
 from tiltcli.reports.pack import json_text
 from tiltcli.reports.page_data import run_data
-from tiltcli.reports.recall_figure import recall_figure
 from tiltcli.reports.sections import signed, text
-from tiltcli.reports.valley_panel import valley
-from tiltcli.reports.verdict_list import judge
+from tiltcli.reports.verdict_list import at_the_edge, by_loss, judge, probed_traces
 
 SCRIPTS = (
     *("base", "plots", "phase", "widths", "explorer"),
@@ -73,7 +68,7 @@ def to_page(runs: Sequence[Run]) -> str:
         "comparisons and the provenance do not.</p></noscript>\n"
         + "\n".join(shown)
         + f'\n<section id="made"><h2>How this was made</h2>{made}</section>\n'
-        f'<section id="cite"><h2>How to cite</h2>{citations()}</section>\n</main>\n'
+        f'<section id="cite"><h2>How to cite</h2>{sections.citations()}</section>\n</main>\n'
         f'<footer class="muted">Written by tiltcli.</footer>\n'
         '<script type="application/gzip" id="plotly">'
         f"{base64.b64encode(library).decode('ascii')}</script>\n"
@@ -117,7 +112,7 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
     cells = len(data["cells"]["static"])
     lines = [
         f'<section class="run" id="{key}" data-name="{text(run.name)}">',
-        f"<h2>{text(run.name)}</h2><p>{text(about(run))}</p>",
+        f"<h2>{text(run.name)}</h2><p>{text(run.about)}</p>",
         '<div data-part="controls" class="controls"></div>',
     ]
     if run.cells > 1:
@@ -164,7 +159,7 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
 def _recalls(run: Run) -> str:
     """A picture of the learning curves of each class, where they were kept."""
     try:
-        figure = recall_figure(run)
+        figure = run.recall_figure()
     except UserError as error:
         return f'<p class="note">No learning curves of each class here: {text(error)}.</p>'
     if figure is None:

@@ -9,11 +9,11 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
+import tiltcli
 from tiltcli.evaluation.claims import Finding, Verdict
 from tiltcli.evaluation.comparison import Comparison
 from tiltcli.evaluation.texts import interval, legend, metric_tables, number, p_value
 from tiltcli.reports.loaded_runs import Run
-from tiltcli.reports.origin import invocations
 from tiltcli.reports.verdict_list import Judged, notes
 
 MARKS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✕", Verdict.INCONCLUSIVE: "?"}
@@ -124,7 +124,7 @@ def comparison_tables(comparison: Comparison) -> str:
 
 def provenance(run: Run) -> str:
     """Return how a run was made: command, versions, machine, seeds, grid."""
-    found = invocations(run)
+    found = run.invocations()
     lines = [f"<h3>{text(run.name)}</h3>"]
     if not found:
         lines.append('<p class="warning">Its provenance cannot be read.</p>')
@@ -183,3 +183,32 @@ def ranges(numbers: Sequence[int]) -> str:
     shown = [str(a) if a == b else f"{a}–{b}" for a, b in spans]
     more = f", … ({len(numbers)} in all)" if len(shown) > 40 else ""
     return ", ".join(shown[:40]) + more
+
+
+PAPER = """@inproceedings{ruizgarcia2021tilting,
+  title     = {Tilting the playing field: Dynamical loss functions for machine learning},
+  author    = {Ruiz-Garcia, Miguel and Zhang, Ge and Schoenholz, Samuel S. and Liu, Andrea J.},
+  booktitle = {Proceedings of the 38th International Conference on Machine Learning},
+  series    = {Proceedings of Machine Learning Research},
+  volume    = {139},
+  year      = {2021},
+  eprint    = {2102.03793},
+  archivePrefix = {arXiv}
+}"""
+
+
+def citations() -> str:
+    """Return how to cite the paper and the tool."""
+    tool = (
+        "@software{tiltcli,\n"
+        "  title   = {tiltcli: sweeps with dynamical loss functions},\n"
+        "  author  = {{The tiltcli developers}},\n"
+        f"  version = {{{tiltcli.__version__}}}\n}}"
+    )
+    return (
+        "<p>The method is M. Ruiz-Garcia, G. Zhang, S. S. Schoenholz and A. J. Liu, "
+        "<cite>Tilting the playing field: Dynamical loss functions for machine learning</cite>, "
+        'ICML 2021, <a href="https://arxiv.org/abs/2102.03793">arXiv:2102.03793</a>. '
+        "Cite it, and the tool with its version:</p>"
+        f"<pre>{escape(PAPER)}</pre><pre>{escape(tool)}</pre>"
+    )

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from tiltcli.errors import UserError
+import numpy as np
+
+from tiltcli.analysis.traces import Trace, jobs_of, trace_of
+from tiltcli.errors import Outcome, UserError
+from tiltcli.evaluation.cells import REPLICATES
 from tiltcli.evaluation.claims import Finding, Verdict, verdict_of
 from tiltcli.evaluation.claims.accuracy_claims import CLAIMS, accuracy_claims
-from tiltcli.reports.curvature_verdicts import curvature_findings
+from tiltcli.evaluation.claims.curvature_claims import lambda_claims
+from tiltcli.evaluation.claims.onset_claims import instability_claims
+from tiltcli.evaluation.claims.valley_claims import valley_claims
+from tiltcli.evaluation.facets import named
+from tiltcli.evaluation.texts import Table, interval
+from tiltcli.grid.settings import tilting
+from tiltcli.networks.initial import has_one_hidden_layer
+from tiltcli.plots.curvature import lines_of, one_bound
 from tiltcli.reports.loaded_runs import Run
-from tiltcli.statistics import holm
+from tiltcli.schedule import BLIND
+from tiltcli.statistics import holm, mean_interval
+
+K = TypeVar("K")
 
 RULE = (
     "A claim is held if both the 95% interval lies above zero (of a share: above one half) and p "
@@ -53,6 +69,101 @@ class Judged:
         return verdict_of(self.finding.estimate, self.p, self.finding.against)
 
 
+MOST_JOBS = 96
+"""Probed jobs of a run up to which they are judged: each is looked at step by step."""
+
+BASES = {"cross_entropy": "cross-entropy", "mse": "mse"}
+
+
+def probed_traces(run: Run) -> list[Trace]:
+    """Completed trainings of a run that were probed."""
+    jobs = run.tables.jobs
+    done = jobs[jobs["job"].isin(run.tables.probes["job"]) & (jobs["outcome"] == Outcome.COMPLETED)]
+    if done.empty or len(done) > MOST_JOBS:
+        return []
+    try:
+        return [trace_of(run.tables, job) for job in jobs_of(run.folder, list(done["job"]))]
+    except (UserError, OSError):
+        return []
+
+
+def curvature_findings(run: Run) -> list[Finding]:
+    """Return the findings of a run over several seeds; none without probes, or of one training.
+
+    Each network, loss and optimiser by itself. Valleys need trainings to be made again: they are
+    judged where single steps were kept, which is where a run is meant to be looked at closely.
+    """
+    found: list[Finding] = []
+    # Trainings that differ only in their seeds and in how the loss is tilted, together.
+    apart = {*REPLICATES, "loss.kind", *tilting()}
+    together = _together(probed_traces(run), lambda one: _settings(one, apart))
+    surroundings = list(together.values())
+    for traces in surroundings:
+        tilted = [one for one in traces if one.schedule and one.job["loss.groups"] != BLIND]
+        if len(tilted) < 2 or len({_settings(one, REPLICATES) for one in tilted}) > 1:
+            continue
+        base = _where(traces[0], surroundings)
+        found += instability_claims(tilted, base)
+        controls = {
+            "static": [one for one in traces if one.schedule is None],
+            "class-blind": [one for one in traces if one.schedule and one not in tilted],
+        }
+        found += lambda_claims(tilted, controls, base)
+        close = [one for one in tilted if one.why_not_single_steps() is None]
+        if close and all(has_one_hidden_layer(one.job) for one in close):
+            jobs = run.tables.jobs
+            engines = dict(zip(jobs["job"].astype(str), jobs["engine"].astype(str), strict=True))
+            with contextlib.suppress(UserError):  # its data has moved: it cannot be trained again
+                found += valley_claims(close, engines, base)
+    return found
+
+
+def _where(one: Trace, surroundings: Sequence[Sequence[Trace]]) -> str:
+    """What sets a training apart from the others of its run: its loss, or else its settings."""
+    settings = [some[0].job.settings for some in surroundings]
+    apart = [key for key in settings[0] if len({str(each.get(key)) for each in settings}) > 1]
+    if "loss.base" in apart:
+        return f" in {BASES[str(one.job['loss.base'])]}"
+    apart = [key for key in apart if key not in {*REPLICATES, "loss.kind", *tilting()}]
+    return f" at {named({key: one.job.get(key) for key in apart})}" if apart else ""
+
+
+def _settings(one: Trace, apart: Collection[str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((k, str(v)) for k, v in one.job.settings.items() if k not in apart))
+
+
+def by_loss(traces: Sequence[Trace]) -> dict[str, list[Trace]]:
+    """Trainings by what they measure their errors with, whose curvatures are of other orders."""
+    return _together(traces, lambda one: str(one.job["loss.base"]))
+
+
+def _together(traces: Sequence[Trace], key: Callable[[Trace], K]) -> dict[K, list[Trace]]:
+    found: dict[K, list[Trace]] = {}
+    for one in traces:
+        found.setdefault(key(one), []).append(one)
+    return found
+
+
+def at_the_edge(traces: Sequence[Trace]) -> Table | None:
+    """What bounds each optimiser, over its bound, in the second half of its trainings."""
+    known = [one for one in traces if one.curvature is not None]
+    if not known or one_bound(known):
+        return None
+    rows = []
+    for name, members in lines_of(known, len(known)).items():
+        means = []
+        for one in members:
+            assert one.curvature is not None
+            shares = one.curvature.shares[one.curvature.steps >= one.metrics["step"].max() / 2]
+            means += [shares[~np.isnan(shares)].mean()] if not np.isnan(shares).all() else []
+        bound, found = members[0].bound, mean_interval(means)
+        assert bound is not None
+        said = interval(found.low, found.high, digits=3, sign=False)
+        rows.append((name, bound.column, bound.formula, f"{found.mean:.3f}", said, str(found.n)))
+    header = ("training", "curvature", "bound", "curvature / bound", "95% interval", "seeds")
+    return Table("At the edge: mean over the second half of the steps", header, tuple(rows))
+
+
 def _accuracy(run: Run) -> list[Finding]:
     if not run.judged:
         return []
@@ -72,9 +183,7 @@ def judge(runs: Sequence[Run]) -> list[Judged]:
     claims = list(dict.fromkeys(finding.claim for _, finding in found))
     found.sort(key=lambda one: claims.index(one[1].claim))
     corrected = holm([finding.p for _, finding in found])
-    return [
-        Judged(name, finding, float(p)) for (name, finding), p in zip(found, corrected, strict=True)
-    ]
+    return [Judged(*one, float(p)) for one, p in zip(found, corrected, strict=True)]
 
 
 def _unjudged(runs: Sequence[Run]) -> str:
