@@ -124,13 +124,12 @@ def compare(
     judge = best or (usual if usual in metrics else metrics[0])
     first, second, common = sides(a, b, (name_a, name_b), dict.fromkeys((*metrics, judge)))
     found = paired(first, second, metrics, judge, choose=best is not None, apart=apart)
-    of_regimes: list[str] = []
-    rows = _rows(found, metrics, _regimes(found, baseline, threshold, of_regimes))
+    regimes, of_regimes = _regimes(found, baseline, threshold)
+    rows = _rows(found, metrics, regimes)
     if tune:
         _add_partners(rows, found, metrics, baseline)
         notes = [*notes, _ATTRIBUTION]
-        alone = int(rows["partner_n"].iloc[:: len(metrics)].eq(0).sum())
-        if alone:
+        if alone := int(rows["partner_n"].iloc[:: len(metrics)].eq(0).sum()):
             notes.append(
                 f"of {alone} tilted cells the runs have no static partner: tiltcli confirm --tune "
                 "writes a grid that has it"
@@ -166,20 +165,13 @@ def _add_partners(
     """
     tables = [baseline[baseline["loss.kind"].eq("static")], found.a.jobs, found.b.jobs]
     known = gather(pd.concat(tables).drop_duplicates("job", ignore_index=True), metrics)
-    ids = [
-        side.jobs["job"].iloc[side.first[found.rows[letter]]].to_numpy()
-        for side, letter in ((found.a, "a"), (found.b, "b"))
-    ]
     tilted = ~found.b.cells.rows["static"].loc[found.rows["b"]].to_numpy(bool)
-    cells = known.rows.loc[known.of_job.loc[np.where(tilted, ids[1], ids[0])]]
-    for name, column in (
-        ("partner_difference", "change"),
-        ("partner_low", "change_low"),
-        ("partner_high", "change_high"),
-        ("partner_n", "pairs"),
-    ):
+    jobs = np.where(tilted, found.b.ids(found.rows["b"]), found.a.ids(found.rows["a"]))
+    cells = known.rows.loc[known.of_job.loc[jobs.tolist()]]
+    names = {"difference": "change", "low": "change_low", "high": "change_high", "n": "pairs"}
+    for name, column in names.items():
         values = np.stack([cells[f"{metric}:{column}"].to_numpy(float) for metric in metrics])
-        rows[name] = values.T.ravel()
+        rows[f"partner_{name}"] = values.T.ravel()
     rows["partner_n"] = rows["partner_n"].astype(int)
 
 
@@ -197,14 +189,11 @@ def _rows(found: Pairing, metrics: Sequence[str], regimes: Sequence[str]) -> pd.
     for name in ("parameters", "train_samples"):
         table[name] = cells_a[name].to_numpy(int)
     table = table.drop(columns=["a", "b"])
-    each = []
-    for metric in metrics:
-        numbers = _numbers(found.pairs, metric, count)
-        each.append(table.assign(metric=metric, **numbers))
+    each = [table.assign(metric=m, **_numbers(found.pairs, m, count)) for m in metrics]
     rows = pd.concat(each).iloc[np.arange(count * len(metrics)).reshape(-1, count).T.ravel()]
-    for side, letter in ((found.a, "a"), (found.b, "b")):
-        lost = side.cells.rows["lost"].loc[found.rows[letter]].to_numpy(int)
-        rows[f"lost_{letter}"] = np.repeat(lost, len(metrics))
+    for side in (found.a, found.b):
+        lost = side.cells.rows["lost"].loc[found.rows[side.letter]].to_numpy(int)
+        rows[f"lost_{side.letter}"] = np.repeat(lost, len(metrics))
     for key in (*found.groups, *found.cells):
         setting = SETTINGS.get(key.removeprefix("a:").removeprefix("b:"))
         if setting is not None and setting.arrow == "int64":
@@ -216,15 +205,8 @@ def _numbers(pairs: pd.DataFrame, metric: str, count: int) -> dict[str, npt.NDAr
     """Columns of one metric, an entry for each of `count` rows."""
     a, b = f"{metric}_a", f"{metric}_b"
     counted = pairs[pairs[a].notna() & pairs[b].notna()]
-    values = pd.DataFrame(
-        {
-            "row": counted["row"],
-            "unit": counted["unit"],
-            "a": counted[a],
-            "b": counted[b],
-            "difference": counted[b] - counted[a],
-        }
-    )
+    values = counted[["row", "unit"]].assign(a=counted[a], b=counted[b])
+    values["difference"] = values["b"] - values["a"]
     if values.duplicated(["row", "unit"]).any():  # several seeds of one draw
         values = values.groupby(["row", "unit"], as_index=False).mean()
     grouped = values.groupby("row")
@@ -253,22 +235,26 @@ def _numbers(pairs: pd.DataFrame, metric: str, count: int) -> dict[str, npt.NDAr
 
 
 def _regimes(
-    found: Pairing, baseline: pd.DataFrame, threshold: float, notes: list[str]
-) -> list[str]:
-    """Regime of each row: that of its static cell, else that of both sides' static partners."""
+    found: Pairing, baseline: pd.DataFrame, threshold: float
+) -> tuple[list[str], list[str]]:
+    """Regime of each row: of its static cell, else of both sides' static partners; and notes."""
     # What static jobs there are decides; of the others one of each cell is enough.
     tables = [table[table["loss.kind"].eq("static")] for table in (baseline, found.a.jobs)]
     tables.append(found.b.jobs[found.b.jobs["loss.kind"].eq("static")])
-    ids, static = [], []
-    for side, cells in ((found.a, found.rows["a"]), (found.b, found.rows["b"])):
-        tables.append(side.jobs.iloc[side.first[cells.unique()]])
-        ids.append(side.jobs["job"].iloc[side.first[cells]])
-        static.append(side.cells.rows["static"].loc[cells].to_numpy(bool))
+    for side in (found.a, found.b):
+        tables.append(side.jobs.iloc[side.first[found.rows[side.letter].unique()]])
     known = gather(pd.concat(tables, ignore_index=True), threshold=threshold)
-    a, b = (known.rows["regime"].loc[known.of_job.loc[jobs]].to_numpy(str) for jobs in ids)
-    of_a = (static[0] & ~static[1]) | (b == UNKNOWN) | (a == b)
-    of_b = (static[1] & ~static[0]) | (a == UNKNOWN)
-    regimes = np.where(of_a, a, np.where(of_b, b, UNKNOWN))
+    regime = known.rows["regime"].loc[known.of_job].set_axis(known.of_job.index)
+    (a, static_a), (b, static_b) = (
+        (
+            regime.loc[side.ids(found.rows[side.letter])].to_numpy(str),
+            side.cells.rows["static"].loc[found.rows[side.letter]].to_numpy(bool),
+        )
+        for side in (found.a, found.b)
+    )
+    of_a = (static_a & ~static_b) | (b == UNKNOWN) | (a == b)
+    of_b = (static_b & ~static_a) | (a == UNKNOWN)
+    notes = []
     for apart, why in (
         (~of_a & ~of_b, "the static jobs of one side fit{}, those of the other do not"),
         (
@@ -279,7 +265,7 @@ def _regimes(
     ):
         if apart.any():
             notes.append(why.format(_where(found.rows[apart], found.groups)))
-    return [str(regime) for regime in regimes]
+    return np.where(of_a, a, np.where(of_b, b, UNKNOWN)).tolist(), notes
 
 
 def _where(rows: pd.DataFrame, groups: Sequence[str]) -> str:
@@ -299,8 +285,7 @@ def _notes(found: Pairing, rows: pd.DataFrame, best: str | None, common: int) ->
         notes.append(f"compared: {', '.join(one)}")
     if common:
         notes.append(f"{common} jobs of {a.name} and {b.name} are the same jobs: they are left out")
-    for side, letter in ((a, "a"), (b, "b")):
-        notes += _unpaired(found, side, letter)
+    notes += [*_unpaired(found, a), *_unpaired(found, b)]
     if best:
         notes.append(
             f"one cell of each side for each {_said(groups) or 'comparison'}, chosen by its mean "
@@ -322,16 +307,14 @@ def _notes(found: Pairing, rows: pd.DataFrame, best: str | None, common: int) ->
         notes.append(
             f"p of more than {EXACT_UP_TO} pairs is that of {DRAWS} drawn sign patterns, not of all"
         )
-    for side in (a, b):
-        notes += _lost(side, groups)
-    return notes
+    return [*notes, *_lost(a, groups), *_lost(b, groups)]
 
 
-def _unpaired(found: Pairing, side: Side, letter: str) -> list[str]:
+def _unpaired(found: Pairing, side: Side) -> list[str]:
     """Say which completed jobs of the cells that could be compared are in no pair."""
-    able = np.isin(side.cells.of_job.to_numpy(), found.candidates[letter == "b"])
+    able = np.isin(side.cells.of_job.to_numpy(), found.candidates[side.letter])
     able &= side.jobs["outcome"].eq(Outcome.COMPLETED).to_numpy()
-    able[found.pairs[f"at_{letter}"]] = False
+    able[found.pairs[f"at_{side.letter}"]] = False
     alone = side.jobs[able]
     if alone.empty:
         return []
@@ -342,13 +325,8 @@ def _unpaired(found: Pairing, side: Side, letter: str) -> list[str]:
 def _lost(side: Side, groups: Sequence[str]) -> list[str]:
     """Say which jobs ended badly, and what they count with."""
     notes = []
-    for outcome, what in (
-        (
-            Outcome.DIVERGED,
-            "they count with the accuracy that they had, or with chance if that is lower",
-        ),
-        (Outcome.FAILED, "they are in no pair"),
-    ):
+    had = "they count with the accuracy that they had, or with chance if that is lower"
+    for outcome, what in ((Outcome.DIVERGED, had), (Outcome.FAILED, "they are in no pair")):
         lost = side.jobs[side.jobs["outcome"] == outcome]
         if len(lost):
             where = ""

@@ -12,6 +12,7 @@ import pandas as pd
 
 from tiltcli.errors import Outcome, UserError, listing
 from tiltcli.evaluation.cells import REPLICATES, Cells, best, gather, numbered, ranked, scores
+from tiltcli.evaluation.selection import by_kind
 from tiltcli.evaluation.tuning import core_seconds, of_last_round
 from tiltcli.grid.settings import PATHS, tilting
 
@@ -21,6 +22,7 @@ class Side:
     """One side of a comparison."""
 
     name: str  # of the run or selection
+    letter: str  # a or b: the column of tables that is of this side
     jobs: pd.DataFrame  # its jobs, ended in whatever way, those of the other side left out
     cells: Cells
 
@@ -28,6 +30,10 @@ class Side:
     def first(self) -> npt.NDArray[np.int64]:
         """Position in `jobs` of the first job of each cell."""
         return np.unique(self.cells.of_job.to_numpy(), return_index=True)[1]
+
+    def ids(self, cells: pd.Series[int]) -> list[str]:
+        """Id of the first job of each of some cells."""
+        return self.jobs["job"].iloc[self.first[cells]].tolist()
 
     @cached_property
     def settings(self) -> pd.DataFrame:
@@ -50,10 +56,6 @@ class Side:
     def replicates(self) -> list[str]:
         """Replicate settings that any of its jobs has."""
         return [name for name in REPLICATES if name in self.jobs and self.jobs[name].notna().any()]
-
-    def varying(self, keys: Iterable[str]) -> list[str]:
-        """Those of some settings that tell its cells apart."""
-        return [key for key in keys if self.settings[key].nunique(dropna=False) > 1]
 
     def best(self, keys: Sequence[str], metric: str) -> pd.DataFrame:
         """Return the best cell of each combination of some settings: its number beside them."""
@@ -93,7 +95,7 @@ class Pairing:
     # them) of both, that vary within a group; tuned ones always have it
     cells: tuple[str, ...]
     # numbers of the cells of each side that were to be paired
-    candidates: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    candidates: dict[str, npt.NDArray[np.int64]]
     # one row per group and pair of cells, the best first: `groups`, `cells`, and the numbers of the
     # two cells as `a` and `b`; where both sides were tuned also `tried_a`, `tried_b` (cells tried)
     # and `seconds_a`, `seconds_b` (core-seconds that took)
@@ -128,10 +130,8 @@ def sides(
             counts = jobs["outcome"].value_counts().to_dict()
             what = ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "no jobs yet"
             raise UserError(f"{name}: no completed job to compare ({what})")
-    first, second = (
-        Side(name, jobs, gather(jobs, metrics)) for name, jobs in zip(names, (a, b), strict=True)
-    )
-    return first, second, len(common)
+    first = Side(names[0], "a", a, gather(a, metrics))
+    return first, Side(names[1], "b", b, gather(b, metrics)), len(common)
 
 
 def paired(
@@ -148,21 +148,21 @@ def paired(
     free = set(tilting() if apart is None else shared).difference(apart or ()) if choose else set()
     freed = [key for key in shared if key in free and _differs(a, b, key)]
     kept = [key for key in shared if key not in freed and _differs(a, b, key)]
-    cells_a, cells_b = (_own(side, shared, contrast, freed) for side in (a, b))
+    own = {side.letter: _own(side, shared, contrast, freed) for side in (a, b)}
     chosen = []
-    for side, letter, own in ((a, "a", cells_a), (b, "b", cells_b)):
+    for side in (a, b):
         if not choose:
             found = side.settings[kept].assign(cell=side.settings.index)
         elif apart is None:
             found = side.best(kept, judge)
         else:
-            methods = [key for key in own if key in apart and key not in kept]
+            methods = [key for key in own[side.letter] if key in apart and key not in kept]
             found = side.tuned([*kept, *methods], judge).drop(columns=methods)
-        columns = {"cell": letter, "tried": f"tried_{letter}", "seconds": f"seconds_{letter}"}
-        chosen.append(found.rename(columns=columns))
+        columns = {name: f"{name}_{side.letter}" for name in ("tried", "seconds")}
+        chosen.append(found.rename(columns={"cell": side.letter, **columns}))
     left, right = chosen
     rows = left.merge(right, on=kept) if kept else left.merge(right, how="cross")
-    by = [key for key in REPLICATES if key in a.replicates() and key in b.replicates()]
+    by = [key for key in a.replicates() if key in b.replicates()]
     pairs = _pairs_of_jobs(rows, a, b, metrics, by)
     if pairs.empty:
         raise UserError(_why_none(a, b, [*kept, *by]))
@@ -171,24 +171,26 @@ def paired(
     groups = ["model.width"] * ("model.width" in shared) + varying
     if "model.width" in shared:
         rows["model.width"] = a.settings.loc[rows["a"], "model.width"].to_numpy()
-    rows = _in_order(rows, groups, a, b, judge, a_first=bool(cells_a) and not cells_b)
+    # Group by group, in each the best cells first.
+    ranks = [b.rank(judge)[rows["b"]], a.rank(judge)[rows["a"]]]
+    first, second = reversed(ranks) if own["a"] and not own["b"] else ranks
+    rows = rows.iloc[np.lexsort((second, first, numbered(rows, groups)))]
     names = []
-    for side, letter, own in ((a, "a", cells_a), (b, "b", cells_b)):
-        for key in own:
-            both = key in cells_a and key in cells_b
+    for side in (a, b):
+        for key in own[side.letter]:
+            both = key in own["a"] and key in own["b"]
             of_tuning = apart is not None and key not in apart
-            name = f"{letter}:{key}" if both or of_tuning else key
-            rows[name] = side.settings.loc[rows[letter], key].to_numpy()
-            names.append(name)
+            names.append(f"{side.letter}:{key}" if both or of_tuning else key)
+            rows[names[-1]] = side.settings.loc[rows[side.letter], key].to_numpy()
     number = pd.Series(np.arange(len(rows)), index=rows.index)
     pairs["row"] = pairs["row"].map(number)
     pairs = _with_units(pairs, a, b).sort_values(["row", "unit"], kind="stable", ignore_index=True)
-    for side, letter in ((a, "a"), (b, "b")):
-        pairs[f"job_{letter}"] = side.jobs["job"].iloc[pairs[f"at_{letter}"]].to_numpy()
-    budgets = [f"{what}_{side}" for what in ("tried", "seconds") for side in "ab"]
-    wanted = [*groups, *names, "a", "b", *(budgets if apart is not None else ())]
-    rows = rows[wanted].reset_index(drop=True)
-    candidates = left["a"].to_numpy(int), right["b"].to_numpy(int)
+    for side in (a, b):
+        places = pairs[f"at_{side.letter}"]
+        pairs[f"job_{side.letter}"] = side.jobs["job"].iloc[places].to_numpy()
+    budgets = ["tried_a", "tried_b", "seconds_a", "seconds_b"] if apart is not None else []
+    rows = rows[[*groups, *names, "a", "b", *budgets]].reset_index(drop=True)
+    candidates = {"a": left["a"].to_numpy(int), "b": right["b"].to_numpy(int)}
     return Pairing(a, b, tuple(groups), tuple(contrast), tuple(names), candidates, rows, pairs)
 
 
@@ -212,8 +214,8 @@ def _differs(a: Side, b: Side, key: str) -> bool:
 
 def _own(side: Side, shared: list[str], contrast: list[str], freed: list[str]) -> list[str]:
     """Settings that tell the cells of one side apart within a row's group."""
-    own = side.varying(k for k in side.known if k not in shared and k not in contrast)
-    return [key for key in side.known if key in own or key in freed]
+    apart = [key for key in side.known if key in freed or key not in (*shared, *contrast)]
+    return [k for k in apart if k in freed or side.settings[k].nunique(dropna=False) > 1]
 
 
 def _pairs_of_jobs(
@@ -221,8 +223,8 @@ def _pairs_of_jobs(
 ) -> pd.DataFrame:
     """Pair the jobs of each row's cells by their replicate settings; failed jobs are in none."""
 
-    def side(one: Side, letter: str) -> pd.DataFrame:
-        jobs = one.jobs
+    def side(one: Side) -> pd.DataFrame:
+        jobs, letter = one.jobs, one.letter
         frame = pd.DataFrame({letter: one.cells.of_job.to_numpy()}, index=jobs.index)
         frame[f"at_{letter}"] = np.arange(len(jobs))
         for key in REPLICATES:
@@ -232,7 +234,7 @@ def _pairs_of_jobs(
         return frame[jobs["outcome"].ne(Outcome.FAILED)]
 
     numbered = rows[["a", "b"]].assign(row=rows.index)
-    return numbered.merge(side(a, "a"), on="a").merge(side(b, "b"), on=["b", *by])
+    return numbered.merge(side(a), on="a").merge(side(b), on=["b", *by])
 
 
 def _with_units(pairs: pd.DataFrame, a: Side, b: Side) -> pd.DataFrame:
@@ -253,27 +255,12 @@ def _with_units(pairs: pd.DataFrame, a: Side, b: Side) -> pd.DataFrame:
     return pairs
 
 
-def _in_order(
-    rows: pd.DataFrame, groups: list[str], a: Side, b: Side, judge: str, *, a_first: bool
-) -> pd.DataFrame:
-    """Rows group by group, in each the best cells first."""
-    group = numbered(rows, groups)
-    ranks = [b.rank(judge)[rows["b"]], a.rank(judge)[rows["a"]]]
-    first, second = reversed(ranks) if a_first else ranks
-    return rows.iloc[np.lexsort((second, first, group))]
-
-
 def _why_none(a: Side, b: Side, keys: list[str]) -> str:
     apart = []
     for key in keys:
         in_a, in_b = (set(side.jobs[key].dropna().tolist()) for side in (a, b))
         if not in_a & in_b:
-            shown = (listing(sorted(values, key=_by_kind), 6) for values in (in_a, in_b))
+            shown = (listing(sorted(values, key=by_kind), 6) for values in (in_a, in_b))
             apart.append(f"{key} ({' against '.join(shown)})")
     why = "they have no value in common of " + "; ".join(apart) if apart else "no two jobs agree"
     return f"no job of {a.name} has a partner in {b.name}: {why}"
-
-
-def _by_kind(value: object) -> tuple[str, object]:
-    """Sort key of values that need not be of one kind."""
-    return ("number" if isinstance(value, int | float) else "text", value)

@@ -128,8 +128,13 @@ def lacks(frame: pd.DataFrame, condition: Condition) -> bool:
 
 def _there(column: pd.Series[Any]) -> str:
     """Values of a column, for a message."""
-    values = sorted(column.dropna().unique().tolist(), key=lambda value: (str(type(value)), value))
+    values = sorted(column.dropna().unique().tolist(), key=by_kind)
     return listing(values) or "none, for it does not apply to these jobs"
+
+
+def by_kind(value: object) -> tuple[str, object]:
+    """Sort key of values that need not be of one kind."""
+    return ("number" if isinstance(value, int | float) else "text", value)
 
 
 def _meets(column: pd.Series[Any], operator: str, value: Value) -> pd.Series[bool]:
