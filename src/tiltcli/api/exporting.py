@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from tiltcli.api.narrowing import narrowed
 from tiltcli.errors import METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Outcome, UserError
+from tiltcli.evaluation.selection import narrowed
 from tiltcli.store.outputs import output_folder
 from tiltcli.store.read import find_run, read
 
@@ -166,16 +166,11 @@ def _to_mlflow(folder: Path, run: str, jobs: Iterator[Exported]) -> None:
         ]
         numbers += [Metric(f"final_{name}", value, now, 0) for name, value in one.final.items()]
         settings = [Param(name, str(value)) for name, value in one.settings.items()]
-        for some in _parts(settings, 100):
-            client.log_batch(at, params=some)
-        for some in _parts(numbers, 1000):
-            client.log_batch(at, metrics=some)
+        for i in range(0, len(settings), 100):  # as many as a call takes
+            client.log_batch(at, params=settings[i : i + 100])
+        for i in range(0, len(numbers), 1000):
+            client.log_batch(at, metrics=numbers[i : i + 1000])
         client.set_terminated(at, "FAILED" if one.outcome == Outcome.FAILED else "FINISHED")
-
-
-def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
-    """Items in lists as long as a call takes."""
-    yield from (items[i : i + size] for i in range(0, len(items), size))
 
 
 def _in_wandb(folder: Path, run: str) -> set[str]:

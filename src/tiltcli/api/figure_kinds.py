@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiltcli.errors import UserError
 
@@ -31,20 +32,14 @@ class Request:
     # the runs as they were named, with their selections; one, or two for `compare`
     runs: tuple[str, ...]
     where: tuple[str, ...]  # conditions of --where
-    metric: str | None  # of --metric
-    zoom: tuple[int, int] | None  # first and last step of --zoom
-    x: str | None  # setting of --x
-    y: str | None  # setting of --y
+    given: Mapping[str, Any]  # the options that only some kinds have, by name; None if not given
     look: Look  # style and width
     say: Callable[[str], None]  # told what the figure leaves out
-    methods: Sequence[str] | None = None  # of --methods
-    by: Sequence[str] | None = None  # of --by
 
     @property
     def title(self) -> str:
         """Name of the run, and what was selected of it: a figure says what it leaves out."""
-        chosen = [self.runs[0].partition("@")[2], *self.where]
-        said = ", ".join(filter(None, chosen))
+        said = ", ".join(filter(None, [self.runs[0].partition("@")[2], *self.where]))
         return f"{self.tables.name} ({said})" if said else self.tables.name
 
     def one(self, *, dynamical: bool = False) -> Trace:
@@ -52,8 +47,7 @@ class Request:
         from tiltcli.analysis.traces import pick, trace_of
 
         job = pick(self.folder, self.tables, dynamical=dynamical)
-        if len(self.tables.jobs) > 1:
-            many = len(self.tables.jobs)
+        if (many := len(self.tables.jobs)) > 1:
             self.say(f"{many} jobs; drawn: {job.id} (choose with --job or --where)")
         return trace_of(self.tables, job)
 
@@ -81,8 +75,8 @@ class Request:
         """All trainings that were selected."""
         from tiltcli.analysis.traces import jobs_of, trace_of
 
-        jobs = jobs_of(self.folder, list(self.tables.jobs["job"]))
-        return [trace_of(self.tables, job) for job in jobs]
+        wanted = list(self.tables.jobs["job"])
+        return [trace_of(self.tables, job) for job in jobs_of(self.folder, wanted)]
 
 
 @dataclass(frozen=True)
@@ -98,13 +92,10 @@ class Kind:
     probes: bool = False  # whether it needs rows in the probes table
     most_runs: int = 1  # runs it takes
 
-    def check(self, given: Mapping[str, object], tables: Tables) -> None:
+    def check(self, given: Mapping[str, Any], tables: Tables) -> None:
         """Refuse what this kind cannot use or do without."""
-        wrong = [
-            f"{self.name} has no use for --{name}"
-            for name, value in given.items()
-            if value is not None and name not in self.options
-        ]
+        used = [name for name, value in given.items() if value is not None]
+        wrong = [f"{self.name} has no use for --{n}" for n in used if n not in self.options]
         if self.probes and not tables.probes["job"].isin(tables.jobs["job"]).any():
             wrong.append(
                 f"{tables.name}: {self.name} needs curvature along the way, which was not probed; "
@@ -119,16 +110,15 @@ def _phase(request: Request) -> Figure:
     from tiltcli.plots.phase import phase
 
     jobs = request.tables.jobs
-    metric = request.metric or choosing_metric(jobs)
-    axes = {name: key for name, key in (("x", request.x), ("y", request.y)) if key}
+    metric = request.given["metric"] or choosing_metric(jobs)
+    axes = {name: request.given[name] for name in ("x", "y") if request.given[name]}
     return phase(jobs, metric, request.title, request.look, **axes)
 
 
 def _curves(request: Request) -> Figure:
     from tiltcli.plots.curves import curves
 
-    tables = request.tables
-    metric = request.metric or "train_accuracy"
+    tables, metric = request.tables, request.given["metric"] or "train_accuracy"
     request.warn(tables.jobs)
     return curves(tables.jobs, tables.metrics, metric, request.title, request.look)
 
@@ -136,7 +126,7 @@ def _curves(request: Request) -> Figure:
 def _recall(request: Request) -> Figure:
     from tiltcli.plots.recalls import recalls
 
-    tables, metric = request.tables, request.metric or "train_recall"
+    tables, metric = request.tables, request.given["metric"] or "train_recall"
     request.warn(tables.jobs)
     return recalls(tables.jobs, tables.recall, metric, request.title, request.look)
 
@@ -165,25 +155,18 @@ def _trace(request: Request) -> Figure:
 
     one, jobs = request.one(), request.tables.jobs
     request.warn(jobs[jobs["job"] == one.job.id])
-    return trace(one, request.zoom, request.look)
+    return trace(one, request.given["zoom"], request.look)
 
 
-def _curvature(request: Request) -> Figure:
-    from tiltcli.plots.curvature import curvature
+def _of_all(name: str) -> Callable[[Request], Figure]:
+    """What draws all trainings: the function of a module of its own name."""
 
-    return curvature(request.all(), request.title, request.look)
+    def draw(request: Request) -> Figure:
+        module = importlib.import_module(f"tiltcli.plots.{name}")
+        figure: Figure = getattr(module, name)(request.all(), request.title, request.look)
+        return figure
 
-
-def _plane(request: Request) -> Figure:
-    from tiltcli.plots.plane import plane
-
-    return plane(request.all(), request.title, request.look)
-
-
-def _alignment(request: Request) -> Figure:
-    from tiltcli.plots.alignment import alignment
-
-    return alignment(request.all(), request.title, request.look)
+    return draw
 
 
 def _density(request: Request) -> Figure:
@@ -249,8 +232,8 @@ def _budget(request: Request) -> Figure:
     from tiltcli.plots.budget import budget
 
     jobs, name = request.tables.jobs, request.tables.name
-    judge, metric = choosing_metric(jobs), request.metric or "test_accuracy"
-    tuning = tune(jobs, judge, methods=request.methods or METHODS, by=request.by)
+    judge, metric = choosing_metric(jobs), request.given["metric"] or "test_accuracy"
+    tuning = tune(jobs, judge, methods=request.given["methods"] or METHODS, by=request.given["by"])
     return budget(budgets(tuning, jobs, metric), metric, judge, name, request.look)
 
 
@@ -263,12 +246,18 @@ KINDS = {
         Kind("recall", "learning curves of each class, a panel per cell", _recall, ("metric",)),
         Kind("gamma", "the class weights Γ(t)", _gamma, ("job",)),
         Kind("trace", "one training step by step", _trace, ("job", "zoom")),
-        Kind("curvature", "λ_max of Hessian and NTK along trainings", _curvature, ("job",), True),
-        Kind("plane", "loss against sharpness, a curve per cell", _plane, ("job",), True),
+        Kind(
+            "curvature",
+            "λ_max of Hessian and NTK along trainings",
+            _of_all("curvature"),
+            ("job",),
+            True,
+        ),
+        Kind("plane", "loss against sharpness, a curve per cell", _of_all("plane"), ("job",), True),
         Kind(
             "alignment",
             "classes' gradients along the top eigenvector, a panel per cell",
-            _alignment,
+            _of_all("alignment"),
             ("job",),
             True,
         ),

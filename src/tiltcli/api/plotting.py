@@ -59,7 +59,7 @@ def plot(
         UserError: for an unknown kind or run, and for what the kind cannot draw.
 
     """
-    from tiltcli.api.narrowing import narrowed
+    from tiltcli.evaluation.selection import narrowed
     from tiltcli.plots.style import Look, check_path, save
     from tiltcli.store.read import find_run, read
 
@@ -75,22 +75,10 @@ def plot(
         check_path(Path(output))
     tables = narrowed(read(folder), [selection, *where], job)
     given = {"metric": metric, "job": job, "zoom": zoom, "methods": methods, "by": by}
-    chosen.check(given | {"x": x, "y": y}, tables)
-    request = Request(
-        folder,
-        Path(results),
-        tables,
-        names,
-        tuple(where),
-        metric,
-        zoom,
-        x,
-        y,
-        Look(style, width),
-        say or _say,
-        methods,
-        by,
-    )
+    given |= {"x": x, "y": y}
+    chosen.check(given, tables)
+    look, say = Look(style, width), say or _say
+    request = Request(folder, Path(results), tables, names, tuple(where), given, look, say)
     figure = chosen.draw(request)
     if output is not None:
         save(figure, Path(output))

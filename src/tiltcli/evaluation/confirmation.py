@@ -81,8 +81,7 @@ def confirmation_grid(
         methods, by = METHODS, varying(jobs)[0]
     source = Source.of(run, results, metric, methods, by)
     tuning = source.tuning
-    kinds = source.jobs["loss.kind"]
-    if not tuned and not kinds.eq("dynamical").any():
+    if not tuned and not source.jobs["loss.kind"].eq("dynamical").any():
         raise UserError(f"{source.sweep.name}: has no dynamical jobs to choose from")
     comments = [
         f"Confirms {source.sweep.name}: "
@@ -98,11 +97,9 @@ def confirmation_grid(
         job = source.job(one.chosen)
         if not tuned and job["loss.kind"] == "static":
             continue
-        comments.append(
-            f"  {title(one)}: {_chosen(source, job, one.chosen)}, best of {budget(one)}"
-        )
-        edges = at_edges(tuning, one) if tuned else []
-        if edges:
+        scored = _chosen(source, job, one.chosen)
+        comments.append(f"  {title(one)}: {scored}, best of {budget(one)}")
+        if tuned and (edges := at_edges(tuning, one)):
             said = listing([tail(key) for key in edges])
             comments.append(
                 f"    at the edge of what was tried: {said}; a wider grid may be fairer"
@@ -140,19 +137,16 @@ def _chosen(source: Source, job: Job, cell: int) -> str:
     """What was tuned of a cell, and what it scored."""
     tuning = source.tuning
     row: Any = tuning.cells.rows.loc[cell]
-    apart = (*tuning.methods, *tuning.by)
-    keys = [k for k in (*tuning.cells.outside, *tuning.cells.inside) if k not in apart]
-    tuned = named({key: job[key] for key in keys if job.get(key) is not None}, symbols=False)
+    tuned = {key: job[key] for key in tuning.tuned if job.get(key) is not None}
+    said = named(tuned, symbols=False) or "its only cell"
     lost = f", {row['lost']} lost" if row["lost"] else ""
     mean, n = row[f"{tuning.metric}:mean"], row[f"{tuning.metric}:n"]
-    return f"{tuned or 'its only cell'}: {mean:.4f} over {n:.0f} replicates{lost}"
+    return f"{said}: {mean:.4f} over {n:.0f} replicates{lost}"
 
 
 def _static(job: Job) -> Job:
     """The static partner of a tilted job: all settings that a static job has too."""
-    static: dict[str, Any] = {}
-    for key, value in job.settings.items():
-        static[key] = "static" if key == "loss.kind" else value
+    static = {**job.settings, "loss.kind": "static"}
     kept = {k: v for k, v in static.items() if k not in SETTINGS or SETTINGS[k].applies(static)}
     return Job("", kept, job.files)
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from tiltcli.errors import UserError, listing, with_suggestion
 from tiltcli.grid.settings import SETTINGS
+from tiltcli.store.read import Tables
 
 Value = float | str | bool | None
 _ORDER = ("<", "<=", ">", ">=")
@@ -194,3 +195,20 @@ def _problem(frame: pd.DataFrame, condition: Condition) -> str | None:
         if ordered and kind != "numbers":
             return f"{said}: {kind.replace(' or ', ' and ')} have no order; allowed: ==, !=, in"
     return None
+
+
+def narrowed(tables: Tables, where: Sequence[str], job: str | None) -> Tables:
+    """Return the tables with only the chosen rows in `jobs`."""
+    jobs = tables.jobs
+    if jobs.empty:
+        raise UserError(f"{tables.name}: no job has finished yet: there is nothing to draw")
+    conditions = [c for text in where if text for c in parse_selection(text)]
+    jobs = select(jobs, conditions, tables.name)
+    if job is not None:
+        chosen = jobs[jobs["job"].str.startswith(job)]
+        if chosen.empty:
+            raise UserError(
+                f"--job: no job {job} in {tables.name}; there are {listing(list(jobs['job']), 6)}"
+            )
+        jobs = chosen
+    return replace(tables, jobs=jobs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,14 +54,11 @@ def watch(run: Run) -> list[Watched]:
 
 def enlarged(watched: Sequence[Watched]) -> list[dict[str, Any]]:
     """Panels around the instabilities with the longest cascades, one of each training first."""
-    zooms: list[tuple[int, int, Watched, Instability]] = []
-    for one in watched:
-        whole = _whole(one.trace)
-        ranked = richest(one.found, whole)[:MOST_ZOOMS]
-        zooms += [(i, -len(each.cascade.periods), one, each) for i, each in enumerate(ranked)]
-    zooms.sort(key=lambda zoom: zoom[:2])
+    ranked = [(one, richest(one.found, _whole(one.trace))[:MOST_ZOOMS]) for one in watched]
+    zooms = [(i, one, each) for one, own in ranked for i, each in enumerate(own)]
+    zooms.sort(key=lambda zoom: (zoom[0], -len(zoom[2].cascade.periods)))
     found = []
-    for *_, one, each in zooms[:MOST_ZOOMS]:
+    for _, one, each in zooms[:MOST_ZOOMS]:
         first, last = window_around(each, _whole(one.trace))
         window = (first, min(last, first + ZOOM_STEPS))
         page = panels(one.trace, window, one.found, enlarged=True)
@@ -78,43 +75,31 @@ def _whole(trace: Trace) -> tuple[int, int]:
     return int(steps.min()), int(steps.max())
 
 
-HEADER = (
-    "training",
-    "pulse",
-    "class",
-    "onset",
-    "t",
-    "Γ",
-    "crossing",
-    "λ_max",
-    "λ_max / bound",
-    "end",
-    "cascade",
-)
+COLUMNS: dict[str, Callable[[Instability], Any]] = {
+    "pulse": lambda one: one.pulse,
+    "class": lambda one: one.label,
+    "onset": lambda one: one.onset,
+    "t": lambda one: one.t,
+    "Γ": lambda one: one.gamma,
+    "crossing": lambda one: one.crossing,
+    "λ_max": lambda one: one.hessian_max,
+    "λ_max / bound": lambda one: one.share,
+    "end": lambda one: "lasts" if one.end is None else one.end,
+    "cascade": lambda one: one.cascade,
+}
+HEADER = ("training", *COLUMNS)
 
 
 def listed(watched: Sequence[Watched]) -> list[list[str]]:
     """Rows of the table of instabilities, as texts under `HEADER`."""
     return [
-        [
-            one.setting,
-            _text(each.pulse),
-            _text(each.label),
-            _text(each.onset),
-            _text(each.t),
-            _text(each.gamma),
-            _text(each.crossing),
-            _text(each.hessian_max),
-            _text(each.share),
-            "lasts" if each.end is None else str(each.end),
-            str(each.cascade),
-        ]
+        [one.setting, *(_text(value(each)) for value in COLUMNS.values())]
         for one in watched
         for each in one.found
     ]
 
 
-def _text(value: float | None) -> str:
+def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "–"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

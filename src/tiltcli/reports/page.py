@@ -10,7 +10,6 @@ from importlib import resources
 from typing import Any
 
 from tiltcli.errors import UserError
-from tiltcli.evaluation.comparison import Comparison
 from tiltcli.evaluation.importance import DEFINITION
 from tiltcli.reports import sections
 from tiltcli.reports.instability_tables import HEADER, MOST_ROWS, Watched, listed, summed_up, watch
@@ -71,7 +70,7 @@ def to_page(runs: Sequence[Run]) -> str:
         f'<section id="cite"><h2>How to cite</h2>{sections.citations()}</section>\n</main>\n'
         f'<footer class="muted">Written by tiltcli.</footer>\n'
         '<script type="application/gzip" id="plotly">'
-        f"{base64.b64encode(library).decode('ascii')}</script>\n"
+        f"{_base64(library)}</script>\n"
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
 
@@ -86,8 +85,7 @@ def _methods(runs: Sequence[Run]) -> str:
         lines.append(f"<h2>Methods of {text(run.name)}, each tuned</h2>")
         lines += [f"<p>{signed(one)}</p>" for one in sentences[:-1]]
         for number, one in enumerate(tables):
-            rows = [[signed(cell) for cell in row] for row in one.rows]
-            shown = sections.table(one.title, [text(name) for name in one.header], rows)
+            shown = sections.table(one.title, one.header, one.rows)
             if number:
                 shown = f"<details><summary>{text(one.title)}</summary>{shown}</details>"
             else:
@@ -102,14 +100,16 @@ def _asset(name: str) -> str:
 
 
 def _digest(script: bytes) -> str:
-    digest = hashlib.sha256(script).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+    return f"'sha256-{_base64(hashlib.sha256(script).digest())}'"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
 
 
 def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
     watched = watch(run)
     data = run_data(run, len(runs), watched)
-    cells = len(data["cells"]["static"])
     lines = [
         f'<section class="run" id="{key}" data-name="{text(run.name)}">',
         f"<h2>{text(run.name)}</h2><p>{text(run.about)}</p>",
@@ -131,7 +131,7 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
         lines.append(
             f'<h3>All axes at once</h3><p>{text(DEFINITION)}</p><div data-part="parallel"></div>'
         )
-    if cells > 1 or data["trace"] is None:
+    if len(data["cells"]["static"]) > 1 or data["trace"] is None:
         lines.append('<h3>Learning curves of a cell</h3><div data-part="explorer"></div>')
     lines.append(_recalls(run))
     if data["trace"]:
@@ -142,13 +142,12 @@ def _section(run: Run, key: str, runs: Sequence[Run]) -> str:
     if run.probed:
         for alike in by_loss(probed_traces(run)).values():
             if edge := at_the_edge(alike):
-                shown = sections.table(
-                    edge.title, edge.header, [list(map(text, row)) for row in edge.rows]
-                )
+                shown = sections.table(edge.title, edge.header, edge.rows)
                 lines.append(f"<h3>{edge.title}</h3>{shown}")
     if run.probed or watched:
         lines.append(_instabilities(run, watched))
-        data["valley"], said = _valley(run)
+        one = single(run) if run.probed else None
+        data["valley"], said = (None, "") if one is None else valley(run, one)
         lines.append("<h3>The valley through a pulse</h3>" if data["valley"] else "")
         lines.append(f'<p>{text(said)}</p><div data-part="valley"></div>')
     lines.append('<h3>Jobs</h3><div data-part="jobs"></div>')
@@ -166,7 +165,7 @@ def _recalls(run: Run) -> str:
         return ""
     from tiltcli.plots.style import as_png
 
-    picture = base64.b64encode(as_png(figure)).decode("ascii")
+    picture = _base64(as_png(figure))
     said = f"Recall of each class of {text(run.name)} by epoch, a panel for each cell"
     shown = f'<img src="data:image/png;base64,{picture}" alt="{said}" style="max-width: 100%">'
     return f"<h3>Learning curves of each class</h3><figure>{shown}</figure>"
@@ -193,8 +192,8 @@ def _origin(run: Run, runs: Sequence[Run], data: dict[str, Any]) -> str:
     judge = data["judge"].replace("val_", "validation ").replace("train_", "training ")
     return (
         f"<p>Dynamical is the cell with the best mean {text(judge)} of each width (and of each "
-        "setting, where others vary), on the same "
-        "seeds: flattered by the choice, which fresh seeds must confirm "
+        "setting, where others vary), on the same seeds: flattered by the choice, which fresh "
+        "seeds must confirm "
         f"(<code>tiltcli confirm {text(run.name)}</code>).</p>"
     )
 
@@ -205,14 +204,11 @@ def _instabilities(run: Run, watched: Sequence[Watched]) -> str:
     lines = [f"<h3>Instabilities</h3><p>{text(summed_up(run, watched))}</p>"]
     if rows:
         lines.append('<div data-part="zooms"></div>')
-        cells = [[signed(cell) if i else text(cell) for i, cell in enumerate(r)] for r in rows]
-        table = sections.table("Instabilities", [text(h) for h in HEADER], cells[:MOST_ROWS])
-        more = ""
-        if len(rows) > MOST_ROWS:
-            more = (
-                f'<p class="note">The first {MOST_ROWS} of {len(rows)}: <code>tiltcli '
-                f"instabilities {text(run.name)}</code> has them all.</p>"
-            )
+        table = sections.table("Instabilities", HEADER, rows[:MOST_ROWS])
+        more = (
+            f'<p class="note">The first {MOST_ROWS} of {len(rows)}: <code>tiltcli '
+            f"instabilities {text(run.name)}</code> has them all.</p>"
+        ) * (len(rows) > MOST_ROWS)
         lines.append(
             "<details><summary>When each begins and ends, how curved the loss is there, and what "
             f'periods are seen</summary>{more}{table}<p class="note">Steps: onset; t, since its '
@@ -223,14 +219,9 @@ def _instabilities(run: Run, watched: Sequence[Watched]) -> str:
     return "".join(lines)
 
 
-def _valley(run: Run) -> tuple[dict[str, Any] | None, str]:
-    one = single(run) if run.probed else None
-    return (None, "") if one is None else valley(run, one)
-
-
 def _comparison(run: Run, judge: str) -> str:
     try:
-        found: Comparison = run.comparison(best=None if run.judged else judge)
+        found = run.comparison(best=None if run.judged else judge)
     except UserError as error:
         return f'<p class="warning">{text(error)}</p>'
     return (

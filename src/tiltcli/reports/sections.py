@@ -35,16 +35,12 @@ def signed(written: str) -> str:
 
 
 def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in a box that scrolls by itself; its texts are HTML already."""
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
+    """Return a table in a box that scrolls by itself; the first column names its rows."""
+    head = "".join(f'<th scope="col">{text(cell)}</th>' for cell in header)
     body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td>{cell}</td>" if i else f'<th scope="row">{cell}</th>'
-            for i, cell in enumerate(row)
-        )
-        + "</tr>"
-        for row in rows
+        f'<tr><th scope="row">{text(name)}</th>'
+        f"{''.join(f'<td>{signed(cell)}</td>' for cell in cells)}</tr>"
+        for name, *cells in rows
     )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}"><table>'
@@ -114,9 +110,8 @@ def comparison_tables(comparison: Comparison) -> str:
     lines = [f"<p>Differences are {text(comparison.name_b)} − {text(comparison.name_a)}.</p>"]
     for one in metric_tables(comparison):
         named = one.title.replace("_", " ")
-        rows = [[signed(cell) for cell in row] for row in one.rows]
         lines.append(f"<h4>{text(named)}</h4>")
-        lines.append(table(f"Comparison by {named}", [text(h) for h in one.header], rows))
+        lines.append(table(f"Comparison by {named}", one.header, one.rows))
     notes = (legend(comparison), *comparison.notes)
     items = "".join(f"<li>{text(note)}</li>" for note in notes)
     return "".join([*lines, f'<ul class="note">{items}</ul>'])

@@ -40,7 +40,7 @@ def instabilities(
     if not 0 < swing < math.inf:
         raise UserError(f"--swing: got {swing}; allowed: a number > 0")
     from tiltcli.analysis.instability import Thresholds
-    from tiltcli.api.narrowing import narrowed
+    from tiltcli.evaluation.selection import narrowed
     from tiltcli.store.read import find_run, read
 
     name, _, selection = run.partition("@")
