@@ -7,27 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tiltcli.errors import UserError
 from tiltcli.evaluation.facets import MOST_PANELS
 from tiltcli.plots.curvature import course, lines_of, mark_pulses
 from tiltcli.plots.gamma import MOST_CLASSES, class_name
-from tiltcli.plots.style import (
-    PAPER,
-    Look,
-    grid_of,
-    legend_below,
-    name_edges,
-    new_figure,
-    packed,
-    style,
-    wrapped,
-)
+from tiltcli.plots.style import PAPER, Look, grid_of, legend_below, name_edges, wrapped
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from tiltcli.analysis.traces import Trace
 
 FEW = 30
@@ -47,8 +36,8 @@ def alignment(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
             "tiltcli probe RUN --every N --quantities alignment"
         )
     columns = 1 if look.narrow or len(cells) == 1 else 2
-    with style(look):
-        figure = new_figure(look, 0.9 + 1.8 * -(-len(cells) // columns))
+    with look.applied():
+        figure = look.figure(0.9 + 1.8 * -(-len(cells) // columns))
         axes = grid_of(figure, len(cells), columns, sharex=True, sharey=True)
         for panel, (label, members) in zip(axes, cells.items(), strict=True):
             _draw(panel, members, look)
@@ -70,7 +59,7 @@ def alignment(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
         remarks += [f"{lost} trainings have no such probes"] if lost else []
         classes = max(one.classes for one in known)
         remarks += [f"first {MOST_CLASSES} of {classes}"] if classes > MOST_CLASSES else []
-        figure.suptitle(packed(remarks, look))
+        figure.suptitle(look.packed(remarks))
     return figure
 
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from tiltcli.plots.style import PAPER, Look, new_figure, remark, style
+from tiltcli.plots.style import PAPER, Look
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
     from tiltcli.curvature.stability import Bound
     from tiltcli.store.branch_rows import Branch
 
@@ -27,8 +26,8 @@ def bifurcation(
     exponents = any(rows["lyapunov"].notna().any() for rows in branches.values())
     heights = [2.2, 1.2, 1.0] if exponents else [2.2, 1.2]
     remarks = ["kept: the last losses of each learning rate"]
-    with style(look):
-        figure = new_figure(look, 1.3 * sum(heights) + 0.6)
+    with look.applied():
+        figure = look.figure(1.3 * sum(heights) + 0.6)
         grid = figure.subplots(
             len(heights), len(branches), sharex="col", squeeze=False, height_ratios=heights
         )
@@ -75,5 +74,5 @@ def bifurcation(
         if exponents:
             grid[2][0].set_ylabel("Lyapunov exponent\nper step")
         figure.suptitle(title)
-        remark(figure, remarks, look)
+        look.remark(figure, remarks)
     return figure

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from tiltcli.evaluation.facets import named
 from tiltcli.evaluation.tuning import Budget
-from tiltcli.plots.style import (
-    PAPER,
-    Look,
-    columns_for,
-    grid_of,
-    legend_below,
-    name_edges,
-    new_figure,
-    said,
-    span,
-    style,
-    within,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tiltcli.plots.style import PAPER, Look, grid_of, legend_below, name_edges, said, span, within
 
 LINES = ("-", "--", ":", "-.")
 
@@ -33,10 +19,10 @@ def budget(
     """Return a figure of the expected value of the cell that validation picks among k at random."""
     rows = list(dict.fromkeys(tuple(one.candidate.row.items()) for one in curves))
     names = list(dict.fromkeys(one.candidate.name for one in curves))
-    columns = columns_for(len(rows), look)
-    with style(look):
+    columns = look.columns(len(rows))
+    with look.applied():
         colours = [look.ink, *look.colours[1:]]
-        figure = new_figure(look, 0.95 + 1.5 * -(-len(rows) // columns))
+        figure = look.figure(0.95 + 1.5 * -(-len(rows) // columns))
         axes = grid_of(figure, len(rows), columns, sharex=True)
         for panel, row in zip(axes, rows, strict=True):
             for one in curves:

@@ -15,28 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tiltcli.errors import Outcome, UserError
 from tiltcli.evaluation.cells import gather
 from tiltcli.evaluation.facets import cell_name, check_panels, named, telling
-from tiltcli.plots.style import (
-    PAPER,
-    Look,
-    legend_below,
-    log_scale,
-    new_figure,
-    packed,
-    span,
-    style,
-)
+from tiltcli.plots.style import PAPER, Look, legend_below, log_scale, span
 from tiltcli.plots.trace import dots, seen, shade
 from tiltcli.statistics import mean_interval
 from tiltcli.store.spool import setting_columns
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from tiltcli.analysis.traces import Trace
 
 Array = npt.NDArray[np.float64]
@@ -76,8 +66,8 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
         and known[column].notna().any()
         and (tilted or column != "hessian_max_static")  # F is the static loss
     ]
-    with style(look):
-        figure = new_figure(look, 0.7 + (1.75 if look.narrow else 1.45) * len(panels))
+    with look.applied():
+        figure = look.figure(0.7 + (1.75 if look.narrow else 1.45) * len(panels))
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         exponents: list[str] = []
         for panel, (column, said) in zip(axes, panels, strict=True):
@@ -97,7 +87,7 @@ def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> F
             _frame(panel, everyone, column, look)
             if column == "lyapunov":
                 panel.axhline(0.0, color=look.grey, linewidth=0.6)
-                whole = packed(["of all steps: " + exponents[0], *exponents[1:]], look)
+                whole = look.packed(["of all steps: " + exponents[0], *exponents[1:]])
                 panel.set_title(whole, loc="left", fontsize=look.small)
             elif column != SHARE:
                 log_scale(panel)

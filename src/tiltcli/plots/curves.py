@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tiltcli.errors import METRIC_COLUMNS, UserError
 from tiltcli.evaluation.cells import choosing_metric, gather, metric_fault
@@ -16,21 +18,14 @@ from tiltcli.plots.style import (
     PAPER,
     SHARES,
     Look,
-    columns_for,
     grid_of,
     legend_below,
     name_edges,
-    new_figure,
     said,
     span,
-    style,
     within,
     wrapped,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST_POINTS = 200
 NORMAL: dict[str, Any] = {"linewidth": 0.9}
@@ -85,15 +80,15 @@ def draw(
     columns: int | None = None,
 ) -> Figure:
     """Figure of panels, each a name, a count of lost jobs, and curves; `head` of the legend."""
-    columns = min(len(panels), columns or columns_for(len(panels), look))
+    columns = min(len(panels), columns or look.columns(len(panels)))
     room = int(60 * look.width / columns / (0.6 * look.theme.text))
     names = [name + (f", {lost} lost" if lost else "") for name, lost, _ in panels]
     names = [wrapped(n if len(n) <= room else n.replace(": ", ":\n"), room) for n in names]
     size = look.theme.text / 8.0
     lines = max(name.count("\n") for name in names)
-    with style(look):
+    with look.applied():
         height = 0.75 + (1.45 + 0.14 * lines) * -(-len(panels) // columns)
-        figure = new_figure(look, size * height)
+        figure = look.figure(size * height)
         axes = grid_of(figure, len(panels), columns, sharex=True, sharey=True)
         for panel, name, (_, _, curves) in zip(axes, names, panels, strict=True):
             for curve, pen in curves:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tiltcli.evaluation.cells import OVER, UNDER, UNKNOWN
 from tiltcli.evaluation.comparison import UNDECIDED, Comparison
 from tiltcli.evaluation.facets import named
-from tiltcli.plots.style import PAPER, Look, legend_below, new_figure, said, span, style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from tiltcli.plots.style import PAPER, Look, legend_below, said, span
 
 MOST_ROWS = 40
 LEAST = 1e-3
@@ -34,8 +32,8 @@ def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
     regimes = [r for r in (UNDER, OVER, UNKNOWN) if first["regime"].eq(r).any()]
     rows, columns = (len(metrics), 1) if look.narrow else (1, len(metrics))
     alike = len({metric.rpartition("_")[2] for metric in metrics}) == 1
-    with style(look):
-        figure = new_figure(look, 0.85 + rows * (0.4 + 0.19 * len(labels)))
+    with look.applied():
+        figure = look.figure(0.85 + rows * (0.4 + 0.19 * len(labels)))
         panels = figure.subplots(rows, columns, sharex=alike, sharey=True, squeeze=False).ravel()
         for number, (panel, metric) in enumerate(zip(panels, metrics, strict=True)):
             panel.axvline(0, color=look.grey, linewidth=0.8)

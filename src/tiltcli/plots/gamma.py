@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from tiltcli.plots.style import PAPER, Look, legend_below, new_figure, style
+from tiltcli.plots.style import PAPER, Look, legend_below
 from tiltcli.schedule import Schedule
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST_CLASSES = 8
 
@@ -29,8 +26,8 @@ def gamma_figure(
     as many as three half-lives take, at most twelve.
     """
     several = [schedules] if isinstance(schedules, Schedule) else list(schedules)
-    with style(look):
-        figure = new_figure(look, 0.5 + 1.9 * len(several))
+    with look.applied():
+        figure = look.figure(0.5 + 1.9 * len(several))
         panels = figure.subplots(len(several), squeeze=False)[:, 0]
         for panel, schedule in zip(panels, several, strict=True):
             _draw(panel, schedule, look, labels)

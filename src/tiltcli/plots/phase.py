@@ -6,31 +6,18 @@ A panel for each combination of what else varies; and the best of each panel bes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from tiltcli.evaluation.facets import short, value_text
 from tiltcli.evaluation.phase_map import AMPLITUDE, PERIOD, STATIC, Map, phase_maps
-from tiltcli.plots.style import (
-    PAPER,
-    Look,
-    columns_for,
-    grid_of,
-    name_edges,
-    new_figure,
-    packed,
-    said,
-    span,
-    style,
-    within,
-    wrapped,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from tiltcli.plots.style import PAPER, Look, grid_of, name_edges, said, span, within, wrapped
 
 _ROW = 0.31  # height of a row of cells, inches
 # What is around the cells of a panel, inches: height and width, with the bar beside or above.
@@ -63,7 +50,7 @@ def phase(
     keys = {key for one in maps for key in one.settings}
     summary = kind == "phase" and len(maps) > 1 and len(keys) == 1
     panels_needed = len(maps) + summary
-    columns = columns_for(panels_needed, look, 2.6)
+    columns = look.columns(panels_needed, 2.6)
     rows = -(-panels_needed // columns)
     around = _ABOVE if look.narrow else _BESIDE
     size = look.theme.text / 8.0
@@ -75,9 +62,9 @@ def phase(
     row = size * high if written else min(_ROW, max(0.14, 1.3 / len(maps[0].ys)))
     names = [wrapped(one.name, _fitting(72 * room, look)) for one in maps]
     lines = max(name.count("\n") for name in names)
-    with style(look):
+    with look.applied():
         height = size * (around[0] + _LINE * lines) + max(row * len(maps[0].ys), _LEAST)
-        figure = new_figure(look, 0.6 * size + rows * height)
+        figure = look.figure(0.6 * size + rows * height)
         panels = grid_of(figure, panels_needed, columns)
         for panel, one, name in zip(panels, maps, names, strict=False):
             _draw(figure, panel, one, name, metric, look, written)
@@ -118,13 +105,12 @@ def _legend(maps: Sequence[Map], written: bool, look: Look) -> str:
     if any(one.lost.any() for one in maps):
         lost = "lost" if written else "×"
         parts.append(f"{lost}: diverged (counts as chance at most) or failed")
-    return packed(parts, look)
+    return look.packed(parts)
 
 
 def _draw(
     figure: Figure, panel: Axes, one: Map, name: str, metric: str, look: Look, written: bool
 ) -> None:
-    from matplotlib.ticker import MaxNLocator
 
     low, high = _scale(one, metric)
     margin = 0.02 * (high - low)  # so that a mark at either end is seen whole
@@ -189,7 +175,6 @@ def _ticks(axis: Any, key: str, values: Sequence[Any], room: int | None = None) 
 
 
 def _write_cells(panel: Axes, one: Map, image: Any, look: Look, written: bool) -> None:
-    from matplotlib.patches import Rectangle
 
     crowded = one.means.size > 150
     for i, j in np.argwhere(one.jobs > 0):

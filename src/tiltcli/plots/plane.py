@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from tiltcli.errors import UserError
 from tiltcli.plots.curvature import lines_of
-from tiltcli.plots.style import PAPER, Look, log_scale, new_figure, remark, style
+from tiltcli.plots.style import PAPER, Look, log_scale
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from tiltcli.analysis.traces import Trace
 
 STRETCHES = 150
@@ -44,8 +43,8 @@ def plane(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figur
     last = max(int(one.probes["step"].max()) for one in everyone)
     pulses = [one.schedule.pulse for one in everyone if one.schedule]
     stretch = max([*pulses, last // STRETCHES, 1])
-    with style(look):
-        figure = new_figure(look, 0.75 * look.width)
+    with look.applied():
+        figure = look.figure(0.75 * look.width)
         panel = figure.subplots()
         for number, (label, found) in enumerate(courses.items()):
             colour = look.ink if label == "static" else look.colours[number]
@@ -76,7 +75,7 @@ def plane(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figur
         remarks += ["curves: geometric means over seeds and pulses"] if seeds > 1 else []
         lost = len(everyone) - sum(map(len, courses.values()))
         remarks += [f"{lost} trainings have no such probe"] if lost else []
-        remark(figure, remarks, look)
+        look.remark(figure, remarks)
     return figure
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
+from matplotlib.figure import Figure
 
 from tiltcli.errors import UserError, with_suggestion
 from tiltcli.evaluation.cells import choosing_metric, gather
@@ -12,9 +11,6 @@ from tiltcli.evaluation.facets import cell_name, check_panels, group_keys, group
 from tiltcli.evaluation.learning_curves import learning_curves
 from tiltcli.plots.curves import draw, which
 from tiltcli.plots.style import PAPER, Look
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 METRICS = ("train_recall", "val_recall")
 DASHES = ("-", "--", ":")

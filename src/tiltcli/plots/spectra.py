@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from tiltcli.curvature.spectrum import Density
 from tiltcli.errors import UserError
-from tiltcli.plots.style import PAPER, Look, new_figure, remark, style
+from tiltcli.plots.style import PAPER, Look
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from tiltcli.analysis.traces import Trace
 
 MOST = 6
@@ -42,8 +41,8 @@ def spectra(one: Trace, look: Look = PAPER) -> Figure:
     scale = 0.01 * max(float(np.abs(row["density_nodes"]).max()) for row in rows)
     ends = [np.arcsinh(f(f(row["density_nodes"]) for row in rows) / scale) for f in (min, max)]
     at = np.linspace(ends[0] - 0.3, ends[1] + 0.3, POINTS)
-    with style(look):
-        figure = new_figure(look, 0.8 + 0.95 * len(rows))
+    with look.applied():
+        figure = look.figure(0.8 + 0.95 * len(rows))
         axes = figure.subplots(len(rows), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         tops: list[float] = []
         for panel, row in zip(axes, rows, strict=True):
@@ -74,5 +73,5 @@ def spectra(one: Trace, look: Look = PAPER) -> Figure:
         figure.supylabel("density on this scale", fontsize=look.theme.text)
         figure.suptitle(one.title)
         remarks = ["band: standard error over random vectors", "dashed: stability bound"]
-        remark(figure, remarks, look)
+        look.remark(figure, remarks)
     return figure

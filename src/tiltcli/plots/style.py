@@ -8,13 +8,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter
 
 from tiltcli.errors import UserError, listing
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from tiltcli.store.outputs import check_output, write_output
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """Okabe and Ito's palette, told apart with any colour vision; the strongest first."""
@@ -50,6 +55,56 @@ STYLES = {
     "screen": _Theme(9.5, 8.0, 160.0, "#FFFFFF", "#000000", GREY, COLOURS),
     "dark": _Theme(9.5, 8.0, 160.0, "#16191D", "#E8E8E8", "#9A9A9A", _ON_DARK),
 }
+
+
+# Fixed, so that the same run gives the same bytes.
+_WRITING: dict[Any, Any] = {"svg.fonttype": "path", "svg.hashsalt": "tiltcli"}
+
+_INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color")
+
+
+def _settings(theme: _Theme) -> dict[Any, Any]:
+
+    return _WRITING | {
+        "font.family": "DejaVu Sans",
+        "font.size": theme.text,
+        "figure.titlesize": theme.text,
+        "axes.titlesize": theme.text,
+        "axes.labelsize": theme.text,
+        "xtick.labelsize": theme.small,
+        "ytick.labelsize": theme.small,
+        "legend.fontsize": theme.small,
+        "legend.frameon": False,
+        "legend.handlelength": 1.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "axes.formatter.useoffset": False,  # 0.9995, not 5e-4 + 1 somewhere above the axis
+        "axes.titlepad": 4.0,
+        "axes.prop_cycle": cycler(color=list(theme.colours)),
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.minor.width": 0.4,
+        "ytick.minor.width": 0.4,
+        "lines.linewidth": 1.1,
+        "hatch.linewidth": 0.6,
+        "figure.dpi": theme.dpi,
+        "savefig.dpi": "figure",
+        "figure.facecolor": theme.page,
+        "axes.facecolor": theme.page,
+        **dict.fromkeys((*_INKED, "ytick.color"), theme.ink),
+    }
+
+
+class Picture(Figure):
+    """A figure of matplotlib's, shown by a notebook as a picture without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        page = io.BytesIO()
+        with mpl.rc_context():
+            mpl.rcdefaults()  # whatever the user's own settings are
+            self.savefig(page, format="png")
+        return page.getvalue()
 
 
 @dataclass(frozen=True)
@@ -93,70 +148,35 @@ class Look:
         """Title, in two lines where the figure is narrow."""
         return title.replace(": ", ":\n", 1) if self.narrow else title
 
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Draw with the look's settings, whatever the user's own are."""
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(_settings(self.theme))
+            yield
+
+    def figure(self, height: float) -> Picture:
+        """Empty figure as wide as the look says, height in inches, laid out without overlaps."""
+        layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
+        return Picture(figsize=(self.width, height), layout=layout)
+
+    def columns(self, count: int, inches: float = 2.4) -> int:
+        """Columns of so many panels: two where narrow, else three or as many as there is room."""
+        return min(count, 2 if self.narrow else max(3, int(self.width / inches)))
+
+    def packed(self, parts: Sequence[str]) -> str:
+        """Remarks below a figure, in as few lines as its width allows."""
+        whole = "; ".join(part.replace(" ", "\xa0") for part in parts)
+        fitting = int(72 * self.width / (0.56 * self.small))
+        return "\n".join(textwrap.wrap(whole, fitting)).replace("\xa0", " ")
+
+    def remark(self, figure: Figure, parts: Sequence[str]) -> None:
+        """Write remarks below a figure."""
+        figure.supxlabel(self.packed(parts), fontsize=self.small, color=self.grey)
+
 
 PAPER = Look()
-
-# Fixed, so that the same run gives the same bytes.
-_WRITING: dict[Any, Any] = {"svg.fonttype": "path", "svg.hashsalt": "tiltcli"}
-
-_INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color")
-
-
-def _settings(look: Look) -> dict[Any, Any]:
-    from cycler import cycler
-
-    theme = look.theme
-    return _WRITING | {
-        "font.family": "DejaVu Sans",
-        "font.size": theme.text,
-        "figure.titlesize": theme.text,
-        "axes.titlesize": theme.text,
-        "axes.labelsize": theme.text,
-        "xtick.labelsize": theme.small,
-        "ytick.labelsize": theme.small,
-        "legend.fontsize": theme.small,
-        "legend.frameon": False,
-        "legend.handlelength": 1.6,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.6,
-        "axes.formatter.useoffset": False,  # 0.9995, not 5e-4 + 1 somewhere above the axis
-        "axes.titlepad": 4.0,
-        "axes.prop_cycle": cycler(color=list(theme.colours)),
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "xtick.minor.width": 0.4,
-        "ytick.minor.width": 0.4,
-        "lines.linewidth": 1.1,
-        "hatch.linewidth": 0.6,
-        "figure.dpi": theme.dpi,
-        "savefig.dpi": "figure",
-        "figure.facecolor": theme.page,
-        "axes.facecolor": theme.page,
-        **dict.fromkeys((*_INKED, "ytick.color"), theme.ink),
-    }
-
-
-@contextmanager
-def style(look: Look = PAPER) -> Iterator[None]:
-    """Draw with the look's settings, whatever the user's own are."""
-    import matplotlib as mpl
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_settings(look))
-        yield
-
-
-def new_figure(look: Look, height: float) -> Figure:
-    """Empty figure as wide as the look says, height in inches, laid out without overlaps."""
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    from tiltcli.plots.picture import Picture
-
-    return Picture(
-        figsize=(look.width, height), layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
-    )
 
 
 def wrapped(name: str, characters: int) -> str:
@@ -166,23 +186,9 @@ def wrapped(name: str, characters: int) -> str:
     return "\n".join(lines).replace("\xa0", " ")
 
 
-def packed(parts: Sequence[str], look: Look) -> str:
-    """Remarks below a figure, in as few lines as its width allows."""
-    whole = "; ".join(part.replace(" ", "\xa0") for part in parts)
-    fitting = int(72 * look.width / (0.56 * look.small))
-    return "\n".join(textwrap.wrap(whole, fitting)).replace("\xa0", " ")
-
-
 def within(metric: str, values: Any) -> Any:
     """Values, none above what the metric can reach: no bar of an accuracy ends above 1."""
-    import numpy as np
-
     return np.minimum(values, 1.0) if metric.endswith(SHARES) else values
-
-
-def columns_for(count: int, look: Look, inches: float = 2.4) -> int:
-    """Columns of so many panels: two in a narrow figure, else three or as many as there is room."""
-    return min(count, 2 if look.narrow else max(3, int(look.width / inches)))
 
 
 def grid_of(figure: Figure, count: int, columns: int, **share: Any) -> list[Axes]:
@@ -212,11 +218,6 @@ def legend_below(figure: Figure, panels: Iterable[Axes], columns: int, **more: A
     figure.legend(handles, list(shown), loc="outside lower center", ncols=columns, **more)
 
 
-def remark(figure: Figure, parts: Sequence[str], look: Look) -> None:
-    """Write remarks below a figure."""
-    figure.supxlabel(packed(parts, look), fontsize=look.small, color=look.grey)
-
-
 def span(numbers: Iterable[float]) -> str:
     """Whole numbers in words: `3`, or `3 to 5`."""
     counts = sorted(set(numbers)) or [0]
@@ -225,8 +226,6 @@ def span(numbers: Iterable[float]) -> str:
 
 def log_scale(panel: Axes, name: Literal["x", "y"] = "y") -> None:
     """Make an axis logarithmic; ticks between powers of ten are named where it is short."""
-    from matplotlib.ticker import FuncFormatter
-
     axis = panel.xaxis if name == "x" else panel.yaxis
 
     def between(value: float, _: int | None) -> str:
@@ -258,8 +257,6 @@ def said(metric: str, *, short: bool = False) -> str:
 
 def check_path(path: Path) -> None:
     """Check before the drawing that the figure can be written."""
-    from tiltcli.store.outputs import check_output
-
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{path}: a figure's name ends in one of {listing(SUFFIXES)}")
     check_output(path)
@@ -267,8 +264,6 @@ def check_path(path: Path) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure whole; the same figure gives the same bytes."""
-    from tiltcli.store.outputs import write_output
-
     check_path(path)
     kind = path.suffix.lower()[1:]
     # Dates and program versions would make equal figures different files.
@@ -277,13 +272,13 @@ def save(figure: Figure, path: Path) -> None:
         "svg": {"Date": None, "Creator": None},
         "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     }[kind]
-    with style():
+    with PAPER.applied():
         write_output(path, lambda to: figure.savefig(to, format=kind, metadata=metadata))
 
 
 def as_png(figure: Figure) -> bytes:
     """Return a figure as the picture that a page holds."""
     picture = io.BytesIO()
-    with style():
+    with PAPER.applied():
         figure.savefig(picture, format="png", dpi=150, metadata={"Software": None})
     return picture.getvalue()

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tiltcli.analysis.pulses import Window, richest, window_around
 from tiltcli.analysis.thinning import thin
 from tiltcli.errors import UserError
 from tiltcli.plots.gamma import class_name
-from tiltcli.plots.style import PAPER, Look, log_scale, new_figure, style
+from tiltcli.plots.style import PAPER, Look, log_scale
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from tiltcli.analysis.pulses import Instability
     from tiltcli.analysis.traces import Trace
 
@@ -48,8 +47,8 @@ def trace(one: Trace, zoom: Window | None = None, look: Look = PAPER) -> Figure:
         zoom = around if around[1] - around[0] < (whole[1] - whole[0]) / 2 else None
     windows = [whole] + ([zoom] if zoom else [])
     panels = _panels(one)
-    with style(look):
-        figure = new_figure(look, 0.5 + 1.1 * len(panels))
+    with look.applied():
+        figure = look.figure(0.5 + 1.1 * len(panels))
         axes = figure.subplots(
             len(panels),
             len(windows),

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from tiltcli.plots.style import PAPER, Look, log_scale, new_figure, style
+from tiltcli.plots.style import PAPER, Look, log_scale
 from tiltcli.plots.trace import seen, shade
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from tiltcli.analysis.traces import Trace
     from tiltcli.analysis.valleys import Slice, Valleys
 
@@ -30,8 +30,8 @@ def valley(one: Trace, found: Valleys, look: Look = PAPER) -> Figure:
     assert one.schedule is not None
     period = one.schedule.period
     inside = [one for one in found.trained if 0 <= one.step - found.begin <= period]
-    with style(look):
-        figure = new_figure(look, 4.9 if not look.narrow else 8.4)
+    with look.applied():
+        figure = look.figure(4.9 if not look.narrow else 8.4)
         rows, columns = (2, 2) if not look.narrow else (4, 1)
         axes = figure.subplots(rows, columns).ravel()
         for panel, slices, title in (
@@ -55,7 +55,6 @@ def valley(one: Trace, found: Valleys, look: Look = PAPER) -> Figure:
 
 
 def _shapes(panel: Axes, slices: Sequence[Slice], begin: int, period: int) -> None:
-    import matplotlib as mpl
 
     colours = mpl.colormaps["viridis"]
     chosen = np.unique(np.linspace(0, len(slices) - 1, SHAPES).round().astype(int))
@@ -72,7 +71,6 @@ def _shapes(panel: Axes, slices: Sequence[Slice], begin: int, period: int) -> No
 
 
 def _colours(figure: Figure, panels: list[Axes], look: Look) -> None:
-    import matplotlib as mpl
     from matplotlib.colors import ListedColormap
 
     colours = ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.95, 256)))

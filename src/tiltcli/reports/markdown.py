@@ -15,14 +15,7 @@ from tiltcli.evaluation.texts import interval, markdown, number, p_value, to_mar
 from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.reports.loaded_runs import Run, where_chosen
 from tiltcli.reports.methods import methods_of
-from tiltcli.reports.verdict_list import (
-    Judged,
-    at_the_edge,
-    by_loss,
-    judge,
-    notes,
-    probed_traces,
-)
+from tiltcli.reports.verdict_list import Judged, at_the_edge, by_loss, judge, notes, probed_traces
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

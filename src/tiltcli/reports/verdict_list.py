@@ -22,7 +22,6 @@ from tiltcli.evaluation.facets import named
 from tiltcli.evaluation.texts import Table, interval
 from tiltcli.grid.settings import tilting
 from tiltcli.networks.initial import has_one_hidden_layer
-from tiltcli.plots.curvature import lines_of, one_bound
 from tiltcli.reports.loaded_runs import Run
 from tiltcli.schedule import BLIND
 from tiltcli.statistics import holm, mean_interval
@@ -146,6 +145,8 @@ def _together(traces: Sequence[Trace], key: Callable[[Trace], K]) -> dict[K, lis
 
 def at_the_edge(traces: Sequence[Trace]) -> Table | None:
     """What bounds each optimiser, over its bound, in the second half of its trainings."""
+    from tiltcli.plots.curvature import lines_of, one_bound
+
     known = [one for one in traces if one.curvature is not None]
     if not known or one_bound(known):
         return None

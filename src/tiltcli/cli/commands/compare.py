@@ -72,11 +72,12 @@ def compare(
     from tiltcli.evaluation.comparison import METRICS
     from tiltcli.evaluation.texts import legend
     from tiltcli.grid.settings import METHODS
-    from tiltcli.plots.style import check_path
 
     if (methods or by) and not tune:
         raise UserError("--methods and --by are for --tune")
     if plot is not None:
+        from tiltcli.plots.style import check_path
+
         check_path(plot)
     found = compare_runs(
         run_a,
