@@ -53,6 +53,12 @@ def named(settings: Mapping[str, Any], *, symbols: bool = True) -> str:
     )
 
 
+def class_name(labels: Sequence[str], number: int) -> str:
+    """Name of a class for a legend: its own where it says more than its number."""
+    name = labels[number] if number < len(labels) else ""
+    return name[:24] if name and name != str(number) else f"class {number}"
+
+
 def cell_name(cells: Cells, number: int) -> str:
     """Name of a cell within its group: `static`, or `A 3, T 10` and what else varies."""
     row = cells.rows.loc[number]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tiltcli.errors import UserError
 from tiltcli.evaluation.facets import MOST_PANELS
 from tiltcli.plots.curvature import course, lines_of, mark_pulses
-from tiltcli.plots.gamma import MOST_CLASSES, class_name
+from tiltcli.plots.gamma import MOST_CLASSES, class_label
 from tiltcli.plots.style import PAPER, Look, grid_of, legend_below, name_edges, wrapped
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _draw(panel: Axes, members: Sequence[Trace], look: Look) -> None:
     courses = [one.probes.set_index("step")["alignment"].dropna() for one in members]
     for i in range(min(first.classes, MOST_CLASSES)):
         values = pd.concat([course.str[i] for course in courses], axis=1).sort_index()
-        name = class_name(first.labels, i)
+        name = class_label(first.labels, i)
         if first.job.get("loss.groups") == "random":
             name = f"group {i}"
         colour, table = look.colours[i % len(look.colours)], values.to_numpy(np.float64)

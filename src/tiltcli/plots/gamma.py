@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tiltcli.evaluation.facets import class_name
 from tiltcli.plots.style import PAPER, Look, legend_below
 from tiltcli.schedule import Schedule
 
@@ -48,7 +49,7 @@ def _draw(panel: Axes, schedule: Schedule, look: Look, labels: Sequence[str]) ->
     steps = np.unique(np.linspace(0, end, min(end + 1, 4001)).astype(np.int64))
     gammas = schedule.gamma(steps)
     for i in range(shown):
-        name = class_name(labels, i)
+        name = class_label(labels, i)
         if schedule.groups != "class":
             name = "every class" if schedule.groups == "all" else f"group {i}"
         panel.plot(
@@ -83,11 +84,7 @@ def _title(schedule: Schedule, title: str) -> str:
     return text
 
 
-def class_name(labels: Sequence[str], number: int) -> str:
-    """Name of a class for a legend: its own where it says more than its number."""
-    name = labels[number] if number < len(labels) else str(number)
-    if name == str(number):
-        return f"class {number}"
-    # A dollar or a leading underscore would mean something to the drawing library.
-    name = name.replace("$", r"\$")
-    return "\u200b" + name[:24] if name.startswith("_") else name[:24]
+def class_label(labels: Sequence[str], number: int) -> str:
+    """Name of a class, in which nothing means anything to the drawing library."""
+    name = class_name(labels, number).replace("$", r"\$")
+    return "\u200b" + name if name.startswith("_") else name

@@ -35,15 +35,12 @@ def phase(
     x: str = PERIOD,
     y: str = AMPLITUDE,
 ) -> Figure:
-    """Return a figure of cells over two settings: a phase diagram if amplitude and period.
+    """Return a figure of cells over two settings, a panel for each combination of the others.
 
-    Every other setting that varies makes panels. Each has a colour scale of its own, said on its
-    bar: what a width reaches differs more between widths than between cells. A line on the bar is
-    the static loss; where that varies along an axis it has a row of its own. Where there is room,
-    cells hold their mean and the half-width of its 95% interval over the replicates. A triangle
-    marks cells whose paired difference from static has an interval that leaves out zero. With
-    several panels over amplitude and period a last one shows static and the best cell of each
-    with their intervals.
+    Each has a colour scale of its own: what a width reaches differs more between widths than
+    between cells. A triangle marks cells whose paired difference from static has an interval that
+    leaves out zero. With several panels over amplitude and period a last one shows static and the
+    best of each.
     """
     kind = "phase" if (x, y) == (PERIOD, AMPLITUDE) else "map"
     maps = phase_maps(jobs, metric, x, y, kind)

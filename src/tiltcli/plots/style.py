@@ -248,11 +248,11 @@ def log_scale(panel: Axes, name: Literal["x", "y"] = "y") -> None:
 _SAID = {"train": "training", "val": "validation", "test": "test"}
 
 
-def said(metric: str, *, short: bool = False) -> str:
-    """Return the name of a column in an axis label; losses with their unit."""
+def said(metric: str) -> str:
+    """Name of a column in an axis label; losses with their unit."""
     part, _, what = metric.partition("_")
     text = f"{_SAID.get(part, part)} {what.replace('_', ' ')}".strip()
-    return f"{text} (nat)" if text.endswith("loss") and not short else text
+    return f"{text} (nat)" if text.endswith("loss") else text
 
 
 def check_path(path: Path) -> None:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from tiltcli.analysis.pulses import Window, richest, window_around
 from tiltcli.analysis.thinning import thin
 from tiltcli.errors import UserError
-from tiltcli.plots.gamma import class_name
+from tiltcli.plots.gamma import class_label
 from tiltcli.plots.style import PAPER, Look, log_scale
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _gammas(panel: Axes, one: Trace, window: Window, look: Look) -> None:
     gammas = one.schedule.gamma(steps)
     shown = min(one.classes, len(look.colours))
     for i in range(shown):
-        name, colour = class_name(one.labels, i), look.colours[i]
+        name, colour = class_label(one.labels, i), look.colours[i]
         panel.plot(steps, gammas[:, i], color=colour, label=name, linewidth=0.9)
     panel.set_ylabel("Γ$_i$(t)")
     _legend(panel, shown)

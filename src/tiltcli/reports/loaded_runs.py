@@ -100,10 +100,11 @@ class Run:
 
     def recall_figure(self) -> Figure | None:
         """Return the figure of `tiltcli plot recall`; None if no recalls were kept."""
+        if self.tables.recall.empty:
+            return None
         from tiltcli.plots.recalls import recalls
 
-        rows = self.tables.recall
-        return None if rows.empty else recalls(self.tables.jobs, rows, title=self.name)
+        return recalls(self.tables.jobs, self.tables.recall, title=self.name)
 
     def comparison(self, best: str | None = None) -> Comparison:
         """Return static (a) against dynamical (b); with `best`, each width's best cell by it."""
@@ -146,9 +147,8 @@ def dense(jobs: pd.DataFrame) -> pd.DataFrame:
 def where_chosen(run: Run, runs: Sequence[Run]) -> tuple[bool | None, str]:
     """Whether a run's cells are those that another run's validation chose, on other seeds."""
     columns = [str(name) for name in run.tables.jobs.columns if "." in str(name)]
-    data = [name for name in columns if name.startswith("data.") and name != "data.seed"]
-    data = [name for name in data if name not in PATHS]
     settings = [name for name in columns if name not in (*REPLICATES, *PATHS)]
+    data = [name for name in settings if name.startswith("data.")]
     cells = cells_of(run.dynamical, settings)
     refuted = ""
     for other in runs:

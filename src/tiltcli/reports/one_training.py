@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.analysis.pulses import Instability
@@ -17,6 +16,7 @@ from tiltcli.analysis.thinning import thin
 from tiltcli.analysis.traces import Trace, pick, trace_of
 from tiltcli.analysis.valleys import Slice, Valleys, valleys_of
 from tiltcli.errors import UserError
+from tiltcli.evaluation.facets import class_name
 from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.reports.loaded_runs import Run, dense
 from tiltcli.reports.pack import floats
@@ -33,8 +33,6 @@ def single(run: Run) -> Trace | None:
     if len(jobs) > 1:
         close = jobs["job"].isin(dense(jobs)["job"])
         jobs = jobs[jobs["job"].isin(tables.probes["job"]) | close]
-    if jobs.empty:
-        return None
     jobs = jobs[jobs["job"].isin(tables.metrics["job"].unique())]
     if jobs.empty:
         return None
@@ -68,18 +66,14 @@ def panels(
         series = [_series("F(t) − F(t−1)", 0, change, "change", points=enlarged)]
         all_panels.append(_panel("change", "F(t) − F(t−1) (nat)", series))
     if not enlarged:
-        all_panels.append(_accuracies(metrics))
+        accuracies = [_series("training", 0, metrics, "train_accuracy")]
+        if metrics["val_accuracy"].notna().any():
+            accuracies.append(_series("validation", 1, metrics, "val_accuracy"))
+        all_panels.append(_panel("accuracy", "accuracy", accuracies))
     all_panels += _probed(one, first, last, enlarged=enlarged)
     ends = [(each.onset, last if each.end is None else each.end) for each in found]
     shaded = [[max(a, first), min(b, last)] for a, b in ends if a < last and b > first]
     return {"about": one.title, "from": first, "to": last, "shaded": shaded, "panels": all_panels}
-
-
-def _accuracies(metrics: pd.DataFrame) -> dict[str, Any]:
-    accuracies = [_series("training", 0, metrics, "train_accuracy")]
-    if metrics["val_accuracy"].notna().any():
-        accuracies.append(_series("validation", 1, metrics, "val_accuracy"))
-    return _panel("accuracy", "accuracy", accuracies)
 
 
 def _probed(one: Trace, first: int, last: int, *, enlarged: bool) -> list[dict[str, Any]]:
@@ -99,8 +93,7 @@ def _probed(one: Trace, first: int, last: int, *, enlarged: bool) -> list[dict[s
             x, y = probes["step"].to_numpy(float), one.bounds[probes.index]
             if len(np.unique(y)) == 1:
                 x, y = np.array([first, last], float), y[[0, -1]]
-            line = {"name": one.bound.formula, "colour": 1, "x": floats(x), "y": floats(y)}
-            series.append({**line, "points": False, "dash": True})
+            series.append(_line(one.bound.formula, 1, x, y, dash=True))
         found.append(_panel("hessian", "Hessian λ_max", series, log=True))
     if not enlarged and "ntk_max" in probes and probes["ntk_max"].notna().any():
         series = [_series("NTK λ_max", 2, probes, "ntk_max", points=True)]
@@ -119,14 +112,14 @@ def _series(
 ) -> dict[str, Any]:
     values = table[column].to_numpy(float)
     kept = thin(values, STRETCHES)
-    packed = _packed(name, colour, table["step"].to_numpy()[kept], values[kept])
-    return {**packed, "points": points, "dash": False}
+    return _line(name, colour, table["step"].to_numpy()[kept], values[kept], points=points)
 
 
-def _packed(
-    name: str, colour: int, x: npt.NDArray[Any], y: npt.NDArray[np.float64]
+def _line(
+    name: str, colour: int, x: Any, y: Any, *, points: bool = False, dash: bool = False
 ) -> dict[str, Any]:
-    return {"name": name, "colour": colour, "x": floats(x), "y": floats(y)}
+    packed = {"x": floats(x), "y": floats(y)}
+    return {"name": name, "colour": colour, **packed, "points": points, "dash": dash}
 
 
 def _gammas(one: Trace, schedule: Schedule, first: int, last: int) -> dict[str, Any]:
@@ -143,14 +136,8 @@ def _gammas(one: Trace, schedule: Schedule, first: int, last: int) -> dict[str, 
     steps = np.unique([first, last, *steps[(steps >= first) & (steps <= last)]])
     gammas = schedule.gamma(steps)
     shown = min(schedule.classes, MOST_CLASSES)
-    series = [_packed(_class(one.labels, i), i, steps, gammas[:, i]) for i in range(shown)]
+    series = [_line(class_name(one.labels, i), i, steps, gammas[:, i]) for i in range(shown)]
     return _panel("gamma", "class weight Γ(t)", series)
-
-
-def _class(labels: Sequence[str], number: int) -> str:
-    """Name of a class for a legend: its own where it says more than its number."""
-    name = labels[number] if number < len(labels) else ""
-    return name[:24] if name and name != str(number) else f"class {number}"
 
 
 PULSES, PHASES = 2, 13
