@@ -54,7 +54,7 @@ def curves(
     drawn = learning_curves(cells, jobs, metrics, metric, shown)
     # The first line is the thicker one, so that two that agree are both seen.
     static: Pen = {"label": "static", "color": look.ink, "linewidth": 1.8}
-    tilted: Pen = {"label": f"dynamical, {which(judged, look)}", "color": look.colours[1]}
+    tilted: Pen = {"label": "dynamical", "color": look.colours[1]}
     panels = []
     for group in found:
         best = None if group.best is None else cell_name(cells, group.best)
@@ -62,7 +62,8 @@ def curves(
         name = ": ".join(filter(None, (named(group.settings), best)))
         lost = int(cells.rows.loc[group.shown, "lost"].sum())
         panels.append((name, lost, [(drawn[cell], pen) for cell, pen in lines if cell in drawn]))
-    return draw(panels, metric, title, jobs, look)
+    names = {"dynamical": f"dynamical, {which(judged, look)}"}
+    return draw(panels, metric, title, jobs, look, names=names)
 
 
 def which(judged: str, look: Look) -> str:
@@ -76,10 +77,10 @@ def draw(
     title: str,
     jobs: pd.DataFrame,
     look: Look,
-    head: str = "",
     columns: int | None = None,
+    **legend: Any,
 ) -> Figure:
-    """Figure of panels, each a name, a count of lost jobs, and curves; `head` of the legend."""
+    """Figure of panels, each a name, a count of lost jobs, and curves."""
     columns = min(len(panels), columns or look.columns(len(panels)))
     room = int(60 * look.width / columns / (0.6 * look.theme.text))
     names = [name + (f", {lost} lost" if lost else "") for name, lost, _ in panels]
@@ -108,7 +109,7 @@ def draw(
         draws = "data.seed" in jobs and jobs["data.seed"].nunique() > 1
         over = "replicates" if draws else "seeds"
         figure.suptitle(f"{name}mean over n = {span(seeds)} {over}{band}")
-        legend_below(figure, axes, 5 if head and not look.narrow else 2, title=head or None)
+        legend_below(figure, axes, 2 if look.narrow or "names" in legend else 5, **legend)
     return figure
 
 

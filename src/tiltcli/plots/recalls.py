@@ -56,4 +56,5 @@ def recalls(
         )
         for group, cell in shown
     ]
-    return draw(panels, metric, title, jobs, look, f"dynamical: {which(judged, look)}", columns=2)
+    head = f"dynamical: {which(judged, look)}"
+    return draw(panels, metric, title, jobs, look, columns=2, head=head)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -209,13 +210,24 @@ def name_edges(axes: Sequence[Axes], columns: int, x: str, y: str = "") -> None:
             panel.tick_params(labelbottom=True)
 
 
-def legend_below(figure: Figure, panels: Iterable[Axes], columns: int, **more: Any) -> None:
-    """One legend for all panels, below them; what several have stands in it once."""
+def legend_below(
+    figure: Figure,
+    panels: Iterable[Axes],
+    columns: int,
+    names: Mapping[str, str] = MappingProxyType({}),
+    head: str | None = None,
+    **more: Any,
+) -> None:
+    """One legend for all panels, below them; what several have stands in it once.
+
+    Some labels have longer `names` there.
+    """
     both = [zip(*panel.get_legend_handles_labels(), strict=True) for panel in panels]
-    shown = {label: handle for pairs in both for handle, label in pairs}
+    shown = {names.get(label, label): handle for pairs in both for handle, label in pairs}
     columns = min(columns, max(len(shown), 1))
     handles = list(shown.values())
-    figure.legend(handles, list(shown), loc="outside lower center", ncols=columns, **more)
+    more |= {"loc": "outside lower center", "ncols": columns, "title": head}
+    figure.legend(handles, list(shown), **more)
 
 
 def span(numbers: Iterable[float]) -> str:
