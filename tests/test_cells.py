@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
-from tiltcli.evaluation.cell_records import cell_records
-from tiltcli.evaluation.cells import best, choosing_metric, gather, ranked, scores
+from tiltcli.evaluation.cells import best, cell_records, choosing_metric, gather, ranked, scores
 
 TILT = ("loss.amplitude", "loss.period", "loss.rest", "loss.settle", "loss.shape")
 REPLICATES = ("train.seed", "data.seed")
