@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tiltcli.errors import UserError
 from tiltcli.grid import job_id, parse_sweep
-from tiltcli.grid.line_numbers import key_lines
+from tiltcli.grid.syntax import key_lines
 
 BASE = """
 [data]

@@ -29,19 +29,12 @@ L = TypeVar("L", bound=Layout)
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One part of a data set.
+    """One part of a data set."""
 
-    Attributes:
-        X: inputs in the job's dtype, C-contiguous: shape (samples, inputs), or pictures of shape
-            (samples, channels, height, width).
-        y: class of each sample, int64 from 0, shape (samples,).
-        groups: group of each sample, whose Γ weighs it, shape (samples,); None: its class.
-
-    """
-
+    # in the job's dtype, C-contiguous: (samples, inputs), or (samples, channels, height, width)
     X: Inputs
-    y: Labels
-    groups: Labels | None = None
+    y: Labels  # class of each sample, int64 from 0, (samples,)
+    groups: Labels | None = None  # group of each sample, whose Γ weighs it; None: its class
     _layouts: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def layout(self, key: Hashable, make: Callable[[], L]) -> L:
@@ -63,31 +56,21 @@ class Part:
         return self.y if self.groups is None else self.groups
 
     def __len__(self) -> int:
-        """Return the number of samples."""
         return len(self.y)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, split; validation and test may be missing.
-
-    Attributes:
-        train: the part that is trained on.
-        val: the part that choices are made on, or None.
-        test: the part that judges, or None.
-        classes: number of classes C.
-        labels: name of each class.
-        encoding: how a table's columns became inputs, JSON of `encoding.fit`; None for arrays.
-        scale: mean and standard deviation that standardised its inputs; None where nothing did.
-
-    """
+    """A data set, split; validation and test may be missing."""
 
     train: Part
-    val: Part | None
-    test: Part | None
-    classes: int
-    labels: tuple[str, ...]
+    val: Part | None  # choices are made on it
+    test: Part | None  # it judges
+    classes: int  # number of classes C
+    labels: tuple[str, ...]  # name of each class
+    # how a table's columns became inputs, JSON of `encoding.fit`; None for arrays
     encoding: str | None = None
+    # mean and standard deviation that standardised its inputs; None where nothing did
     scale: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
 
     @property

@@ -33,7 +33,6 @@ LARGEST_MEMBER = 64 << 20  # bytes; a batch has less than half of it
 SHARES = (0.9, 0.1, 0.0)
 _PICTURE = (3, 32, 32)
 _RECORD = 1 + 3 * 32 * 32
-_NAMES_BYTES = 1 << 12  # more than ten names need
 
 
 def cifar10_dataset(
@@ -44,22 +43,11 @@ def cifar10_dataset(
     records: int = RECORDS,
     cache: Path | None = None,
 ) -> Dataset:
-    """CIFAR-10: 45 000 training and 5 000 validation pictures, and the 10 000 of the test batch.
+    """Return CIFAR-10: 45 000 pictures to train on, 5 000 to validate, and the 10 000 that judge.
 
-    The training batches are split at random, by `seed`, with every class in proportion.
-
-    Propagates `UserError` with all that is wrong with the files, or if they cannot be fetched.
-
-    Args:
-        path: archive or folder; None: the cache, into which the archive is fetched if need be.
-        seed: of the split.
-        published: the archive's size and checksum: an archive must match them.
-        records: records of a batch.
-        cache: cache folder; default: the platform's.
-
-    Returns:
-        pictures as uint8, shape (samples, 3, 32, 32).
-
+    The training batches are split at random, by `seed`, with every class in proportion. Pictures
+    are uint8 (samples, 3, 32, 32). Without the path of an archive, which must be the published one,
+    or a folder, the archive is in the cache, and fetched if need be.
     """
     if path is None:
         path = fetched(published, cache or cache_folder())
@@ -89,18 +77,20 @@ def read_cifar10(
 Contents = Iterator[tuple[str, int, "bytes | None"]]
 """Name, size and content of a file; None instead of the content where it is not to be read."""
 
+_MOST_BYTES = dict.fromkeys(CIFAR10_BATCHES, RECORDS * _RECORD) | {CIFAR10_LABELS: 1 << 12}
+
 
 def _files(folder: Path) -> Contents:
-    for name in (*CIFAR10_BATCHES, CIFAR10_LABELS):
+    for name, most in _MOST_BYTES.items():
         path = folder / name
         if path.is_file():
             size = path.stat().st_size
-            yield name, size, path.read_bytes() if size <= _most_bytes(name) else None
+            yield name, size, path.read_bytes() if size <= most else None
 
 
 def _members(archive: Path) -> Contents:
     """Files of the archive by their exact names, one after the other, in memory."""
-    wanted = {f"{CIFAR10_FOLDER}/{name}": name for name in (*CIFAR10_BATCHES, CIFAR10_LABELS)}
+    wanted = {f"{CIFAR10_FOLDER}/{name}": name for name in _MOST_BYTES}
     try:
         with tarfile.open(archive, "r|gz") as tar:
             for member in tar:
@@ -111,14 +101,10 @@ def _members(archive: Path) -> Contents:
                 name = wanted.get(member.name)
                 if name is None or not member.isreg():
                     continue
-                content = tar.extractfile(member) if member.size <= _most_bytes(name) else None
+                content = tar.extractfile(member) if member.size <= _MOST_BYTES[name] else None
                 yield name, member.size, None if content is None else content.read()
     except (tarfile.TarError, zlib.error, EOFError) as error:
         raise UserError(f"{archive}: a damaged archive: {error}") from None
-
-
-def _most_bytes(name: str) -> int:
-    return _NAMES_BYTES if name == CIFAR10_LABELS else RECORDS * _RECORD
 
 
 def _assembled(place: Path, contents: Contents, records: int) -> tuple[Part, Part, tuple[str, ...]]:
@@ -137,7 +123,7 @@ def _assembled(place: Path, contents: Contents, records: int) -> tuple[Part, Par
             fault = _fill(content, size, records, pictures[batch], classes[batch])
         if fault:
             faults.append(f"{place}: {name}: {fault}")
-    missing = [name for name in (*CIFAR10_BATCHES, CIFAR10_LABELS) if name not in seen]
+    missing = [name for name in _MOST_BYTES if name not in seen]
     if missing:
         faults.append(f"{place}: lacks {listing(missing)}")
     if faults:

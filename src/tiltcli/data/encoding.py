@@ -128,7 +128,7 @@ def _text_faults(column: Any, text: Mask, categorical: str) -> list[str]:
     return []
 
 
-def fit(table: pd.DataFrame, texts: frozenset[str], missing: str) -> Encoding:
+def fit(table: pd.DataFrame, texts: frozenset[str], missing: str, source: str) -> Encoding:
     """Return how columns of the training part become numbers: JSON for `encode`."""
     encoding: Encoding = []
     faults = []
@@ -141,7 +141,9 @@ def fit(table: pd.DataFrame, texts: frozenset[str], missing: str) -> Encoding:
         values, _, gaps = _parsed(table[name])
         median = None
         if missing == "median" and gaps.all():
-            faults.append(f"column {name}: no number in the training part; leave the column out")
+            faults.append(
+                f"{source}: column {name}: no number in the training part; leave the column out"
+            )
         elif missing == "median":
             median = float(np.median(values[~gaps]))
         encoding.append({"column": name, "median": median})
@@ -153,23 +155,11 @@ def fit(table: pd.DataFrame, texts: frozenset[str], missing: str) -> Encoding:
 def coded(table: pd.DataFrame, encoding: Encoding, source: str = "table") -> npt.NDArray[Any]:
     """Return the rows of a table as numbers, one a column: texts as their places in `categories`.
 
-    Args:
-        table: with the columns that training had, in any order; others are left out.
-        encoding: from `fit`.
-        source: of the table, for messages.
-
-    Returns:
-        float64, shape (rows, columns); −1 for a text that training lacked, NaN for a gap.
-
-    Raises:
-        UserError: with every column that is missing, or holds what training had not.
-
-    """  # noqa: DOC502 - by what it calls
-    faults = value_faults(
-        table,
-        {o["column"]: None if "categories" in o else o["median"] is not None for o in encoding},
-    )
-    check_faults(source, faults)
+    Columns that training had not are left out. Float64 (rows, columns); −1 for a text that training
+    lacked, NaN for a gap.
+    """
+    needed = {o["column"]: None if "categories" in o else o["median"] is not None for o in encoding}
+    check_faults(source, value_faults(table, needed))
     out = np.empty((len(table), len(encoding)))
     for at, one in enumerate(encoding):
         column = table[one["column"]]

@@ -67,14 +67,6 @@ def fetched(published: Published, folder: Path, report: Report | None = None) ->
     Written under a temporary name, verified, then renamed: whatever happens, the folder holds the
     whole file or none of it.
 
-    Args:
-        published: what to fetch.
-        folder: cache folder; made if need be.
-        report: told how far the download is; default: a line on stderr.
-
-    Returns:
-        its path.
-
     Raises:
         UserError: if it cannot be fetched or stored, saying where to put it by hand.
 

@@ -43,27 +43,22 @@ UNPACKED = {
 }
 """SHA-256 of Fashion-MNIST's files, unpacked: Debian's are packed otherwise than the published."""
 
+_PACKED = (
+    (26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+    (29_515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+    (4_422_102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+    (5_148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+)
 PUBLISHED = tuple(
     Published(
         "Fashion-MNIST",
         f"{name}.gz",
         f"https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/{name}.gz",
-        size,
-        sha256,
+        *packed,
         folder="fashion-mnist",
         otherwise="install Debian's package dataset-fashion-mnist",
     )
-    for name, size, sha256 in zip(
-        IDX_FILES,
-        (26_421_880, 29_515, 4_422_102, 5_148),
-        (
-            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-        ),
-        strict=True,
-    )
+    for name, packed in zip(IDX_FILES, _PACKED, strict=True)
 )
 _MAGICS = {2051: "pictures", 2049: "labels"}
 
@@ -91,19 +86,11 @@ def idx_dataset(
     digests: Mapping[str, str] | None = None,
     labels: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Pictures of a folder in MNIST's format.
+    """Return pictures, uint8 (samples, 1, rows, columns), of four files in MNIST's format.
 
-    The training files are split at random, by `seed`, with every class in proportion: a tenth
-    validates. The files `t10k-…` judge.
-
-    Args:
-        folder: of the four files, each plain or packed by gzip.
-        seed: of the split.
-        digests: SHA-256 that the unpacked files must have, by name.
-        labels: names of the classes; default: their numbers.
-
-    Returns:
-        pictures as uint8, shape (samples, 1, rows, columns).
+    A tenth of the training files, drawn at random by `seed` with every class in proportion,
+    validates; the files `t10k-…` judge. `digests` are SHA-256 that the unpacked files must have, by
+    name; `labels` the names of the classes, by default their numbers.
 
     Raises:
         UserError: with all that is wrong with the files.
@@ -141,14 +128,7 @@ def idx_dataset(
 
 
 def _content(path: Path, magic: int, digest: str | None) -> npt.NDArray[Any]:
-    """Return the pictures (n, rows, columns) or labels (n,) of a file, uint8.
-
-    No more is unpacked than the header says there is.
-
-    Raises:
-        UserError: if it is anything else.
-
-    """
+    """Return pictures (n, rows, columns) or labels (n,) of a file, uint8; no more is unpacked."""
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rb") as file:
@@ -174,24 +154,23 @@ def _unpacked(path: Path, file: BinaryIO, magic: int, digest: str | None) -> npt
         raise UserError(f"{path}: truncated in its header")
     shape = struct.unpack(f">{dimensions}I", sizes)
     count = math.prod(shape)
-    shown = " × ".join(f"{n:,}" for n in shape)
+    said = f"{' × '.join(f'{n:,}' for n in shape)} {_MAGICS[magic]}"
     if not count:
-        raise UserError(f"{path}: its header says {shown} {_MAGICS[magic]}; allowed: at least one")
-    check_bytes(path, count, f"its {shown} {_MAGICS[magic]}")
+        raise UserError(f"{path}: its header says {said}; allowed: at least one")
+    check_bytes(path, count, f"its {said}")
     content = file.read(count)
+    fault = ""
     if len(content) < count:
-        raise UserError(
-            f"{path}: truncated: {len(content):,} bytes follow its header, which says {count:,} "
-            f"({shown} {_MAGICS[magic]})"
+        fault = (
+            f"truncated: {len(content):,} bytes follow its header, which says {count:,} ({said})"
         )
-    if file.read(1):
-        raise UserError(
-            f"{path}: goes on after the {count:,} bytes that its header says ({shown} "
-            f"{_MAGICS[magic]})"
+    elif file.read(1):
+        fault = f"goes on after the {count:,} bytes that its header says ({said})"
+    elif digest and hashlib.sha256(header + sizes + content).hexdigest() != digest:
+        fault = (
+            f"{said}, but not those of Fashion-MNIST: unpacked, their SHA-256 is not {digest}. "
+            'Other pictures in this format: [data] kind = "idx"'
         )
-    if digest and hashlib.sha256(header + sizes + content).hexdigest() != digest:
-        raise UserError(
-            f"{path}: {shown} {_MAGICS[magic]}, but not those of Fashion-MNIST: unpacked, their "
-            f'SHA-256 is not {digest}. Other pictures in this format: [data] kind = "idx"'
-        )
+    if fault:
+        raise UserError(f"{path}: {fault}")
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)

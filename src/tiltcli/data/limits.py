@@ -15,14 +15,10 @@ _OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def machine_memory() -> int:
-    """Bytes of memory that this process may have: the machine's, or less by a control group.
+    """Return the bytes of memory that this process may have: the machine's, or its control group's.
 
     A batch system or a container gives its processes a part of the machine. The limit may stand at
     the process's own group or at any above it, in the files of version 2 or of version 1.
-
-    Returns:
-        bytes.
-
     """
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -20,20 +20,11 @@ Scale = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
 def prepared(data: Dataset, *, pictures: bool, standardize: bool, dtype: str, name: str) -> Dataset:
-    """Return a data set as a network takes it.
+    """Return a data set, called `name` in messages, as a network takes it.
 
-    Propagates `UserError` if values are too large for the dtype.
-
-    Args:
-        data: inputs of any real dtype, (samples, inputs) or (samples, channels, height, width).
-        pictures: whether the network takes pictures; otherwise they are flattened, channel after
-            channel and row after row. Data that are no pictures stay as they are.
-        standardize: subtract the training part's mean and divide by its standard deviation: of
-            each channel where the network takes pictures, else of each input. What never varies
-            becomes zero.
-        dtype: "float32" or "float64".
-        name: of the data, for messages.
-
+    For a network that takes no `pictures` they are flattened, channel after channel and row after
+    row. Standardised is by the training part's mean and standard deviation: of each channel where
+    the network takes pictures, else of each input. What never varies becomes zero.
     """
     pictures = pictures and len(data.sample_shape) == 3
     shape = data.sample_shape if pictures else (math.prod(data.sample_shape),)

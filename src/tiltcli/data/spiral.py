@@ -17,21 +17,12 @@ def spiral(
     revolutions: float = 4.0,
     noise: float = 0.2,
 ) -> Part:
-    """Draw a spiral.
+    """Return a spiral of (classes · points_per_class, 2) float64, class after class.
 
-    Args:
-        seed: of NumPy's legacy generator, so that the authors' own points come out.
-        points_per_class: N, radii from 0 to 1.
-        classes: number of arms.
-        revolutions: half turns of an arm, θ spans revolutions · π, as in the authors' code: 4 are
-            two full turns.
-        noise: standard deviation of the angle, radians.
-
-    Returns:
-        inputs of shape (classes · N, 2), float64, and labels, class after class.
-
+    Radii go from 0 to 1; the angle spans revolutions · π, as in the authors' code, so that 4 are
+    two full turns, and has normal noise, in radians.
     """
-    # The published experiment is defined by the legacy generator.
+    # NumPy's legacy generator: so the authors' own points come out.
     generator = np.random.RandomState(seed)
     radius = np.linspace(0.0, 1.0, points_per_class)
     points = []
@@ -46,12 +37,7 @@ def spiral(
 
 def spiral_dataset(settings: Mapping[str, Any]) -> Dataset:
     """Draw training, validation and test parts; the latter two are fresh draws (seed + 1, + 2)."""
-    seed, classes = settings["data.seed"], settings["data.classes"]
-    shape = (
-        settings["data.points_per_class"],
-        classes,
-        settings["data.revolutions"],
-        settings["data.noise"],
-    )
-    train, val, test = (spiral(seed + offset, *shape) for offset in range(3))
-    return Dataset(train, val, test, classes, tuple(str(c) for c in range(classes)))
+    names = ("points_per_class", "classes", "revolutions", "noise")
+    shape = {name: settings[f"data.{name}"] for name in names}
+    train, val, test = (spiral(settings["data.seed"] + draw, **shape) for draw in range(3))
+    return Dataset(train, val, test, shape["classes"], tuple(map(str, range(shape["classes"]))))

@@ -1,7 +1,8 @@
-"""The user's own data: .npz, .parquet and .csv files, in parts and as numbers."""
+"""The user's own data: .npz, .parquet and .csv files, or arrays that a function makes."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import stat
 from collections.abc import Mapping
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from tiltcli.data.array_files import PARTS, array_parts, read_arrays
-from tiltcli.data.arrays import Dataset, Part
+from tiltcli.data.array_files import NAMES, PARTS, array_parts, load_arrays
+from tiltcli.data.arrays import Dataset, Labels, Part
 from tiltcli.data.encoding import (
-    Encoding,
     check_faults,
     column_faults,
     encode,
@@ -24,12 +25,14 @@ from tiltcli.data.encoding import (
 )
 from tiltcli.data.labels import Label, numbered, whole_numbers
 from tiltcli.data.limits import check_bytes
-from tiltcli.data.splitting import Rows, split_rows
+from tiltcli.data.splitting import split_rows
 from tiltcli.data.table_files import Table, read_table
-from tiltcli.errors import UserError, each, listing
+from tiltcli.errors import Fault, UserError, each, listing, with_suggestion
+from tiltcli.grid.factories import call, load
+from tiltcli.grid.settings import given_arguments
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 READABLE = (".npz", ".parquet", ".csv")
 _PATHS = {"train": "data.path", "val": "data.val_path", "test": "data.test_path"}
@@ -59,17 +62,27 @@ def file_dataset(settings: Mapping[str, Any], files: Mapping[str, Path]) -> Data
         chosen = split_rows(y, shares, settings["data.seed"], names, source)
         for part, rows in zip(PARTS, chosen, strict=True):
             if rows is not None:
-                inputs[part], classes[part] = _taken(X, rows), y[rows]
+                inputs[part] = X[rows] if texts is None else X.iloc[rows]
+                classes[part] = y[rows]
     kept = None
     if texts is not None:
-        encoding = _fitted(source, inputs["train"], texts, settings)
+        encoding = fit(inputs["train"], texts, settings.get("data.missing", "refuse"), source)
         kept = json.dumps(encoding)
         wide = sum(map(len, inputs.values())) * len(origins(encoding))
         check_bytes(paths["train"], 8 * wide, "what its columns become")
         inputs = {part: encode(table, encoding, source) for part, table in inputs.items()}
-    train, val, test = (Part(inputs[p], classes[p]) if p in inputs else None for p in PARTS)
-    assert train is not None
-    return Dataset(train, val, test, len(names), names, kept)
+    return _dataset(inputs, classes, names, kept)
+
+
+def _dataset(
+    inputs: Mapping[str, npt.NDArray[Any]],
+    classes: Mapping[str, Labels],
+    names: tuple[str, ...],
+    encoding: str | None = None,
+) -> Dataset:
+    parts = {part: Part(X, classes[part]) for part, X in inputs.items()}
+    val, test = parts.get("val"), parts.get("test")
+    return Dataset(parts["train"], val, test, len(names), names, encoding)
 
 
 def _check_readable(item: tuple[str, Path]) -> None:
@@ -88,11 +101,11 @@ Read = tuple[dict[str, Any], dict[str, list[Label]], "frozenset[str] | None"]
 
 
 def _arrays(paths: Mapping[str, Path], _settings: Mapping[str, Any]) -> Read:
-    inputs, labels = array_parts(str(paths["train"]), read_arrays(paths["train"]))
+    inputs, labels = array_parts(str(paths["train"]), load_arrays(paths["train"], NAMES))
     for part, path in paths.items():
         if part == "train":
             continue
-        X, y = array_parts(str(path), read_arrays(path))
+        X, y = array_parts(str(path), load_arrays(path, NAMES))
         if part in inputs or len(X) > 1:
             raise UserError(f"{path}: {part} is there twice; allowed: X and y of that part alone")
         if X["train"].shape[1:] != inputs["train"].shape[1:]:
@@ -128,14 +141,48 @@ def _tables(paths: Mapping[str, Path], settings: Mapping[str, Any]) -> Read:
     return {part: one.columns for part, one in tables.items()}, labels, texts
 
 
-def _fitted(
-    source: str, table: pd.DataFrame, texts: frozenset[str], settings: Mapping[str, Any]
-) -> Encoding:
+def own_dataset(settings: Mapping[str, Any], factory: str) -> Dataset:
+    """Return the arrays, in their own dtypes, that the user's function makes for a job."""
+    digest = settings.get("data.factory_digest")
+    make = load(factory, digest)
+    known = {"seed": settings["data.seed"]}
+    found = call(factory, make, known, given_arguments(settings, "data.args"), "data.args", digest)
+    path, _, function = factory.rpartition(":")
+    line = getattr(getattr(inspect.unwrap(make), "__code__", None), "co_firstlineno", None)
+
+    def place(said: str) -> Fault:
+        return Fault(f"{function} {said}", source=path, line=line)
+
+    if not isinstance(found, Mapping):
+        said = f"returned {type(found).__name__}; needed: a dict of arrays, X, y and optionally "
+        raise UserError(place(said + ", ".join(NAMES[2:])))
+    strange = [name for name in found if name not in NAMES]
+    if strange:
+        problem = f"returned {listing(strange)}, which is unknown"
+        raise UserError(place(with_suggestion(problem, str(strange[0]), NAMES, says="known")))
     try:
-        return fit(table, texts, settings.get("data.missing", "refuse"))
+        names = [name for name, value in found.items() if value is not None]
+        arrays = dict(zip(names, each(_array, [(n, found[n]) for n in names]), strict=True))
+        inputs, labels = array_parts("returned arrays", arrays)
+        classes, kinds = numbered("returned arrays", labels, {p: y for p, (_, y) in PARTS.items()})
     except UserError as error:
-        raise UserError(*(f"{source}: {fault}" for fault in error.faults)) from None
+        raise UserError(*(place(fault.message) for fault in error.faults)) from None
+    return _dataset(inputs, classes, kinds)
 
 
-def _taken(X: Any, rows: Rows) -> Any:
-    return X[rows] if isinstance(X, np.ndarray) else X.iloc[rows]
+def _array(item: tuple[str, Any]) -> npt.NDArray[Any]:
+    name, value = item
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # whatever the user's object raises
+        raise UserError(
+            f"returned as {name} what is no array: {type(error).__name__}: {error}"
+        ) from None
+    if array.dtype != object:
+        return array
+    # Texts as pandas keeps them.
+    if array.ndim == 1 and all(isinstance(one, str) for one in array.tolist()):
+        return array.astype(str)
+    raise UserError(
+        f"returned as {name} an array of Python objects; allowed: numbers, and texts as labels"
+    )

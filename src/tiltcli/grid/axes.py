@@ -27,20 +27,12 @@ SPANS = {
 
 @dataclass(frozen=True)
 class Span:
-    """A range that [search] draws from.
-
-    Attributes:
-        low: lowest value.
-        high: highest value.
-        log: whether the logarithm is uniform, not the value.
-        whole: whether values are whole numbers.
-
-    """
+    """A range that [search] draws from."""
 
     low: float
     high: float
-    log: bool
-    whole: bool
+    log: bool  # whether the logarithm is uniform, not the value
+    whole: bool  # whether values are whole numbers
 
     @property
     def size(self) -> float:
@@ -65,10 +57,6 @@ class Span:
 
 def span_of(setting: Setting, value: Any) -> Span | None:
     """Return the range that { uniform | loguniform = […] } is; None for any other value.
-
-    Args:
-        setting: a setting that is searched.
-        value: as the file has it.
 
     Raises:
         ValueError: saying what is wrong and what is allowed.

@@ -1,13 +1,13 @@
-"""How large a grid file may be in any respect, checked before anything is made of it."""
+"""How large a grid file may be in any respect, and the list of its faults, each with its place."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tiltcli.errors import Fault
+from tiltcli.errors import Fault, UserError
 
 MOST_JOBS = 2_000_000
 MOST_KEYS = 1000
@@ -18,7 +18,7 @@ MOST_FAULTS = 100
 
 _PART = r"(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')\s*+"
 _DOTTED = re.compile(rf"(?<![\w-])(?:{_PART}\.\s*+){{{MOST_PARTS}}}")
-_DIGITS = re.compile(r"(?<![\w.+-])[+-]?[\d_]{309,}")
+_DIGITS = re.compile(rf"(?<![\w.+-])[+-]?[\d_]{{{MOST_DIGITS + 1},}}")
 
 
 def text_fault(text: str, source: str) -> Fault | None:
@@ -62,3 +62,34 @@ def combinations(sizes: Mapping[str, int], ties: Sequence[Sequence[str]]) -> int
 def too_many(jobs: int) -> str:
     """Say that a grid has too many jobs."""
     return f"the grid has {jobs:,} jobs; at most {MOST_JOBS:,} are allowed"
+
+
+Report = Callable[[str, str, str], None]
+"""Takes a fault: its key, what is wrong, and what the keys of its block begin with."""
+
+
+class FaultList:
+    """Collects every fault before the reading is given up; `lines` are those of `key_lines`."""
+
+    def __init__(self, lines: Mapping[str, int], source: str) -> None:
+        self.faults: list[Fault] = []
+        self.overrides: dict[str, Any] = {}  # given by `--set`
+        self._lines = lines
+        self._source = source
+
+    def fault(self, key: str, message: str, block: str = "") -> None:
+        """Note a fault at a key: in its block, or where the base tables set it."""
+        place: dict[str, Any] = {"source": self._source or None}
+        if key in self.overrides:
+            place = {"source": "--set"}
+        else:
+            table = key.rpartition(".")[0]
+            for name in (block + key, key, block + table, table, block.rstrip(".")):
+                if name in self._lines:
+                    place["line"] = self._lines[name]
+                    break
+        known = Fault(message, key=block + key if block else key, **place)
+        if known not in self.faults:
+            self.faults.append(known)
+        if len(self.faults) >= MOST_FAULTS:
+            raise UserError(*self.faults, f"only the first {MOST_FAULTS} faults are shown")

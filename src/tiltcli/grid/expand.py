@@ -93,12 +93,14 @@ class Grid:
         return math.prod(len(axis) for axis in self._axes)
 
     def combinations(self) -> Iterator[dict[str, Any]]:
-        """Yield the settings of each combination."""
-        for combination in itertools.product(*self._axes):
-            given = dict(self._fixed)
-            for choice in combination:
-                given.update(choice.values)
-            yield given
+        """Settings of each combination."""
+        return map(self._given, itertools.product(*self._axes))
+
+    def _given(self, combination: Sequence[_Choice]) -> dict[str, Any]:
+        given = dict(self._fixed)
+        for choice in combination:
+            given.update(choice.values)
+        return given
 
     def jobs(self, resolve: Callable[[Mapping[str, Any]], Resolved]) -> Iterator[Job]:
         """Yield the jobs in order; equal work may come again, but for idle axes."""
@@ -110,20 +112,12 @@ class Grid:
             key = tuple([combination[axis].texts[name] for axis, name in places])
             frame = frames.get(key)
             if frame is None:
-                given = dict(self._fixed)
-                for choice in combination:
-                    given.update(choice.values)
-                resolved = resolve(given)
+                resolved = resolve(self._given(combination))
                 if not resolved.deciding <= deciding:
                     # Frames told apart by fewer settings may not be the same after all.
                     deciding |= resolved.deciding
                     frames.clear()
-                    places = [
-                        (axis, name)
-                        for axis, choices in enumerate(self._axes)
-                        for name in choices[0].values
-                        if name in deciding
-                    ]
+                    places = [(axis, name) for axis, name in self._named() if name in deciding]
                     key = tuple([combination[axis].texts[name] for axis, name in places])
                 frame = frames[key] = self._frame(resolved, deciding)
             if any(combination[axis].number for axis in frame.idle):
@@ -132,14 +126,13 @@ class Grid:
             texts = tuple([combination[axis].texts[name] for axis, name in frame.slots])
             yield Job(id_of_text(frame.text % texts), Settings(frame.shared, own), frame.files)
 
+    def _named(self) -> list[tuple[int, str]]:
+        """Names of the settings of each axis, with its place."""
+        return [(axis, name) for axis, own in enumerate(self._axes) for name in own[0].values]
+
     def _frame(self, resolved: Resolved, deciding: set[str]) -> _Frame:
         settings = resolved.settings
-        axis_of = {
-            name: axis
-            for axis, choices in enumerate(self._axes)
-            for name in choices[0].values
-            if name not in deciding
-        }
+        axis_of = {name: axis for axis, name in self._named() if name not in deciding}
         pieces, slots = [], []
         for name in sorted(settings):
             if name in axis_of:

@@ -33,10 +33,8 @@ _lock = threading.RLock()
 def locate(name: str, folder: Path) -> str:
     """Return a factory by the absolute path of its file, "/where/nets.py:make".
 
-    Args:
-        name: as the grid file has it; a file is relative to its folder, a module is looked for
-            there first, then among what Python can import.
-        folder: of the grid file.
+    In the grid file's folder a file is looked for, and a module first, then among what Python can
+    import.
 
     Raises:
         ValueError: saying what is wrong with the name.
@@ -76,16 +74,7 @@ def digest(factory: str) -> str:
 
     They are of the SHA-256 of its file, and of the modules beside it (of the same package, if it is
     in one) that it imports, and they import in turn. Which these are is read, not run.
-
-    Propagates `OSError` if a file cannot be read.
-
-    Args:
-        factory: from `locate`.
-
-    Raises:
-        UserError: if a file is not Python.
-
-    """  # noqa: DOC502 - by what it calls
+    """
     path, function = _split(factory)
     files = _sources(path)
     parts = [digest_of(path), *(f"{name} {digest_of(file)}" for name, file in files.items())]

@@ -24,16 +24,13 @@ class Settings(Mapping[str, Any]):
         self._own = own
 
     def __getitem__(self, key: str) -> Any:
-        """Return the value of a setting."""
         own = self._own
         return own[key] if key in own else self._shared[key]
 
     def __iter__(self) -> Iterator[str]:
-        """Names in the order of the table of settings."""
         return iter(self._shared)
 
     def __len__(self) -> int:
-        """Number of settings."""
         return len(self._shared)
 
     def items(self) -> ItemsView[str, Any]:
@@ -46,11 +43,9 @@ class Settings(Mapping[str, Any]):
         return own[key] if key in own else self._shared.get(key, default)
 
     def __repr__(self) -> str:
-        """As a dict."""
         return repr(dict(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled with all it needs."""
         return Settings, (self._shared, self._own)
 
 
@@ -64,7 +59,6 @@ class Job:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Any:
-        """Return the value of a setting."""
         return self.settings[key]
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -99,13 +93,7 @@ def varying_settings(jobs: Sequence[Job]) -> tuple[str, ...]:
 
 
 def several_values(jobs: Iterable[Job], first: Iterable[str] = ()) -> dict[str, tuple[Any, ...]]:
-    """Return the values of every setting that jobs take several of, in their order.
-
-    Args:
-        jobs: the jobs.
-        first: settings that come before the others.
-
-    """
+    """Return the values of every setting that jobs take several of, `first` before others."""
     axes, jobs = {}, tuple(jobs)
     for key in dict.fromkeys((*first, *SETTINGS)):
         values = {repr(value): value for job in jobs if (value := job.get(key)) is not None}

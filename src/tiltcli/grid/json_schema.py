@@ -22,12 +22,26 @@ from tiltcli.grid.sweep import MOST_SEEDS, NAME
 
 Schema = dict[str, Any]
 
-_KEYWORDS = {
-    "ge": "minimum",
-    "le": "maximum",
-    "gt": "exclusiveMinimum",
-    "lt": "exclusiveMaximum",
+_NUMBER: Schema = {"type": "number"}
+_POSITIVE: Schema = {"type": "number", "exclusiveMinimum": 0}
+_COUNT: Schema = {"type": "integer", "minimum": 1, "maximum": LONGEST}
+_SEARCHED = "; only where there is a [search]"
+_AXES: dict[str, tuple[list[Schema], int, str]] = {
+    "range": (
+        [_NUMBER, _NUMBER, {"type": "number", "not": {"const": 0}}],
+        2,
+        "[start, stop, step]; the stop is left out",
+    ),
+    "linspace": ([_NUMBER, _NUMBER, _COUNT], 3, "[lowest, highest, number of values]"),
+    "logspace": (
+        [_POSITIVE, _POSITIVE, _COUNT],
+        3,
+        "[lowest, highest, number of values], geometric; lowest and highest are values",
+    ),
+    "uniform": ([_NUMBER, _NUMBER], 2, SPANS["uniform"] + _SEARCHED),
+    "loguniform": ([_POSITIVE, _POSITIVE], 2, SPANS["loguniform"] + _SEARCHED),
 }
+"""Axes that are computed, by kind: what their array holds, how much at least, and what it is."""
 _ABOUT = {
     "data": "what is learned",
     "model": "the network",
@@ -67,7 +81,7 @@ def json_schema() -> Schema:
         "required": [table for table in TABLES if base[table].get("required")],
         "additionalProperties": False,
         "allOf": list(_needs()),
-        "$defs": _axes() | {kind: _span(kind, said) for kind, said in SPANS.items()},
+        "$defs": {kind: _axis(kind, *about) for kind, about in _AXES.items()},
     }
 
 
@@ -94,10 +108,10 @@ def _name(key: str) -> str:
 
 
 def _setting(setting: Setting) -> Schema:
-    plain = _renamed(TypeAdapter(setting.type).json_schema())
+    plain = TypeAdapter(setting.type).json_schema()
     forms = [plain, {"type": "array", "items": plain, "minItems": 1, "maxItems": LONGEST}]
     if setting.arrow in ("int64", "float64"):
-        forms += [{"$ref": f"#/$defs/{kind}"} for kind in (*_axes(), *SPANS)]
+        forms += [{"$ref": f"#/$defs/{kind}"} for kind in _AXES]
     if setting.key == "train.seed":
         forms[0] = {"type": "integer", "minimum": 1, "maximum": MOST_SEEDS}
     found: Schema = {"description": _description(setting), "anyOf": forms}
@@ -117,42 +131,6 @@ def _description(setting: Setting) -> str:
     if setting.applies is not ALWAYS:
         text += f" Applies where {setting.applies}."
     return text
-
-
-def _renamed(schema: Any) -> Any:
-    """Bounds by their names in JSON Schema; pydantic leaves them as it has them after a check."""
-    if isinstance(schema, dict):
-        return {_KEYWORDS.get(key, key): _renamed(value) for key, value in schema.items()}
-    return [_renamed(one) for one in schema] if isinstance(schema, list) else schema
-
-
-def _axes() -> Schema:
-    """Axes that are computed, by kind."""
-    number: Schema = {"type": "number"}
-    positive: Schema = {"type": "number", "exclusiveMinimum": 0}
-    count: Schema = {"type": "integer", "minimum": 1, "maximum": LONGEST}
-    return {
-        "range": _axis(
-            "range",
-            [number, number, {"type": "number", "not": {"const": 0}}],
-            2,
-            "[start, stop, step]; the stop is left out",
-        ),
-        "linspace": _axis(
-            "linspace", [number, number, count], 3, "[lowest, highest, number of values]"
-        ),
-        "logspace": _axis(
-            "logspace",
-            [positive, positive, count],
-            3,
-            "[lowest, highest, number of values], geometric; lowest and highest are values",
-        ),
-    }
-
-
-def _span(kind: str, meaning: str) -> Schema:
-    end = {"type": "number", "exclusiveMinimum": 0} if kind == "loguniform" else {"type": "number"}
-    return _axis(kind, [end, end], 2, f"{meaning}; only where there is a [search]")
 
 
 def _axis(kind: str, parts: list[Schema], least: int, meaning: str) -> Schema:
@@ -206,7 +184,7 @@ def _sweep(*, block: bool = False) -> Schema:
 
 def _search() -> Schema:
     found = {
-        one.key.partition(".")[2]: _renamed(TypeAdapter(one.type).json_schema())
+        one.key.partition(".")[2]: TypeAdapter(one.type).json_schema()
         | {"description": f"{one.meaning[0].upper()}{one.meaning[1:]}. Allowed: {one.allowed}."}
         for one in (TRIALS, SEED)
     }

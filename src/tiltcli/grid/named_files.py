@@ -11,17 +11,10 @@ from tiltcli.grid.settings import FACTORIES
 
 
 class NamedFiles:
-    """Digests of files, each taken once.
-
-    Args:
-        folder: of the grid file, which paths are relative to.
-
-    Attributes:
-        places: setting and path → the path as this machine finds it.
-
-    """
+    """Digests of files, each taken once."""
 
     def __init__(self, folder: Path) -> None:
+        # setting and path, relative to the grid file's folder → the path as this machine finds it
         self.places: dict[tuple[str, str], str] = {}
         self._folder = folder
         self._digests: dict[tuple[str, str, Any], str | None] = {}

@@ -40,9 +40,7 @@ class ProbeSettings:
         return [epoch for epoch in self.epochs if epoch <= last]
 
 
-def read_probe(
-    table: Any, fault: Callable[[str, str], None], name: Callable[[str], str] = "probe.{}".format
-) -> ProbeSettings | None:
+def read_probe(table: Any, fault: Callable[[str, str], None]) -> ProbeSettings | None:
     """Return the settings of a [probe] table; None without one, or after a fault (key, message)."""
     if table is None:
         return None
@@ -55,25 +53,23 @@ def read_probe(
     if not isinstance(table, Mapping):
         wrong("probe", "must be a table, [probe]")
         return None
-    known = [name(key) for key in KEYS]
+    known = [f"probe.{key}" for key in KEYS]
     for key in table:
         if key not in KEYS:
-            wrong(name(key), with_suggestion("unknown", name(key), known))
-    every = _count(table.get("every"), name("every"), "epochs", wrong)
+            wrong(f"probe.{key}", with_suggestion("unknown", f"probe.{key}", known))
+    every = _count(table.get("every"), "probe.every", "epochs", wrong)
     if "every" not in table:
-        wrong(name("every"), f"missing; allowed: {_allowed('epochs')}")
-    points = _count(table.get("ntk_points"), name("ntk_points"), "training points", wrong)
-    quantities = read_quantities(table.get("quantities", list(DEFAULT)), name, wrong)
+        wrong("probe.every", f"missing; allowed: {_allowed('epochs')}")
+    points = _count(table.get("ntk_points"), "probe.ntk_points", "training points", wrong)
+    given = table.get("quantities", list(DEFAULT))
+    quantities = _quantities(given, "probe.quantities", wrong)
     if points is not None and "ntk" not in quantities and not faults:
-        wrong(name("ntk_points"), f'has no effect without "ntk" in {name("quantities")}')
+        wrong("probe.ntk_points", 'has no effect without "ntk" in probe.quantities')
     return None if faults else ProbeSettings(quantities, every, points)
 
 
-def read_quantities(
-    given: Any, name: Callable[[str], str], wrong: Callable[[str, str], None]
-) -> tuple[str, ...]:
+def _quantities(given: Any, key: str, wrong: Callable[[str, str], None]) -> tuple[str, ...]:
     """Check a list of quantities; returns those known, in their standard order."""
-    key = name("quantities")
     allowed = f"allowed: a list of {', '.join(QUANTITIES)}"
     if isinstance(given, str):
         given = [given]
@@ -113,9 +109,6 @@ def asked_probe(
     def wrong(key: str, message: str) -> None:
         faults.append(Fault(message, key=key))
 
-    def option(key: str) -> str:
-        return "--" + key.removeprefix("probe.").replace("_", "-")
-
     _count(every, "--every", "epochs", wrong)
     _count(ntk_points, "--ntk-points", "training points", wrong)
     if every is not None and epochs is not None:
@@ -128,7 +121,7 @@ def asked_probe(
         wrong("--epochs", f"got {listing(epochs)}; allowed: whole numbers ≥ 0, as 0,500,1000")
     chosen = base.quantities if base else DEFAULT
     if quantities is not None:
-        chosen = read_quantities(list(quantities), option, wrong)
+        chosen = _quantities(list(quantities), "--quantities", wrong)
     if ntk_points is None and base is not None and "ntk" in chosen:
         ntk_points = base.ntk_points
     if ntk_points is not None and "ntk" not in chosen and not faults:

@@ -49,13 +49,6 @@ def listed_values(folder: Path) -> dict[str, list[Any]]:
     """Return the values of each axis of a run as the jobs table has them, in its grids' order.
 
     Nothing is expanded and nothing refused: what cannot be read has no values here.
-
-    Args:
-        folder: of the run.
-
-    Returns:
-        setting → values.
-
     """
     found: dict[str, list[Any]] = {}
     for path in kept_grids(folder):

@@ -17,8 +17,8 @@ from typing import Any
 
 from tiltcli.errors import with_suggestion
 from tiltcli.grid.axes import Span
+from tiltcli.grid.bounds import Report
 from tiltcli.grid.expand import Grid, Resolved
-from tiltcli.grid.fault_list import Report
 from tiltcli.grid.jobs import Job, identity_text
 from tiltcli.grid.setting_types import seed, whole
 from tiltcli.grid.settings import METHODS, SETTINGS, position, replicates, tells_rows
@@ -31,18 +31,11 @@ KEYS = ("trials", "seed")
 
 @dataclass(frozen=True)
 class Search:
-    """What [search] says.
+    """What [search] says."""
 
-    Attributes:
-        trials: cells of each method in each row.
-        seed: of the draws.
-        methods: settings that tell methods apart.
-
-    """
-
-    trials: int
-    seed: int
-    methods: tuple[str, ...]
+    trials: int  # cells of each method in each row
+    seed: int  # of the draws
+    methods: tuple[str, ...]  # settings that tell methods apart
 
     def apart(self, key: str) -> bool:
         """Whether a setting tells rows or methods apart."""
@@ -54,17 +47,7 @@ class Search:
 
 
 def read_search(table: Any, methods: Sequence[str], fault: Report) -> Search | None:
-    """Check the [search] table.
-
-    Args:
-        table: as the file has it; None without one.
-        methods: settings that tell methods apart.
-        fault: takes what is wrong.
-
-    Returns:
-        what it says, with one trial where it was wrong; None without a table.
-
-    """
+    """Return what the [search] table says, with one trial where it is wrong; None without one."""
     if table is None:
         return None
     if not isinstance(table, Mapping):
@@ -87,22 +70,13 @@ def read_search(table: Any, methods: Sequence[str], fault: Report) -> Search | N
 
 @dataclass
 class _Space:
-    """What one grid of the file has for one method in one row.
+    """What one grid of the file has for one method in one row."""
 
-    Attributes:
-        fixed: settings with one value here.
-        axes: those searched, in the order of the table of settings.
-        again: replicates.
-        ties: replicates that advance together.
-        resolve: completes settings.
-
-    """
-
-    fixed: dict[str, Any]
-    axes: dict[str, Sequence[Any] | Span]
-    again: dict[str, list[Any]]
-    ties: list[list[str]]
-    resolve: Callable[[Mapping[str, Any]], Resolved]
+    fixed: dict[str, Any]  # settings with one value here
+    axes: dict[str, Sequence[Any] | Span]  # searched, in the order of the table of settings
+    again: dict[str, list[Any]]  # replicates
+    ties: list[list[str]]  # replicates that advance together
+    resolve: Callable[[Mapping[str, Any]], Resolved]  # completes settings
     seen: set[str] = field(default_factory=set)
 
     def draw(self, random: Random) -> dict[str, Any] | None:
@@ -124,13 +98,7 @@ class _Space:
 
 
 class Drawing:
-    """The trials of all grids of a file.
-
-    Args:
-        search: what [search] says.
-        fault: takes what is wrong.
-
-    """
+    """The trials of all grids of a file."""
 
     def __init__(self, search: Search, fault: Report) -> None:
         self.search = search
@@ -144,15 +112,7 @@ class Drawing:
         block: str,
         resolve: Callable[[Mapping[str, Any]], Resolved],
     ) -> None:
-        """Take a grid of the file.
-
-        Args:
-            values: key → its values, or one `Span`; none empty.
-            ties: keys whose axes advance together.
-            block: what its keys begin with.
-            resolve: completes the settings given.
-
-        """
+        """Take a grid of the file: the values of its keys, or one `Span`, none empty."""
         again = {key: list(own) for key, own in values.items() if key in replicates()}
         apart = {key: own for key, own in values.items() if self.search.apart(key)}
         rest = {key: own for key, own in values.items() if key not in again and key not in apart}
@@ -182,12 +142,7 @@ class Drawing:
             self._spaces.setdefault(group, []).append(space)
 
     def jobs(self, trials: int) -> Iterator[Job]:
-        """Yield the jobs of all trials; equal work may come again.
-
-        Args:
-            trials: of each method in each row.
-
-        """
+        """Yield the jobs of so many trials of a method in a row; equal work may come again."""
         if not any(space.axes for spaces in self._spaces.values() for space in spaces):
             said = "nothing to search: no setting but seeds and those that tell rows or methods "
             said += "apart takes several values; allowed: lists, or as { loguniform = [0.01, 1] }"

@@ -142,7 +142,7 @@ def flag(key: str, meaning: str, allowed: str = "true | false", **more: Any) -> 
 
 def text(key: str, meaning: str, allowed: str, **more: Any) -> Setting:
     """Any text, unset by default, with the words for what it is."""
-    kind = Annotated[str, BeforeValidator(_words), Field(min_length=1)]
+    kind = Annotated[str, Field(min_length=1), BeforeValidator(_words)]
     return Setting(key, kind, allowed, meaning, default=None, **more)
 
 
@@ -157,7 +157,7 @@ def whole(
     **more: Any,
 ) -> Setting:
     """Return a setting of a whole number of something, or a word that is none."""
-    kind: Any = Annotated[int, BeforeValidator(_whole), Field(ge=least, le=most)]
+    kind: Any = Annotated[int, Field(ge=least, le=most), BeforeValidator(_whole)]
     allowed = f"a whole number{f' of {of}' if of else ''} ≥ {least}, at most {most}"
     if word:
         kind, allowed = Literal[word] | kind, f'"{word}" or {allowed}'
@@ -167,7 +167,7 @@ def whole(
 
 def seed(key: str, meaning: str, **more: Any) -> Setting:
     """The seed of a generator of random numbers; it only repeats the experiment."""
-    kind = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=MOST_SEED)]
+    kind = Annotated[int, Field(ge=0, le=MOST_SEED), BeforeValidator(_whole)]
     allowed = f"a whole number from 0 to {MOST_SEED}"
     return Setting(key, kind, allowed, meaning, 0, arrow="int64", replicate=True, **more)
 
@@ -185,7 +185,7 @@ def real(
     floor = -MOST_REAL if least is None and above is None else least
     ceiling = MOST_REAL if below is None else None
     bounds: Any = Field(ge=floor, gt=above, le=ceiling, lt=below, allow_inf_nan=False)
-    kind = Annotated[float, BeforeValidator(_number), bounds]
+    kind = Annotated[float, bounds, BeforeValidator(_number)]
     low = f"≥ {floor:g}" if above is None else f"> {above:g}"
     high = f"at most {MOST_REAL:g}" if below is None else f"below {below:g}"
     own = {"unit": "1", **more}

@@ -13,13 +13,11 @@ from typing import Any
 
 from tiltcli.errors import Fault, UserError, listing, nearest, with_suggestion
 from tiltcli.grid import bounds
-from tiltcli.grid.axes import LONGEST, axis_size, axis_values, is_axis, span_of
+from tiltcli.grid.axes import LONGEST, axis_size, axis_values, span_of
+from tiltcli.grid.bounds import FaultList
 from tiltcli.grid.expand import Grid, Resolved, Watched
-from tiltcli.grid.fault_list import FaultList
 from tiltcli.grid.jobs import Job, several_values
-from tiltcli.grid.line_numbers import key_lines
 from tiltcli.grid.named_files import NamedFiles
-from tiltcli.grid.overrides import overridden, parse_override
 from tiltcli.grid.probe_settings import KEYS, ProbeSettings, read_probe
 from tiltcli.grid.search import KEYS as SEARCH_KEYS
 from tiltcli.grid.search import Drawing, Search, read_search
@@ -36,7 +34,7 @@ from tiltcli.grid.settings import (
     tilting,
 )
 from tiltcli.grid.sweep_table import fitting_ties, read_methods, read_ties
-from tiltcli.grid.syntax import not_toml, read_grid
+from tiltcli.grid.syntax import key_lines, not_toml, overridden, parse_override, read_grid
 
 MOST_SEEDS = 1_000_000  # given by their number
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -71,17 +69,11 @@ class Sweep:
 
 
 def load_sweep(path: Path | str, overrides: Sequence[str] = (), *, stored: bool = False) -> Sweep:
-    """Return the sweep of a grid file.
+    """Return the sweep of a grid file ("-": standard input, whose paths are relative to here).
 
-    Args:
-        path: the TOML file; "-" for standard input, whose paths are relative to where one is.
-        overrides: `key=value` texts as of `--set`.
-        stored: whether it is a run's own, whose spare settings an earlier version let pass.
-
-    Raises:
-        UserError: with every fault found in the file and the overrides.
-
-    """  # noqa: DOC502
+    `overrides` are `key=value` texts as of `--set`; `stored` is a run's own, whose spare settings
+    an earlier version let pass.
+    """
     text, file = read_grid(path)
     return parse_sweep(
         text,
@@ -220,10 +212,7 @@ class _Reader(FaultList):
         self.fault(key, with_suggestion("unknown", key, known), block)
 
     def _tables(
-        self,
-        tables: Mapping[str, Any],
-        block: str,
-        base_zip: Sequence[list[str]] = (),
+        self, tables: Mapping[str, Any], block: str, base_zip: Sequence[list[str]] = ()
     ) -> _Block:
         """Read the tables of the file or of one block; ties of the file hold there too."""
         found: dict[str, Any] = {}
@@ -380,6 +369,3 @@ class _Reader(FaultList):
             what = f"{inside}: " if inside and inside != Path(path).name else ""
             self.fault(key, f'got "{path}": {what}{error.strerror or error}', block)
         return ""
-
-
-__all__ = ["Sweep", "is_axis", "load_sweep", "parse_sweep"]

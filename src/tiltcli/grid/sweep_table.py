@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from tiltcli.errors import with_suggestion
-from tiltcli.grid.fault_list import Report
+from tiltcli.grid.bounds import Report
 from tiltcli.grid.settings import SETTINGS, file_keys, setting_key
 
 
@@ -51,13 +51,7 @@ def fitting_ties(
 ) -> list[list[str]]:
     """Return the ties whose axes are there, each once, and equally long.
 
-    Args:
-        values: key → its values.
-        ties: keys that are to advance together.
-        block: what their keys begin with.
-        overridden: keys given by `--set`: one that it fixed is tied to nothing.
-        fault: takes what is wrong.
-
+    A key that `--set` fixed (`overridden`) is tied to nothing.
     """
     good = []
     seen: set[str] = set()

@@ -1,16 +1,23 @@
-"""The text of a grid file, and what is wrong with it that is not TOML, in a user's words."""
+"""The text of a grid file: what is wrong with it, its keys' lines, what `--set` makes of it."""
 
 from __future__ import annotations
 
 import re
 import sys
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tiltcli.errors import Fault, UserError
 
 MOST_BYTES = 1 << 20
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
 _SHOWN = 60  # characters of a line that a message repeats
+_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]\[]+?)\s*\]\]?\s*(?:#.*)?$")
+_PART = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
+_KEY = re.compile(rf"^\s*({_PART}(?:\s*\.\s*{_PART})*)\s*=")
+_OPENERS = re.compile(r'"""|\'\'\'|"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*|[\[\]{}]')
 
 
 def read_grid(path: Path | str) -> tuple[str, Path]:
@@ -73,3 +80,89 @@ def _hint(problem: str, line: str) -> str:
     if re.match(r"[A-Za-z_][\w.-]*\s*:", line):
         return "a value follows =, not :"
     return ""
+
+
+def key_lines(text: str) -> dict[str, int]:
+    """Return the line that every key of a (valid) TOML text is set in, counted from 1.
+
+    Keys are dotted; those of the n-th `[[also]]` block begin with `also[n].` (n from 0); a table
+    itself stands under its name. Keys inside inline tables have the line of their table.
+    """
+    lines: dict[str, int] = {}
+    blocks: dict[str, int] = {}
+    table = ""
+    depth = 0
+    quote: str | None = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if quote is None and depth == 0:
+            if header := _HEADER.match(line):
+                table = _plain(header[2])
+                if header[1] == "[[":
+                    blocks[table] = blocks.get(table, -1) + 1
+                    table = f"{table}[{blocks[table]}]"
+                else:
+                    head, dot, rest = table.partition(".")
+                    if head in blocks:
+                        table = f"{head}[{blocks[head]}]{dot}{rest}"
+                lines.setdefault(table, number)
+                continue
+            if found := _KEY.match(line):
+                name = _plain(found[1])
+                full = f"{table}.{name}" if table else name
+                lines.setdefault(full, number)
+                line = line[found.end() :]
+        depth, quote = _scan(line, depth, quote)
+    return lines
+
+
+def _plain(name: str) -> str:
+    return ".".join(part.strip().strip("\"'") for part in name.split("."))
+
+
+def _scan(line: str, depth: int, quote: str | None) -> tuple[int, str | None]:
+    """Follow brackets and multi-line strings through one line."""
+    while True:
+        if quote is not None:
+            _, closed, line = line.partition(quote)
+            if not closed:
+                return depth, quote
+            quote = None
+        if not (found := _OPENERS.search(line)):
+            return depth, None
+        token, line = found[0], line[found.end() :]
+        if token in ('"""', "'''"):
+            quote = token
+        elif token in "[{":
+            depth += 1
+        elif token in "]}":
+            depth = max(0, depth - 1)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Return key and value, TOML or a bare word, of "key=value"; None if it is not of the kind."""
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not key:
+        return key, None
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return key, value
+    return key, parsed["value"] if len(parsed) == 1 else value
+
+
+def overridden(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a grid without its name; overrides replace in `[[also]]` only what it sets itself."""
+    made: dict[str, Any] = {key: value for key, value in document.items() if key != "name"}
+    for block in (made, *made.get("also", [])):
+        for key, value in overrides.items():
+            *tables, name = key.split(".")
+            table = block
+            for one in tables:
+                if block is made or one in table:
+                    table[one] = dict(table.get(one, {}))
+                table = table.get(one, {})
+            if tables and (block is made or name in table):
+                if key == "train.seed":
+                    name, value = "seeds", value if isinstance(value, list) else [value]
+                table[name] = value
+    return made

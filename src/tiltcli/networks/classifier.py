@@ -19,12 +19,7 @@ PIECE_ROWS = 4096
 
 
 class Columns(nn.Module):
-    """From the columns of a table to inputs: gaps by the median, texts one-hot.
-
-    Args:
-        encoding: from `tiltcli.data.encoding.fit`.
-
-    """
+    """From the columns of a table to inputs: gaps by the median, texts one-hot."""
 
     origin: Tensor
     category: Tensor
@@ -139,15 +134,7 @@ class Classifier(nn.Module):
 def named_tensors(
     job: Job, sample: Sequence[int], classes: int, theta: npt.NDArray[np.float64]
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return a job's weights by name, each in the dtype that it has in the network.
-
-    Args:
-        job: the job.
-        sample: shape of one sample.
-        classes: number of classes.
-        theta: of a snapshot.
-
-    """
+    """Return a job's weights by name, of a snapshot, each in the dtype it has in the network."""
     found, at = {}, 0
     for name, tensor in _tensors(_empty(job, sample, classes)).items():
         like = tensor.detach().numpy()
@@ -159,13 +146,7 @@ def named_tensors(
 def trained_network(
     job: Job, sample: Sequence[int], classes: int, tensors: Mapping[str, npt.NDArray[Any]]
 ) -> nn.Module:
-    """Return a job's network with its trained weights, in evaluation mode.
-
-    Args:
-        job: the job.
-        sample: shape of one sample.
-        classes: number of classes.
-        tensors: from `named_tensors`.
+    """Return a job's network with the weights of `named_tensors`, in evaluation mode.
 
     Raises:
         UserError: if they are of another network.

@@ -16,36 +16,12 @@ from tiltcli.networks.classifier import Classifier
 
 
 def write_pt2(path: Path, classifier: Classifier, name: str, facts: str) -> None:
-    """Write what `torch.export.load` reads.
-
-    Propagates `UserError` if torch cannot export the network.
-
-    Args:
-        path: file to write.
-        classifier: the network.
-        name: of what is said of the network in the file.
-        facts: what is said, JSON.
-
-    """
+    """Write what `torch.export.load` reads, and in it under a name what is said, in JSON."""
     torch.export.save(_program(classifier), path, extra_files={name: facts})
 
 
 def write_onnx(path: Path, classifier: Classifier, name: str, facts: str) -> str:
-    """Write what ONNX runtimes read, by torch's own exporter.
-
-    Args:
-        path: file to write.
-        classifier: the network.
-        name: of what is said of the network in the file.
-        facts: what is said, JSON.
-
-    Returns:
-        what the user should know, or nothing.
-
-    Raises:
-        UserError: if what torch needs for it is not installed, or it cannot export the network.
-
-    """
+    """Write likewise what ONNX runtimes read; returns what the user should know, or nothing."""
     try:
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError:

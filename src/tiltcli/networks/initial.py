@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.data.archives import load_arrays
+from tiltcli.data.array_files import load_arrays
 from tiltcli.errors import Fault, UserError
 from tiltcli.grid.jobs import Job
 from tiltcli.grid.paths import digest_of, unchanged
@@ -73,11 +73,6 @@ def has_one_hidden_layer(job: Job) -> bool:
 def parameter_shapes(job: Job, sample: Sequence[int], classes: int) -> dict[str, tuple[int, ...]]:
     """Return name and shape of every parameter of the job's network, in order.
 
-    Args:
-        job: names the network and its width.
-        sample: shape of one sample: (inputs,) or (channels, height, width).
-        classes: number of classes.
-
     Raises:
         UserError: if the network cannot take such samples.
 
@@ -119,19 +114,10 @@ def initial_parameters(job: Job, sample: Sequence[int], classes: int) -> dict[st
     with 0.01.
     Myrtle5: weights He-normal, standard deviation √(2 / fan_in), biases zero. Drawn in float64
     by PCG64(train.seed) whatever the job's dtype, so that both precisions start from one point.
-
-    Propagates `UserError` if the network cannot take such samples, or the job's file does not fit
-    it.
-
-    Args:
-        job: names the network, its width, the seed and perhaps a file of parameters.
-        sample: shape of one sample: (inputs,) or (channels, height, width).
-        classes: number of classes.
-
     """
     shapes = parameter_shapes(job, sample, classes)
     if job.get("model.init_file"):
-        return _read(Path(job.files.get("model.init_file", job["model.init_file"])), shapes, job)
+        return _read(shapes, job)
     generator = np.random.Generator(np.random.PCG64(int(job["train.seed"])))
     if takes_pictures(job):
         return {name: _he_normal(generator, shape) for name, shape in shapes.items()}
@@ -139,19 +125,10 @@ def initial_parameters(job: Job, sample: Sequence[int], classes: int) -> dict[st
 
 
 def check_network(job: Job, sample: Sequence[int], classes: int) -> None:
-    """Check that the job's network takes such samples and its file of parameters fits.
-
-    Propagates `UserError` with all that does not fit.
-
-    Args:
-        job: the job; its network is not the user's own.
-        sample: shape of one sample.
-        classes: number of classes.
-
-    """
+    """Check that the job's network takes such samples and its file of parameters fits."""
     shapes = parameter_shapes(job, sample, classes)
     if job.get("model.init_file"):
-        _read(Path(job.files.get("model.init_file", job["model.init_file"])), shapes, job)
+        _read(shapes, job)
 
 
 def _authors(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -172,18 +149,13 @@ def _he_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def _truncated(generator: np.random.Generator, count: int) -> Array:
     """Standard normals within ±2, by drawing again those outside."""
     values = generator.standard_normal(count)
-    outside = _outside(values)
-    while len(outside):
+    while len(outside := np.flatnonzero(np.abs(values) > 2)):
         values[outside] = generator.standard_normal(len(outside))
-        outside = outside[_outside(values[outside])]
     return values
 
 
-def _outside(values: Array) -> npt.NDArray[np.intp]:
-    return (np.abs(values) > 2).nonzero()[0]
-
-
-def _read(path: Path, wanted: dict[str, tuple[int, ...]], job: Job) -> dict[str, Array]:
+def _read(wanted: dict[str, tuple[int, ...]], job: Job) -> dict[str, Array]:
+    path = Path(job.files.get("model.init_file", job["model.init_file"]))
     with unchanged(path, job.get("model.init_digest"), digest_of):
         arrays = load_arrays(path)
     network = f"{job['model.kind']} of width {job['model.width']} on this data"

@@ -16,11 +16,7 @@ from tiltcli.networks.own import Dice, make_network
 class Perceptron(nn.Module):
     """Hidden layers of ReLUs: relu(X W1 + b1) W2 + b2 with one of them.
 
-    Args:
-        parameters: W1 (inputs, width), b1, W2, b2, … to start from; the last W has a column for
-            each class.
-        dtype: torch.float32 or torch.float64.
-
+    It starts from W1 (inputs, width), b1, W2, b2, …; the last W has a column for each class.
     """
 
     def __init__(self, parameters: Mapping[str, Array], dtype: torch.dtype) -> None:
@@ -44,13 +40,9 @@ class Myrtle5(nn.Module):
 
     conv–ReLU, conv–ReLU, pool, conv–ReLU, pool, conv–ReLU, pool, pool, pool, flatten, dense. The
     convolutions keep the size (zero padding), the pools average 2 × 2 places; a side that is down
-    to one place stays. 32 × 32 pictures thus end in a mean over all places of each channel.
-
-    Args:
-        parameters: conv1.weight (width, channels, 3, 3), conv1.bias (width,), … conv4.bias,
-            dense.weight (classes, width · places left), dense.bias, to start from.
-        dtype: torch.float32 or torch.float64.
-
+    to one place stays. 32 × 32 pictures thus end in a mean over all places of each channel. It
+    starts from conv1.weight (width, channels, 3, 3), conv1.bias (width,), … conv4.bias,
+    dense.weight (classes, width · places left), dense.bias.
     """
 
     def __init__(self, parameters: Mapping[str, Array], dtype: torch.dtype) -> None:
@@ -78,12 +70,9 @@ class Myrtle5(nn.Module):
 
 
 def tensors_of(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """All tensors that a network has, each once, by name.
+    """Return the parameters that are trained, by name, and what else the logits hang on.
 
-    Returns:
-        the parameters that are trained; and the others, which its logits hang on all the same:
-        those that are frozen, and the buffers, such as a batch norm's means.
-
+    That is parameters that are frozen, and buffers, such as a batch norm's means.
     """
     named = dict(network.named_parameters())
     trained: dict[str, Tensor] = {name: p for name, p in named.items() if p.requires_grad}
@@ -94,18 +83,7 @@ def tensors_of(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]
 def network_of(
     job: Job, sample: Sequence[int], classes: int, dtype: torch.dtype, dice: Dice | None = None
 ) -> nn.Module:
-    """Return a job's network at epoch 0, on the processor.
-
-    Propagates `UserError` if there cannot be such a network.
-
-    Args:
-        job: names the network.
-        sample: shape of one sample.
-        classes: number of classes.
-        dtype: of its parameters.
-        dice: see `make_network`.
-
-    """
+    """Return a job's network at epoch 0, on the processor; `dice` as in `make_network`."""
     if is_own(job):
         return make_network(job, sample, classes, dtype, dice)
     return NETWORKS[job["model.kind"]](initial_parameters(job, sample, classes), dtype)

@@ -26,15 +26,11 @@ _drawing = threading.RLock()
 
 
 class Dice:
-    """Torch's random numbers for one training: it draws on where it stopped, whoever else draws.
-
-    Attributes:
-        state: of the generators: the processor's, and a CUDA device's where the training is there.
-
-    """
+    """Torch's random numbers for one training: it draws on where it stopped, whoever else draws."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        # of the processor's generator, and a CUDA device's where the training is there
         self.state: list[Tensor] = []
 
     def keep(self) -> None:
@@ -59,20 +55,9 @@ def make_network(
 ) -> nn.Module:
     """Call the factory after seeding torch's generators, which are left as they were.
 
-    Args:
-        job: names the factory, its arguments and the seed.
-        sample: shape of one sample.
-        classes: number of classes.
-        dtype: of the parameters and buffers that are floating-point numbers.
-        dice: goes on from where the factory left the generators; None for nobody.
-
-    Returns:
-        the module, on the processor, in training mode.
-
-    Raises:
-        UserError: if the factory fails or returns no module; with the user's own line.
-
-    """  # noqa: DOC501, DOC502 - by what it calls
+    Return the module on the processor, in training mode; `dice` goes on from where the factory left
+    the generators.
+    """  # noqa: DOC201, DOC501 - by what it calls
     factory = job.files["model.factory"]
     make = load(factory, job["model.factory_digest"])
     known = {"width": job.get("model.width"), "sample_shape": tuple(sample), "classes": classes}
@@ -93,17 +78,7 @@ def make_network(
 
 
 def check_own(job: Job, data: Dataset) -> None:
-    """Try a user's network on a few samples, in training and in evaluation mode.
-
-    Args:
-        job: the job.
-        data: its data.
-
-    Raises:
-        UserError: if the factory or the network fails, or gives no finite logits for each class;
-            with the user's own line.
-
-    """  # noqa: DOC501, DOC502 - by what it calls
+    """Try a user's network on a few samples, in training and in evaluation mode."""
     dtype = getattr(torch, job["train.dtype"])
     factory = job.files["model.factory"]
     network = make_network(job, data.sample_shape, data.classes, dtype)
