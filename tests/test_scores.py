@@ -6,9 +6,11 @@ import pytest
 import perceptron
 import tiltcli
 from helpers import tilt, write_grid
+from tiltcli.curvature.lyapunov import Follower
+from tiltcli.curvature.prober import Prober, curvature_of
 from tiltcli.data import dataset_of
-from tiltcli.engines import Block, Context, Ending, Snapshot, load_engine
-from tiltcli.errors import UserError
+from tiltcli.engines import Block, Context, Ending, Snapshot, Trail, load_engine
+from tiltcli.engines.mlp.tangents import first_direction
 from tiltcli.grid import parse_sweep
 from tiltcli.plots.style import said
 from tiltcli.reports.loaded_runs import load_run
@@ -31,6 +33,7 @@ lr = 0.4
 log_every = 2
 dtype = "float64"
 """
+PROBE = '[probe]\nevery = 4\nquantities = ["hessian", "alignment"]\n'
 STATIC = GRID.replace('kind = "dynamical"\namplitude = 6\nperiod = 7', 'kind = "static"')
 
 
@@ -116,14 +119,22 @@ def balanced(y):
     return weights
 
 
-@pytest.mark.parametrize("kind", ["static", "dynamical"])
+def random_groups(y, seed):
+    """Group of each sample, of the classes' sizes, whatever their labels."""
+    return np.random.default_rng([3, seed]).permutation(y)
+
+
+@pytest.mark.parametrize("kind", ["static", "class", "random"])
 @pytest.mark.parametrize("base", ["cross_entropy", "mse"])
-@pytest.mark.parametrize("size", [None, 16])
-def test_balanced_weights_multiply_gamma(folder, kind, base, size):
+@pytest.mark.parametrize(("size", "path"), [(None, "few"), (16, "few"), (16, "wide")])
+def test_balanced_weights_multiply_gamma(folder, kind, base, size, path):
     """Both engines follow a NumPy loop of the definition, and agree with each other."""
-    words = [f"loss.base={base}", "loss.class_weight=balanced", "train.lr=0.1", "train.epochs=12"]
+    words = [f"loss.base={base}", "loss.class_weight=balanced", "train.epochs=12"]
+    rate = 0.1 if path == "few" else 0.01
+    words += [f"train.lr={rate}"]
     words += [f"train.batch_size={size}"] if size else []
-    text = GRID if kind == "dynamical" else STATIC
+    words += [f'data.path="{path}.npz"', *([] if kind == "static" else [f"loss.groups={kind}"])]
+    text = STATIC if kind == "static" else GRID
     job = parse_sweep(text, name="x", folder=folder, overrides=words).jobs[0]
     data = dataset_of(job)
     steps = 12 * (5 if size else 1)
@@ -138,20 +149,81 @@ def test_balanced_weights_multiply_gamma(folder, kind, base, size):
     np.testing.assert_allclose(found["fused"][1], found["torch"][1], rtol=0, atol=1e-9)
     X, y = data.train.X, data.train.y
     gammas = np.ones((steps + 1, 4))
-    if kind == "dynamical":
+    if kind != "static":
         gammas = tiltcli.gamma(np.arange(steps + 1), num_classes=4, amplitude=6, period=7)
-    weights = gammas * balanced(y)
-    flat = found["fused"][0][0]
-    parts = [flat[:10].reshape(2, 5), flat[10:15], flat[15:35].reshape(5, 4), flat[35:]]
+    group = random_groups(y, 0) if kind == "random" else y
+    weights = gammas[:, group] * balanced(y)[y]
+    parts = cut(found["fused"][0][0], X.shape[1])
     order = perceptron.batches(len(y), size, 0, steps)
     for step, rows in enumerate(order):
         if step % (steps // 12) == 0 and step // (steps // 12) % 2 == 0:
-            F = perceptron.losses(parts, X, y, weights[step][y], base)[1]
+            F = perceptron.losses(parts, X, y, weights[step], base)[1]
             at = step // (steps // 12) // 2
             assert found["fused"][1][at] == pytest.approx(F, abs=1e-9)
-        gradient = perceptron.losses(parts, X[rows], y[rows], weights[step][y[rows]], base)[3]
-        parts = [part - 0.1 * g for part, g in zip(parts, gradient, strict=True)]
+        gradient = perceptron.losses(parts, X[rows], y[rows], weights[step][rows], base)[3]
+        parts = [part - rate * g for part, g in zip(parts, gradient, strict=True)]
     np.testing.assert_allclose(found["fused"][0][-1], perceptron.flat(parts), rtol=0, atol=1e-9)
+
+
+def cut(theta, inputs, width=5, classes=4):
+    """W1, b1, W2, b2."""
+    sizes = [inputs * width, width, width * classes]
+    W1, b1, W2, b2 = np.split(theta, np.cumsum(sizes))
+    return [W1.reshape(inputs, width), b1, W2.reshape(width, classes), b2]
+
+
+@pytest.mark.parametrize("path", ["few", "wide"])
+def test_balanced_weights_of_random_groups_are_probed(folder, path):
+    """Gradient, sharpness and the exponent of what is trained; and of groups, not of pairs."""
+    words = ["loss.class_weight=balanced", "loss.groups=random", f'data.path="{path}.npz"']
+    words += ["train.epochs=12", "train.lr=0.1"]
+    job = parse_sweep(GRID, name="x", folder=folder, overrides=words).jobs[0]
+    data = dataset_of(job)
+    context = Context(snapshots=[4, 12], trail=True)
+    items = list(load_engine("fused")(job, data, context))
+    shot = next(item for item in items if isinstance(item, Snapshot))
+    X, y = data.train.X, data.train.y
+    group = random_groups(y, 0)
+    gamma = tiltcli.gamma(4, num_classes=4, amplitude=6, period=7)
+    weights = gamma[group] * balanced(y)[y]
+    curvature = curvature_of(job, data, np.arange(3))
+
+    def gradient(theta, weights):
+        return perceptron.flat(
+            perceptron.losses(cut(theta, X.shape[1]), X, y, weights, "cross_entropy")[3]
+        )
+
+    def hessian(weights):
+        steps = np.eye(shot.theta.size) * 1e-6
+        columns = [
+            (gradient(shot.theta + e, weights) - gradient(shot.theta - e, weights)) / 2e-6
+            for e in steps
+        ]
+        return np.array(columns)
+
+    slope = gradient(shot.theta, weights)
+    np.testing.assert_allclose(curvature.gradient(shot.theta, shot.gamma), slope, atol=1e-12)
+    row = Prober(job, data, parse_sweep(GRID + PROBE, name="x", folder=folder).probe)(shot)
+    values, vectors = np.linalg.eigh(hessian(weights))
+    assert row["hessian_max"] == pytest.approx(values[-1], rel=1e-6)
+    static = np.linalg.eigvalsh(hessian(np.ones(len(y))))[-1]
+    assert row["hessian_max_static"] == pytest.approx(static, rel=1e-6)
+    for g, found in enumerate(row["alignment"]):
+        slope = gradient(shot.theta, 1.0 * (group == g))
+        wanted = (slope @ vectors[:, -1]) ** 2 / (slope @ slope)
+        assert found == pytest.approx(wanted, abs=1e-5)
+    assert len(row["alignment"]) == 4
+    trail = [item for item in items if isinstance(item, Trail)]
+    direction = first_direction(shot.theta.size)
+    follower, total = Follower(job, data), 0.0
+    for part in trail:
+        exponent = follower.follow(part)
+        for theta, weight, rate in zip(part.thetas, part.gammas, part.rates, strict=True):
+            product = curvature.hessian_product(theta, weight)
+            direction = direction - rate * product(direction)
+            total += np.log(np.linalg.norm(direction))
+            direction /= np.linalg.norm(direction)
+    assert exponent == pytest.approx(total / 12, abs=1e-5)
 
 
 def test_balancing_lifts_the_rare_classes(folder, tmp_path):
@@ -168,9 +240,6 @@ def test_balancing_lifts_the_rare_classes(folder, tmp_path):
         metrics=["test_balanced_accuracy"],
     ).rows
     assert rows["n"].tolist() == [3]
-    text = GRID.replace("period = 7", 'period = 7\ngroups = "random"\nclass_weight = "balanced"')
-    with pytest.raises(UserError, match=r'loss.class_weight: got "balanced" with loss.groups'):
-        tiltcli.sweep(write_grid(folder, text, "random"), results=tmp_path)
 
 
 def test_of_many_equal_classes_it_is_the_accuracy(tmp_path):

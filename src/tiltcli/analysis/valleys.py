@@ -54,19 +54,20 @@ def line() -> Array:
 
 
 def losses_along(
-    theta: Array, direction: Array, alphas: Array, part: Part, width: int, classes: int, base: str
+    theta: Array, direction: Array, alphas: Array, part: Part, width: int, groups: int, base: str
 ) -> Array:
-    """Return shares L_c of the groups in a one-hidden-layer network's mean loss, shape (n, C).
+    """Return shares L_g of the groups in a one-hidden-layer network's mean loss, shape (n, G).
 
-    At the points θ + α·direction, both flat as in `Weights.theta`; L_c sum to the static loss.
+    At the points θ + α·direction, both flat as in `Weights.theta`; L_g sum to the static loss.
     """
     inputs = part.X.shape[1]
+    classes = (theta.size - width * (inputs + 1)) // (width + 1)
     here, step = (Weights.unflatten(v, inputs, width, classes) for v in (theta, direction))
     # Before the ReLU all is linear along the line.
     start, slope = part.X @ here.W1 + here.b1, part.X @ step.W1 + step.b1
     rows = np.arange(len(part.y))
-    count = np.eye(classes)[part.group] / len(part.y)
-    shares = np.empty((len(alphas), classes))
+    count = np.eye(groups)[part.group] / len(part.y)
+    shares = np.empty((len(alphas), groups))
     for i, alpha in enumerate(alphas):
         hidden = np.maximum(start + alpha * slope, 0.0)
         z = hidden @ (here.W2 + alpha * step.W2) + (here.b2 + alpha * step.b2)
@@ -106,10 +107,10 @@ class Slice:
     """The loss along a line through the weights of one step."""
 
     step: int  # optimiser updates made
-    gamma: Array  # class weights Γ there, shape (C,)
+    gamma: Array  # weights Γ there of classes or groups, shape (G,)
     hessian_max: float  # λ_max of the Hessian of F; NaN if it did not converge
     alphas: Array  # points of the line, shape (n,)
-    shares: Array  # L_c at them, shape (n, C)
+    shares: Array  # L_g at them, shape (n, G)
 
     @property
     def losses(self) -> Array:
@@ -158,11 +159,10 @@ class Slicer:
             vector = -gradient / norm if norm > 0 else np.full(theta.size, np.nan)
         alphas = line()
         if np.isnan(vector).any():
-            shares = np.full((len(alphas), self._data.classes), np.nan)
+            shares = np.full((len(alphas), gamma.size), np.nan)
             return Slice(step, gamma, height, alphas, shares)
-        shares = losses_along(
-            theta, vector, alphas, self._data.train, self._width, self._data.classes, self._base
-        )
+        part, width = self._data.train, self._width
+        shares = losses_along(theta, vector, alphas, part, width, gamma.size, self._base)
         # An eigenvector has no sign of its own: the line is symmetric, its flatter side is right.
         if self._direction == "hessian" and shares[-1] @ gamma > shares[0] @ gamma:
             shares = shares[::-1].copy()

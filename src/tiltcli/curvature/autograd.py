@@ -82,7 +82,7 @@ class AutogradCurvature:
         return AutogradCurvature(network, base, train.X, train.y, train.group, points, classes)
 
     def hessian(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> dict[str, float]:
         """Return the columns of the Hessian of F but `hessian_max_static`.
 
@@ -90,20 +90,20 @@ class AutogradCurvature:
 
         Args:
             theta: parameters flat, in the order of the network's, then its other tensors.
-            gamma: class weights, shape (C,).
+            gamma: weights of the classes or groups, shape (G,).
 
         """
         product = self.hessian_product(theta, gamma)
         return hessian_columns(product, self._count, *trace(product, self._count))
 
     def hessian_max(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> float:
         """Largest eigenvalue alone; arguments as of `hessian`."""
         return float(extreme_eigenvalues(self.hessian_product(theta, gamma), self._count, 1)[0])
 
     def hessian_product(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> Product:
         """V ↦ H v; arguments as of `hessian`."""
         parameters, others = self._tensors(theta)
@@ -126,7 +126,7 @@ class AutogradCurvature:
         return product
 
     def gradient(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> Float64[np.ndarray, " trained"]:
         """Gradient of F by what is trained; arguments as of `hessian`."""
         parameters, others = self._tensors(theta)

@@ -39,13 +39,13 @@ class CompiledCurvature:
         self._kernel_X = _with_ones(data.train.X[points])
 
     def hessian(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> dict[str, float]:
         """Return the columns of the Hessian of F but `hessian_max_static`; the trace is exact.
 
         Args:
             theta: parameters flat, see `tiltcli.networks.initial.Weights.theta`.
-            gamma: class weights, shape (C,).
+            gamma: weights of the classes or groups, shape (G,).
 
         """
         state = self._state(theta, gamma)
@@ -53,20 +53,20 @@ class CompiledCurvature:
         return hessian_columns(_hessian(state, theta.size), theta.size, trace)
 
     def hessian_max(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> float:
         """Largest eigenvalue alone; arguments as of `hessian`."""
         state = self._state(theta, gamma)
         return float(extreme_eigenvalues(_hessian(state, theta.size), theta.size, 1)[0])
 
     def hessian_product(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> Product:
         """V ↦ H v; arguments as of `hessian`."""
         return _hessian(self._state(theta, gamma), theta.size)
 
     def gradient(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> Float64[np.ndarray, " trained"]:
         """Gradient of F, shape of `theta`; arguments as of `hessian`."""
         X, H, W2, _, _, d = self._state(theta, gamma)

@@ -88,13 +88,13 @@ class LayeredCurvature:
         self._kernel_X = self._X[points]
 
     def hessian(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> dict[str, float]:
         """Return the columns of the Hessian of F but `hessian_max_static`; the trace is exact.
 
         Args:
             theta: parameters flat: W1 row by row, b1, and so on.
-            gamma: class weights, shape (C,).
+            gamma: weights of the classes or groups, shape (G,).
 
         """
         passed, weights, p, _ = self._state(theta, gamma)
@@ -107,13 +107,13 @@ class LayeredCurvature:
         return hessian_columns(self.hessian_product(theta, gamma), theta.size, trace)
 
     def hessian_max(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> float:
         """Largest eigenvalue alone; arguments as of `hessian`."""
         return float(extreme_eigenvalues(self.hessian_product(theta, gamma), theta.size, 1)[0])
 
     def hessian_product(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> Product:
         """V ↦ H v; arguments as of `hessian`."""
         passed, weights, p, slopes = self._state(theta, gamma)
@@ -140,7 +140,7 @@ class LayeredCurvature:
         return product
 
     def gradient(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> Float64[np.ndarray, " trained"]:
         """Gradient of F, shape of `theta`; arguments as of `hessian`."""
         passed, _, _, slopes = self._state(theta, gamma)

@@ -31,22 +31,22 @@ class NetworkCurvature(Protocol):
     """What can be asked of a network's weights; one object may be asked from several threads."""
 
     def hessian(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> dict[str, float]:
         """Hessian columns but `hessian_max_static`; NaN for what did not converge."""
 
     def hessian_max(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> float:
         """Largest eigenvalue of the Hessian alone."""
 
     def hessian_product(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> Product:
         """V ↦ H v."""
 
     def gradient(
-        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " classes"]
+        self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> Float64[np.ndarray, " trained"]:
         """Gradient of F."""
 
@@ -69,7 +69,7 @@ class Prober:
 
     def __init__(self, job: Job, data: Dataset, settings: ProbeSettings) -> None:
         self._job = job.id
-        self._settings = settings
+        self._settings, self._classes = settings, data.classes
         self._points = kernel_points(data.train.y, settings.ntk_points)
         self._curvature = curvature_of(job, data, self._points)
         self._bound = stability_bound(job.settings)
@@ -132,9 +132,9 @@ class Prober:
 
     def _alignment(self, snapshot: Snapshot) -> list[float]:
         product = self._curvature.hessian_product(snapshot.theta, snapshot.gamma)
-        slopes = [
-            self._curvature.gradient(snapshot.theta, only) for only in np.eye(snapshot.gamma.size)
-        ]
+        # Where groups are told apart by class, Γ has a weight for each pair.
+        each = np.repeat(np.eye(self._classes), snapshot.gamma.size // self._classes, axis=1)
+        slopes = [self._curvature.gradient(snapshot.theta, only) for only in each]
         v = top_eigenvector(product, slopes[0].size)
         squares = [float(g @ g) for g in slopes]
         return [

@@ -36,7 +36,8 @@ _lock = threading.Lock()
 def dataset_of(job: Job) -> Dataset:
     """Return the data of a job; jobs with equal data settings get the very same arrays.
 
-    Where the loss weighs random groups of samples, the training part says which sample is in which.
+    Where the loss weighs random groups of samples, the training part says which sample is in which;
+    where it balances classes too, a group and a class C make the group `group · C + class`.
     """
     settings = {
         name: value
@@ -56,6 +57,8 @@ def dataset_of(job: Job) -> Dataset:
     if job.get("loss.groups") != "random":
         return data
     groups = groups_of("random", data.train.y, int(job["train.seed"]))
+    if job.get("loss.class_weight") == "balanced":
+        groups = groups * data.classes + data.train.y
     return replace(data, train=replace(data.train, groups=groups))
 
 

@@ -76,7 +76,7 @@ class Snapshot:
     epoch: int
     step: int  # optimiser updates made so far
     lr: float  # learning rate of the update that comes next
-    gamma: Float64[np.ndarray, " classes"]  # class weights Γ of that update, float64, shape (C,)
+    gamma: Float64[np.ndarray, " groups"]  # weights Γ of that update, of classes or of groups
     # all parameters flat, float64, in the order of the network's parameters; for a perceptron W1
     # row by row, b1, W2 and so on
     theta: Float64[np.ndarray, " parameters"]
@@ -91,7 +91,7 @@ class Trail:
 
     # parameters before each, as in `Snapshot`, in the training's dtype
     thetas: Float[np.ndarray, "updates parameters"]
-    gammas: Float64[np.ndarray, "updates classes"]  # class weights Γ of each, float64
+    gammas: Float64[np.ndarray, "updates groups"]  # weights Γ of each, as of a `Snapshot`
     rates: Float64[np.ndarray, " updates"]  # learning rate of each, float64
 
 
@@ -162,10 +162,12 @@ def schedule_of(job: Job, classes: int, total_steps: int) -> Schedule | None:
 
 
 def balance_of(job: Job, data: Dataset) -> tuple[float, ...]:
-    """Constant weight of each class; none at all where the classes are not balanced."""
+    """Constant weight of each group of the training part; none where classes are not balanced."""
     if job.get("loss.class_weight") != "balanced":
         return ()
-    return tuple(balance(data.train.y, data.classes).tolist())
+    # Random groups are told apart by class, see `tiltcli.data.loading.dataset_of`.
+    times = data.classes if job.get("loss.groups") == "random" else 1
+    return tuple(np.tile(balance(data.train.y, data.classes), times).tolist())
 
 
 def class_weights(
@@ -173,11 +175,13 @@ def class_weights(
     steps: Int64[np.ndarray, " steps"],
     classes: int,
     balance: Sequence[float] = (),
-) -> Float64[np.ndarray, "steps {classes}"]:
-    """Γ at `steps`, times each class's constant weight, shape (steps, classes); static: Γ = 1."""
+) -> Float64[np.ndarray, "steps groups"]:
+    """Γ at `steps`, times each group's constant weight, (steps, groups); static: Γ = 1."""
     with np.errstate(over="ignore", invalid="ignore"):  # the job will diverge
         gammas = np.ones((len(steps), classes)) if schedule is None else schedule.gamma(steps)
-        return gammas * np.array(balance) if len(balance) else gammas
+        if len(balance):
+            gammas = np.repeat(gammas, len(balance) // classes, axis=1) * np.array(balance)
+        return gammas
 
 
 def learning_rates(

@@ -50,9 +50,6 @@ def check_jobs(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, st
         try:
             engines[job.id] = choose_engine(engine, job)
             check_derivative(sweep.probe, job, engines[job.id])
-            if job.get("loss.class_weight") == "balanced" and job.get("loss.groups") == "random":
-                said = 'got "balanced" with loss.groups = "random", whose groups are no classes'
-                raise UserError(Fault(f'{said}; allowed here: "none"', key="loss.class_weight"))
             # A user's network may not like a last batch of a single sample.
             key = (*texts(job, alike), str(is_own(job) and job["train.batch_size"]))
             if key in seen:

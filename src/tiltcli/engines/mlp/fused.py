@@ -93,7 +93,7 @@ class _Slice:
     def __init__(
         self,
         steps: Int64[np.ndarray, " steps"],
-        gammas: Float64[np.ndarray, "steps classes"],
+        gammas: Float64[np.ndarray, "steps groups"],
         rates: Float64[np.ndarray, " steps"],
         record: Bool[np.ndarray, " steps"],
     ) -> None:

@@ -180,7 +180,7 @@ class FusedNetwork:
 
     def run(
         self,
-        gammas: Float64[np.ndarray, "steps classes"],
+        gammas: Float64[np.ndarray, "steps groups"],
         lrs: Float64[np.ndarray, " steps"],
         record: Bool[np.ndarray, " steps"],
         update_last: bool = True,
@@ -189,7 +189,7 @@ class FusedNetwork:
         """Make steps; the numbers do not depend on how steps are divided into calls.
 
         Args:
-            gammas: class weights of each step, shape (n, C).
+            gammas: weights Γ of each step, of classes or of groups, shape (n, G).
             lrs: learning rate of each step, shape (n,).
             record: steps to keep measures of, shape (n,). With full batches a diverging step
                 always is kept; with others only the first step of an epoch may be recorded.
@@ -231,8 +231,8 @@ class FusedNetwork:
             trail = trail[:made, self.layout[4]]
         return Steps(loss, weighted, right, val_loss, val_right, at, float(diverged_loss), trail)
 
-    def measure(self, points: Points, gamma: Float64[np.ndarray, " classes"]) -> Measures:
-        """Measure on some points, weighted by Γ (C,)."""
+    def measure(self, points: Points, gamma: Float64[np.ndarray, " groups"]) -> Measures:
+        """Measure on some points, weighted by Γ (G,)."""
         right = np.zeros(self._classes, np.int64)
         loss, weighted = evaluate(
             self._dims,

@@ -19,8 +19,8 @@ Labels = npt.NDArray[np.int64]
 class Points:
     """Labelled points laid out for the kernel; several networks may share them."""
 
-    # X with points in the lanes, X by rows (tiled layout), labels, groups, whether these differ,
-    # count, 1/count
+    # X with points in the lanes, X by rows (tiled layout), labels, groups, their number (0: the
+    # classes), count, 1/count
     arrays: tuple[Any, ...]
     dims: Any  # inputs and classes as lengths of tuples where the layout is narrow, else ()
     dtype: np.dtype[Any]  # float32 or float64
@@ -46,7 +46,7 @@ class Points:
             y: class of each, from 0 to classes − 1.
             classes: their number C.
             dtype: float32 or float64.
-            groups: group of each, from 0 to C − 1, whose Γ weights its loss; None: its class.
+            groups: group of each, from 0, whose Γ weights its loss; None: its class.
             depth: hidden layers of the networks that they are for.
 
         """
@@ -59,7 +59,7 @@ class Points:
         arrays[2][:count] = y
         arrays[3][:count] = y if groups is None else groups
         dims = ((0,) * inputs, (0,) * classes) if is_narrow else ()
-        grouped = int(groups is not None)
+        grouped = 0 if groups is None else int(groups.max(initial=-1)) + 1
         return Points((*arrays, grouped, count, kind.type(1 / max(count, 1))), dims, kind)
 
 

@@ -45,8 +45,8 @@ def _measuring(with_gradient: bool) -> Any:
             logits: (classes, stride); with the gradient, overwritten by ∂F/∂logits.
             labels: (stride,) class of each point as a float, −1 for padding.
             groups: (stride,) group of each point, whose Γ weights it; −1 for padding.
-            grouped: whether groups differ from labels.
-            gammas: (classes,) Γ in the network's dtype.
+            grouped: number of groups; 0 where they are the classes.
+            gammas: (groups,) Γ in the network's dtype.
             inverse: 1/P in the network's dtype.
             points: points to go through, a multiple of the lanes.
             stride: points from one class's logits to the next's.
@@ -163,7 +163,6 @@ def _emit(
     dynamical = lanes.variable(ir.Constant(lanes.double, [0.0] * lanes.lanes))
     right = lanes.variable(ir.Constant(lanes.index, 0))
     zero = lanes.constant(0.0)
-    differ = build.icmp_signed("!=", grouped, lanes.at(0))
 
     def block(start: Value, size: int) -> None:
         side_by_side = range(size)
@@ -204,8 +203,7 @@ def _emit(
                 here = lanes.compare("==", lanes.load(groups, begins[g]), as_vector(c))
                 lanes.put(lanes.select(here, gamma, lanes.get(weight[g])), weight[g])
 
-        with build.if_then(differ):
-            lanes.repeat(count, regroup)
+        lanes.repeat(grouped, regroup)
         weights = []
         share = lanes.splat(inverse)
         for g in side_by_side:

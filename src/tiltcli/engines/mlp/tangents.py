@@ -119,6 +119,7 @@ def _emit_slopes(
     u: Value,
     labels: Value,
     groups: Value,
+    grouped: Value,
     gamma: Value,
     inverse: Value,
     squared: Value,
@@ -136,11 +137,14 @@ def _emit_slopes(
         logits = [lanes.load(z, place) for place in places]
         change = [lanes.load(dz, place) for place in places]
         label, group = lanes.load(labels, start), lanes.load(groups, start)
-        weight = zero
-        for c in range(classes):
-            here = lanes.compare("==", group, lanes.constant(float(c)))
-            weight = lanes.select(here, lanes.spread(gamma, lanes.at(c)), weight)
-        weight = lanes.mul(weight, share)
+        found = lanes.variable(zero)
+
+        def weigh(number: Value) -> None:
+            here = lanes.compare("==", group, lanes.splat(build.sitofp(number, lanes.scalar)))
+            lanes.put(lanes.select(here, lanes.spread(gamma, number), lanes.get(found)), found)
+
+        lanes.repeat(grouped, weigh)
+        weight = lanes.mul(lanes.get(found), share)
         own = [lanes.compare("==", label, lanes.constant(float(c))) for c in range(classes)]
 
         def store(slopes: list[Vector], changes: list[Vector]) -> None:
@@ -294,7 +298,7 @@ def _compiled(sources: str) -> Any:
             width: hidden units.
             stride: with padding.
             trail: (updates, size) parameters before each.
-            gammas: (updates, classes).
+            gammas: (updates, groups).
             rates: (updates,).
             rule: (momentum, Nesterov's, decay).
             vectors: (3, size) that of the parameters, of the velocity, and room for one.
@@ -312,8 +316,8 @@ def _compiled(sources: str) -> Any:
             theta = trail[i]
             z, dz = work[0], work[1]
             _forward(dims, (X, theta, v, z, dz, width, stride, columns, columns))
-            rest = labels, groups, gammas[i], inverse, base == MSE, stride, columns, columns
-            _slopes(dims, (z, dz, u, *rest))
+            weights = groups, gammas.shape[1], gammas[i], inverse
+            _slopes(dims, (z, dz, u, labels, *weights, base == MSE, stride, columns, columns))
             _back(dims, (X, z, dz, theta, v, u, stride, columns, count))
             length = _step(v, velocity, u, rates[i], momentum, nesterov, decay)
             growth[i] = math.log(length) if length > 0.0 else -np.inf

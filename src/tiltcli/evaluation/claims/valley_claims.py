@@ -109,7 +109,8 @@ def pulse_shapes(one: Trace, engine: str) -> Array:
     for shot, cut in zip(weights, Slicer(one.job, data).along(weights), strict=True):
         direction = np.random.default_rng(int(one.job["train.seed"])).normal(size=len(shot.theta))
         direction /= np.linalg.norm(direction)
-        shares = losses_along(shot.theta, direction, alphas, data.train, width, data.classes, base)
+        groups = shot.gamma.size
+        shares = losses_along(shot.theta, direction, alphas, data.train, width, groups, base)
         valleys = (cut.valley, cut.static_valley, shape_of(alphas, shares @ shot.gamma))
         shapes[cut.step] = [(one.width, one.depth) for one in valleys]
     found = [[shapes[step] for step in three] for three in steps]
