@@ -182,6 +182,23 @@ def test_a_resumed_job_has_each_row_once(folder, tmp_path):
         np.testing.assert_array_equal(found, wanted)
 
 
+def test_a_checkpoint_without_recalls_is_good_and_not_gone_on_from(folder, tmp_path):
+    more = ["train.log_every=1"]
+    job = parse_sweep(GRID, name="x", folder=folder, overrides=more).jobs[0]
+    more.append("train.recall=false")
+    before = parse_sweep(GRID, name="x", folder=folder, overrides=more).jobs[0]
+    assert before.id == job.id
+    data, train, path = dataset_of(job), load_engine("torch"), tmp_path / "x.safetensors"
+    left = iter(range(60))
+    with pytest.raises(Interrupted):
+        stop = lambda: next(left, None) is None  # noqa: E731
+        list(train(before, data, Context(stop, device="cpu", checkpoint=path)))
+    saved = path.read_bytes()
+    blocks = train(job, data, Context(device="cpu", checkpoint=path))
+    assert next(block for block in blocks if isinstance(block, Block)).epoch[0] == 0
+    assert path.read_bytes() == saved and list(tmp_path.iterdir()) == [path]
+
+
 def test_reports_show_the_classes(whole, folder, tmp_path):
     """As a picture beside the text, and within the page, which fetches nothing."""
     tiltcli.sweep(folder / "grid.toml", results=tmp_path, workers=0)

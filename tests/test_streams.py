@@ -1,7 +1,9 @@
 """Streams that are closed, full or left, and texts of others that reach a terminal or a table."""
 
 import resource
+import shutil
 import subprocess
+from html.parser import HTMLParser
 from unittest import mock
 
 import numpy as np
@@ -101,6 +103,36 @@ def test_messages_are_one_line_without_control_characters(tmp_path):
         parse_sweep(GRID, name="g", folder=tmp_path, overrides=[f"model.kind={FAKE}"])
     assert str(error.value).isprintable() and "\\nerror: all is lost" in str(error.value)
     assert len(str(Fault("x" * 10**6, key="k" * 10**6))) < 5000
+    said = str(Fault(f"got {'x' * 10**5}; allowed: 1 to 5", key="a.b"))
+    assert said.endswith("x; allowed: 1 to 5") and len(said) < 400
+
+
+class Tags(HTMLParser):
+    """The attributes of all tags of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.attributes = []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += attrs
+
+
+def test_a_run_may_be_called_anything(folder, tmp_path):
+    """As its folder is: tags, control characters and Markdown stay text in every output."""
+    name = f"<img src=x onerror=alert(1)>*{FAKE[:20]}"
+    shutil.copytree(folder / "results" / "grid", tmp_path / "results" / name)
+    outputs = [["report", name, "-o", "r.html"], ["report", name, "-o", "r.md"], ["runs", name]]
+    for words in (*outputs, ["runs", "--format", "csv"], ["mv", name, "grid"]):
+        done = tilt(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        shown = done.stdout + done.stderr
+        assert shown.replace("\n", "").isprintable() and "\nerror" not in shown
+    page, text = Tags(), (tmp_path / "r.md").read_text()
+    page.feed((tmp_path / "r.html").read_text())
+    assert not [one for one, _ in page.attributes if one.startswith("on")]
+    assert "<img" not in text and "\nerror" not in text
+    assert text.replace("\n", "").isprintable()
 
 
 def test_names_of_classes_and_values_reach_no_terminal_raw(tmp_path):
@@ -148,6 +180,7 @@ def test_formulas_in_csv_are_texts():
     given = ["=cmd|' /C calc'!A0", "+x", "-x", "@x", " =x", "-1.5", "+2e3", "x=1", -1.5, None]
     result = Result("x", {}, ["a"], [{"a": one} for one in given])
     lines = to_csv(result).splitlines()[1:]
+    assert to_csv(Result("x", {}, ["a"], [{"a": FAKE}])).count("\n") == 2
     assert lines == ["'" + str(x) for x in given[:5]] + ["-1.5", "+2e3", "x=1", "-1.5", '""']
 
 

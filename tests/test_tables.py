@@ -108,7 +108,7 @@ BAD = {
             "column a: text where numbers belong in row 3: 'three'",
             f"column a: {EMPTY} in row 4",
             f"column b: {EMPTY} in row 1",
-            "column b: infinity in 2 rows (2, 4)",
+            "column b: infinity, or beyond 1.8e308, in 2 rows (2, 4)",
             "column kind: no label (empty, NA, NaN, None or null) in row 3",
         ],
     ),
@@ -125,6 +125,11 @@ BAD = {
     "longer rows": ("a,kind\n1,x,7\n2,y,9\n", ["not a readable table"]),
     "a short row": ("a,b,kind\n1,2,x\n3\n", [f"column b: {EMPTY} in row 2", "kind: no label"]),
     "an open quote": ('a,kind\n1,"x\n2,y\n', ["not a readable table"]),
+    "400 digits": (
+        f"a,b,kind\n{'9' * 400},1,x\n2,-{'9' * 400},y\n",
+        [f"column {name}: infinity, or beyond 1.8e308, in row {n}" for name, n in ("a1", "b2")],
+    ),
+    "5000 digits": (f"a,kind\n1,x\n{'9' * 5000},y\n3,y\n", ["column a: text where numbers", "…'"]),
     "zero bytes": ("a,kind\n1\0,x\n2,y\n", ["column a"]),
 }
 
@@ -196,7 +201,7 @@ def table(**columns):
         (table(a=pa.array([0, 1], pa.date32())), "column a: dates, which are no numbers"),
         (table(__index_level_0__=[0, 1]), "'__index_level_0__': an index that pandas wrote"),
         (table(a=[1.0, None]), "column a: no number (empty or NaN) in row 2"),
-        (table(a=[1.0, float("-inf")]), "column a: infinity in row 2"),
+        (table(a=[1.0, float("-inf")]), "column a: infinity, or beyond 1.8e308, in row 2"),
         (pa.table({"a": [1, 2], "kind": ["x", None]}), "column kind: no label"),
         (pa.table({"a": [1, 2], "kind": [["x"], ["y"]]}), "column kind: lists; allowed: labels"),
         (pa.table([[1], [2], ["x"]], names=["a", "a", "kind"]), "two columns of one name: a"),

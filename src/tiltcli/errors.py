@@ -17,6 +17,7 @@ _SHORT = re.compile(
     "failed to map segment|annot allocate memory|an't allocate memory|Unable to allocate"
     "|an't start new thread|launch worker thread"
 )
+_ENDLESS = re.compile(r"(\S{200})\S{100,}(\S{50})")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class Fault:
         if self.line is not None:
             place = f"{place}:{self.line}" if place else f"line {self.line}"
         said = harmless(": ".join(part for part in (place, self.key, self.message) if part))
+        said = _ENDLESS.sub(r"\1…\2", said)  # what is allowed comes after it
         return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}…"
 
 

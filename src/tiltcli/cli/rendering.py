@@ -75,7 +75,8 @@ def to_csv(result: Result) -> str:
 
 
 def _defused(value: Any) -> Any:
-    """Return a text that a spreadsheet would run as a formula with a quote before it."""
+    """Return a text in one line, with a quote before what a spreadsheet would run as a formula."""
+    value = harmless(value) if isinstance(value, str) else value
     formula = isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@")
     return f"'{value}" if formula and not _is_number(value) else value
 

@@ -92,7 +92,7 @@ def _number_faults(column: Any, filled: bool) -> list[str]:
                 '"median" fills in the median'
             )
         if (infinite := np.isinf(values)).any():
-            said.append(f"infinity {rows_said(infinite)}")
+            said.append(f"infinity, or beyond 1.8e308, {rows_said(infinite)}")
     return [f"column {column.name}: {one}" for one in said]
 
 
@@ -211,7 +211,11 @@ def _parsed(column: Any) -> tuple[npt.NDArray[np.float64], Mask, Mask]:
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         return values, np.zeros(len(values), dtype=bool), np.isnan(values)
     # Whole numbers too large for any integer type come as texts, and are numbers all the same.
-    parsed = pd.to_numeric(column.astype(object), errors="coerce")
+    objects = column.astype(object)
+    try:
+        parsed = pd.to_numeric(objects, errors="coerce")
+    except OverflowError:  # beyond floating point: infinity, as its text would be
+        parsed = pd.to_numeric(objects.where(column.isna(), column.astype(str)), errors="coerce")
     values = parsed.to_numpy(dtype=np.float64, na_value=np.nan)
     gaps = column.isna().to_numpy()
     return values, np.isnan(values) & ~gaps, gaps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def fractions(labels: Sequence[str]) -> int | None:
             value = float(label)
         except ValueError:
             return None
-        if first is None and not value.is_integer():
+        if first is None and math.isfinite(value) and not value.is_integer():
             first = i
     return first
 

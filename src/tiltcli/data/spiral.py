@@ -29,8 +29,9 @@ def spiral(
     for label in range(classes):
         start = 2 * np.pi * label / classes
         angle = np.linspace(start, start + revolutions * np.pi, points_per_class)
-        angle = angle + noise * generator.randn(points_per_class)
-        points.append(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1))
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no number is refused later
+            angle = angle + noise * generator.randn(points_per_class)
+            points.append(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1))
     labels = np.repeat(np.arange(classes, dtype=np.int64), points_per_class)
     return Part(np.concatenate(points), labels)
 

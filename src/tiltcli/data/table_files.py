@@ -178,7 +178,7 @@ def _labels(column: Any) -> tuple[list[str], list[str]]:
     texts = [str(label).strip() for label in column.tolist()]
     if (first := fractions(texts)) is not None:
         return [], [
-            f"a fraction in row {first + 1}, {texts[first]}; allowed: labels, texts or whole "
+            f"a fraction in row {first + 1}, {texts[first][:40]}; allowed: labels, texts or whole "
             "numbers"
         ]
     return texts, []

@@ -13,7 +13,7 @@ from typing import TypeVar
 import pandas as pd
 import pyarrow as pa
 
-from tiltcli.errors import Outcome, UserError, with_suggestion
+from tiltcli.errors import Outcome, UserError, harmless, with_suggestion
 from tiltcli.grid.run_grids import listed_values
 from tiltcli.store import parts
 from tiltcli.store.columns import JOBS, METRICS, PROBES, RECALL
@@ -147,7 +147,7 @@ def read(
             rows = _frame(curves, wanted)
         ended = _sorted_jobs(folder, _frame(jobs, JOBS))
         probes = _probes(folder, live, ended["job"])
-        return Tables(folder.resolve().name, ended, rows, probes, folder)
+        return Tables(harmless(folder.resolve().name), ended, rows, probes, folder)
 
     return _while_it_changes(folder, tables)
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tiltcli.errors import RUN_COUNTS, Outcome, UserError, with_suggestion
+from tiltcli.errors import RUN_COUNTS, Outcome, UserError, harmless, with_suggestion
 from tiltcli.grid import load_run
 from tiltcli.grid.shards import Shard
 from tiltcli.store.provenance import jobs_noted, shards_of
@@ -41,7 +41,7 @@ def facts_of(folder: Path, *, whole: bool = False) -> dict[str, Any]:
     failed = jobs[jobs["outcome"] == Outcome.FAILED]
     labels = [_labels(text) for text in jobs["labels"].dropna().unique()]
     facts = {
-        "name": folder.resolve().name,
+        "name": harmless(folder.resolve().name),
         "folder": str(folder),
         "jobs": total,
         "done": len(jobs),

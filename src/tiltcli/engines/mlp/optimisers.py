@@ -53,7 +53,8 @@ class Optimiser:
         """
         found = np.zeros(12, dtype)
         coupled = 0.0 if self.name == "adamw" else self.weight_decay
-        found[MOMENTUM], found[NESTEROV], found[DECAY] = self.momentum, self.nesterov, coupled
+        with np.errstate(over="ignore"):  # an endless decay: the training diverges
+            found[MOMENTUM], found[NESTEROV], found[DECAY] = self.momentum, self.nesterov, coupled
         found[SHRINK], found[TINY] = 1.0, EPSILON
         found[KEEP], found[KEEP_SQUARE] = BETAS
         found[NEW], found[NEW_SQUARE] = 1 - BETAS[0], 1 - BETAS[1]

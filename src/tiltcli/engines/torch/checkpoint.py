@@ -122,10 +122,10 @@ class Checkpoint:
             with contextlib.suppress(OSError):
                 os.replace(self.path, self.path.with_suffix(".damaged"))
             return None
-        self._seconds_before = resumed.seconds
+        self._seconds_before = resumed.seconds if resumed else 0.0
         return resumed
 
-    def _read(self, path: Path, training: Training) -> Resumed:
+    def _read(self, path: Path, training: Training) -> Resumed | None:
         import safetensors
 
         try:
@@ -143,7 +143,7 @@ class Checkpoint:
                 raise _Unfit("beyond the end of the training")
             recalls = bool(training.job.get("train.recall") and len(rows))
             if recalls and rows.shape[1] == len(_ROW):
-                raise _Unfit("of a training that was not asked for recalls")
+                return None  # of a training that was not asked for them: begun anew
             _check(tensors, training)
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             raise _Unfit(str(error)) from error
