@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import stat
 from collections.abc import Mapping
@@ -27,8 +26,8 @@ from tiltcli.data.labels import Label, numbered, whole_numbers
 from tiltcli.data.limits import check_bytes
 from tiltcli.data.splitting import split_rows
 from tiltcli.data.table_files import Table, read_table
-from tiltcli.errors import Fault, UserError, each, listing, with_suggestion
-from tiltcli.grid.factories import call, load
+from tiltcli.errors import UserError, each, listing, with_suggestion
+from tiltcli.grid.factories import call, fault_of, load
 from tiltcli.grid.settings import given_arguments
 
 if TYPE_CHECKING:
@@ -147,26 +146,22 @@ def own_dataset(settings: Mapping[str, Any], factory: str) -> Dataset:
     make = load(factory, digest)
     known = {"seed": settings["data.seed"]}
     found = call(factory, make, known, given_arguments(settings, "data.args"), "data.args", digest)
-    path, _, function = factory.rpartition(":")
-    line = getattr(getattr(inspect.unwrap(make), "__code__", None), "co_firstlineno", None)
-
-    def place(said: str) -> Fault:
-        return Fault(f"{function} {said}", source=path, line=line)
-
     if not isinstance(found, Mapping):
         said = f"returned {type(found).__name__}; needed: a dict of arrays, X, y and optionally "
-        raise UserError(place(said + ", ".join(NAMES[2:])))
+        raise UserError(fault_of(factory, said + ", ".join(NAMES[2:]), make))
     strange = [name for name in found if name not in NAMES]
     if strange:
         problem = f"returned {listing(strange)}, which is unknown"
-        raise UserError(place(with_suggestion(problem, str(strange[0]), NAMES, says="known")))
+        said = with_suggestion(problem, str(strange[0]), NAMES, says="known")
+        raise UserError(fault_of(factory, said, make))
     try:
         names = [name for name, value in found.items() if value is not None]
         arrays = dict(zip(names, each(_array, [(n, found[n]) for n in names]), strict=True))
         inputs, labels = array_parts("returned arrays", arrays)
         classes, kinds = numbered("returned arrays", labels, {p: y for p, (_, y) in PARTS.items()})
     except UserError as error:
-        raise UserError(*(place(fault.message) for fault in error.faults)) from None
+        faults = [fault_of(factory, fault.message, make) for fault in error.faults]
+        raise UserError(*faults) from None
     return _dataset(inputs, classes, kinds)
 
 

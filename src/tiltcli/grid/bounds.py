@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tiltcli.errors import Fault, UserError
+from tiltcli.errors import Fault, UserError, with_suggestion
 
 MOST_JOBS = 2_000_000
 MOST_KEYS = 1000
@@ -66,6 +66,16 @@ def too_many(jobs: int) -> str:
 
 Report = Callable[[str, str, str], None]
 """Takes a fault: its key, what is wrong, and what the keys of its block begin with."""
+
+
+def refuse_unknown(
+    table: Mapping[str, Any], name: str, keys: Sequence[str], fault: Report, block: str = ""
+) -> None:
+    """Refuse keys of a table [name] that are none of some."""
+    known = [f"{name}.{key}" for key in keys]
+    for key in table:
+        if key not in keys:
+            fault(f"{name}.{key}", with_suggestion("unknown", f"{name}.{key}", known), block)
 
 
 class FaultList:

@@ -151,6 +151,14 @@ def call(
             check_same(path, expected, digest(factory))
 
 
+def fault_of(factory: str, said: str, *made: Any) -> Fault:
+    """Say what is wrong with what a factory made, at the line of the user's that is nearest."""
+    path, function = _split(factory)
+    codes = (getattr(inspect.unwrap(one), "__code__", None) for one in made)
+    lines = [c.co_firstlineno for c in codes if c is not None and Path(c.co_filename) == path]
+    return Fault(f"{function} {said}", source=str(path), line=lines[0] if lines else None)
+
+
 def user_error(error: BaseException, factory: str) -> UserError:
     """Return an error of the user's code with the last line of it that was under way."""
     path = _split(factory)[0]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiltcli.errors import QUANTITY_COLUMNS, Fault, UserError, listing, with_suggestion
+from tiltcli.grid.bounds import Report, refuse_unknown
 from tiltcli.grid.setting_types import MOST_WHOLE
 from tiltcli.grid.settings import SETTINGS
 
@@ -40,23 +41,20 @@ class ProbeSettings:
         return [epoch for epoch in self.epochs if epoch <= last]
 
 
-def read_probe(table: Any, fault: Callable[[str, str], None]) -> ProbeSettings | None:
+def read_probe(table: Any, fault: Report) -> ProbeSettings | None:
     """Return the settings of a [probe] table; None without one, or after a fault (key, message)."""
     if table is None:
         return None
     faults: list[str] = []
 
-    def wrong(key: str, message: str) -> None:
+    def wrong(key: str, message: str, block: str = "") -> None:
         faults.append(key)
-        fault(key, message)
+        fault(key, message, block)
 
     if not isinstance(table, Mapping):
         wrong("probe", "must be a table, [probe]")
         return None
-    known = [f"probe.{key}" for key in KEYS]
-    for key in table:
-        if key not in KEYS:
-            wrong(f"probe.{key}", with_suggestion("unknown", f"probe.{key}", known))
+    refuse_unknown(table, "probe", KEYS, wrong)
     every = _count(table.get("every"), "probe.every", "epochs", wrong)
     if "every" not in table:
         wrong("probe.every", f"missing; allowed: {_allowed('epochs')}")

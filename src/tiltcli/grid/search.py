@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tiltcli.errors import with_suggestion
 from tiltcli.grid.axes import Span
-from tiltcli.grid.bounds import Report
+from tiltcli.grid.bounds import Report, refuse_unknown
 from tiltcli.grid.expand import Grid, Resolved
 from tiltcli.grid.jobs import Job, identity_text
 from tiltcli.grid.setting_types import seed, whole
@@ -53,10 +52,7 @@ def read_search(table: Any, methods: Sequence[str], fault: Report) -> Search | N
     if not isinstance(table, Mapping):
         fault("search", "must be a table, [search]", "")
         return Search(1, 0, tuple(methods) or METHODS)
-    for key in table:
-        if key not in KEYS:
-            known = [f"search.{name}" for name in KEYS]
-            fault(f"search.{key}", with_suggestion("unknown", f"search.{key}", known), "")
+    refuse_unknown(table, "search", KEYS, fault)
     found = []
     for setting, value in ((TRIALS, table.get("trials")), (SEED, table.get("seed", 0))):
         try:

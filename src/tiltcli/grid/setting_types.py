@@ -12,7 +12,14 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictBool,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from tiltcli.grid.conditions import ALWAYS, NEVER, Condition, Values
 
@@ -136,8 +143,7 @@ def argument(table: Setting, name: str) -> Setting:
 
 def flag(key: str, meaning: str, allowed: str = "true | false", **more: Any) -> Setting:
     """True or false."""
-    kind = Annotated[bool, BeforeValidator(_flag)]
-    return Setting(key, kind, allowed, meaning, arrow="bool", **more)
+    return Setting(key, StrictBool, allowed, meaning, arrow="bool", **more)
 
 
 def text(key: str, meaning: str, allowed: str, **more: Any) -> Setting:
@@ -204,12 +210,6 @@ def _whole(value: object) -> object:
     value = _number(value)
     if isinstance(value, float) and not value.is_integer():
         raise ValueError("not a whole number")
-    return value
-
-
-def _flag(value: object) -> object:
-    if not isinstance(value, bool):
-        raise ValueError("not true or false")
     return value
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tiltcli.errors import Fault, UserError, listing, nearest, with_suggestion
-from tiltcli.grid import bounds
+from tiltcli.grid import bounds, factories
 from tiltcli.grid.axes import LONGEST, axis_size, axis_values, span_of
 from tiltcli.grid.bounds import FaultList
 from tiltcli.grid.expand import Grid, Resolved, Watched
 from tiltcli.grid.jobs import Job, several_values
-from tiltcli.grid.named_files import NamedFiles
+from tiltcli.grid.paths import DATA_DIGESTS, digest_of, located
 from tiltcli.grid.probe_settings import KEYS, ProbeSettings, read_probe
 from tiltcli.grid.search import KEYS as SEARCH_KEYS
 from tiltcli.grid.search import Drawing, Search, read_search
@@ -121,7 +121,10 @@ class _Reader(FaultList):
         super().__init__(lines, source)
         self.document = document
         self.folder = folder
-        self.files = NamedFiles(folder)
+        # setting and path in the file → the path as this machine finds it; and the digests, each
+        # taken once, where there is one
+        self.places: dict[tuple[str, str], str] = {}
+        self.digests: dict[tuple[str, str, Any], str | None] = {}
         self.search: Search | None = None
 
     def sweep(self, name: str, overrides: Sequence[str], stored: bool) -> Sweep:
@@ -163,7 +166,9 @@ class _Reader(FaultList):
             raise UserError(*self.faults)
         document = overridden(self.document, self.overrides)
         facts = (name, jobs, axes, expanded, document, unused, self.folder, probe, methods)
-        return Sweep(*facts, self.files.digests, self.search)
+        known = ((self.places[key[:2]], digest) for key, digest in self.digests.items())
+        files = {place: digest for place, digest in known if digest is not None}
+        return Sweep(*facts, files, self.search)
 
     def _check_unused(self, key: str, values: Sequence[Any]) -> None:
         """Refuse what would change the updates but applies to no job, such as momentum with adam.
@@ -353,12 +358,23 @@ class _Reader(FaultList):
         for path, digest in PATHS.items():
             if settings.get(path):
                 settings[digest] = self._digest(path, settings[path], settings["data.kind"], block)
-        files = {k: self.files.places.get((k, settings[k]), "") for k in PATHS if settings.get(k)}
+        files = {k: self.places.get((k, settings[k]), "") for k in PATHS if settings.get(k)}
         return Resolved(dict(settings), files, deciding | set(PATHS) | {"data.kind"})
 
     def _digest(self, key: str, path: str, kind: str, block: str) -> str | None:
+        """Return the digest of the file that a setting of a job with such a `data.kind` names."""
+        reader = DATA_DIGESTS.get(kind, digest_of) if key == "data.path" else digest_of
         try:
-            return self.files.digest(key, path, kind)
+            if (key, path, reader) not in self.digests:
+                if key in FACTORIES:
+                    place = factories.locate(path, self.folder)
+                    found: str | None = factories.digest(place)
+                else:
+                    place = str(located(path, self.folder))
+                    found = reader(Path(place))
+                self.places[key, path] = place
+                self.digests[key, path, reader] = found
+            return self.digests[key, path, reader]
         except UserError as error:
             self.faults += [f for f in error.faults if f not in self.faults]
         except ValueError as error:

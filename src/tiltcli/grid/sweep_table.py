@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from tiltcli.errors import with_suggestion
-from tiltcli.grid.bounds import Report
+from tiltcli.grid.bounds import Report, refuse_unknown
 from tiltcli.grid.settings import SETTINGS, file_keys, setting_key
 
 
@@ -15,10 +15,7 @@ def read_ties(table: Any, block: str, fault: Report) -> list[list[str]]:
     if not isinstance(table, dict):
         fault("sweep", "must be a table, [sweep]", block)
         return []
-    for key in table:
-        if key != "zip" and (block or key != "methods"):
-            known = ["sweep.zip"] if block else ["sweep.zip", "sweep.methods"]
-            fault(f"sweep.{key}", with_suggestion("unknown", f"sweep.{key}", known), block)
+    refuse_unknown(table, "sweep", ["zip"] if block else ["zip", "methods"], fault, block)
     ties = table.get("zip", [])
     if not isinstance(ties, list) or not all(
         isinstance(tie, list) and len(tie) > 1 and all(isinstance(k, str) for k in tie)

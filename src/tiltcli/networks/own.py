@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from tiltcli.data import Dataset
 from tiltcli.errors import Fault, UserError
-from tiltcli.grid.factories import call, load, user_error
+from tiltcli.grid.factories import call, fault_of, load, user_error
 from tiltcli.grid.jobs import Job
 from tiltcli.grid.settings import given_arguments
 
@@ -67,7 +65,7 @@ def make_network(
         network = call(factory, make, known, args, "model.args", job["model.factory_digest"])
         if not isinstance(network, nn.Module):
             said = f"returned {type(network).__name__}; needed: a torch.nn.Module"
-            raise _fault(factory, make, said)
+            raise UserError(fault_of(factory, said, make))
         network.to(dtype)
         if any(is_lazy(p) for p in network.parameters()):
             # Lazy layers get their shapes from a first look.
@@ -84,7 +82,8 @@ def check_own(job: Job, data: Dataset) -> None:
     network = make_network(job, data.sample_shape, data.classes, dtype)
     make = load(factory, job["model.factory_digest"])
     if not any(p.requires_grad for p in network.parameters()):
-        raise _fault(factory, make, "returned a network with nothing to train: no parameter")
+        said = "returned a network with nothing to train: no parameter"
+        raise UserError(fault_of(factory, said, make))
     samples, batch = len(data.train), job["train.batch_size"]
     batch = samples if batch == "full" else min(int(batch), samples)
     for size in {min(size, CHECKED) for size in (batch, samples % batch or batch)}:
@@ -97,7 +96,8 @@ def check_own(job: Job, data: Dataset) -> None:
                 said = f"returned a network that gives {problem}, for inputs of shape "
                 said += f"{tuple(X.shape)} in {name} mode, before any step; needed: finite logits "
                 said += f"of shape {(size, data.classes)}, one for each class"
-                raise _fault(factory, getattr(type(network), "forward", make), said, make)
+                forward = getattr(type(network), "forward", make)
+                raise UserError(fault_of(factory, said, forward, make))
 
 
 def _logits(network: nn.Module, X: Tensor, factory: str) -> Any:
@@ -119,14 +119,3 @@ def _problem(logits: Any, wanted: tuple[int, int]) -> str:
     if not logits.is_floating_point():
         return f"logits of dtype {logits.dtype}"
     return "" if bool(torch.isfinite(logits).all()) else "NaN or infinite logits"
-
-
-def _fault(factory: str, *said: Any) -> UserError:
-    """Say what is wrong with what a factory returned, at the line of the user's that is nearest."""
-    path, _, function = factory.rpartition(":")
-    text = next(one for one in said if isinstance(one, str))
-    for made in said:
-        code = getattr(inspect.unwrap(made), "__code__", None) if callable(made) else None
-        if code is not None and Path(code.co_filename) == Path(path):
-            return UserError(Fault(f"{function} {text}", source=path, line=code.co_firstlineno))
-    return UserError(Fault(f"{function} {text}", source=path))

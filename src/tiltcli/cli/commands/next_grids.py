@@ -1,4 +1,4 @@
-"""`tiltcli confirm`."""
+"""`tiltcli refine` and `tiltcli confirm`: the grids that come after a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,45 @@ from typing import Annotated
 
 from tiltcli.cli.app import app
 from tiltcli.cli.options import RESULTS, By, GridOutput, Methods, Results, Run, names, option
+from tiltcli.cli.rendering import write_grid
 from tiltcli.errors import UserError
+
+
+@app.command()
+def refine(
+    run: Run,
+    keep: Annotated[int, option("--keep", "Cells that stay, of each method and row.", min=1)] = 5,
+    seeds: Annotated[
+        int, option("--seeds", "Replicates they then have, the run's included.", min=2)
+    ] = 16,
+    metric: Annotated[
+        str | None, option("--tune", "Column that chooses; default: val_accuracy.", "METRIC")
+    ] = None,
+    methods: Methods = None,
+    by: By = None,
+    output: GridOutput = None,
+    results: Results = RESULTS,
+) -> None:
+    """Write the next round of a tuning: each method's best cells, on more seeds, into the same run.
+
+    Example: [bold]tiltcli refine spiral-tuning -o round2.toml[/bold]
+
+    Then tiltcli sweep round2.toml --extend trains what is new. Few seeds choose by luck: two or
+    three such rounds come before tiltcli confirm --tune.
+    """
+    from tiltcli.evaluation.refinement import refinement_grid
+
+    text = refinement_grid(
+        run,
+        results=results,
+        metric=metric,
+        methods=names(methods),
+        by=names(by),
+        keep=keep,
+        seeds=seeds,
+        folder=output.parent if output else Path(),
+    )
+    write_grid(text, output, "--extend")
 
 
 @app.command()
@@ -36,7 +74,6 @@ def confirm(
     fresh seed and a fresh draw of the data, and beside each tilted cell stands the static loss at
     the same other settings.
     """
-    from tiltcli.cli.rendering import write_grid
     from tiltcli.evaluation.confirmation import confirmation_grid
 
     if (methods or by) and not tune:
