@@ -15,12 +15,7 @@ Rows = npt.NDArray[np.intp]
 
 
 def split(
-    X: Inputs,
-    y: Labels,
-    shares: Sequence[float],
-    seed: int,
-    labels: Sequence[str],
-    name: str,
+    X: Inputs, y: Labels, shares: Sequence[float], seed: int, labels: Sequence[str], name: str
 ) -> tuple[Part, Part | None, Part | None]:
     """Return training, validation and test parts; see `split_rows`."""
     train, *others = split_rows(y, shares, seed, labels, name)

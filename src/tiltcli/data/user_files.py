@@ -14,14 +14,7 @@ import numpy.typing as npt
 
 from tiltcli.data.array_files import NAMES, PARTS, array_parts, load_arrays
 from tiltcli.data.arrays import Dataset, Labels, Part
-from tiltcli.data.encoding import (
-    check_faults,
-    column_faults,
-    encode,
-    fit,
-    origins,
-    value_faults,
-)
+from tiltcli.data.encoding import check_faults, column_faults, encode, fit, origins, value_faults
 from tiltcli.data.labels import Label, numbered, whole_numbers
 from tiltcli.data.limits import check_bytes
 from tiltcli.data.splitting import split_rows

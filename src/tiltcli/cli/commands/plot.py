@@ -47,10 +47,7 @@ def plot(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND",
-            show_default=False,
-            help=", ".join(KINDS) + ".",
-            autocompletion=_kinds,
+            metavar="KIND", show_default=False, help=", ".join(KINDS) + ".", autocompletion=_kinds
         ),
     ],
     runs: Runs,

@@ -71,10 +71,7 @@ def probe(
     )
     progress, stop = Progress(), Stop()
     stop.listen()
-    with (
-        trained_by(cluster) as trainer,
-        display(progress, folder.resolve().name, stop, quiet),
-    ):
+    with trained_by(cluster) as trainer, display(progress, folder.resolve().name, stop, quiet):
         found = probe_run(
             folder,
             settings,

@@ -38,8 +38,7 @@ def sweep(
     ],
     results: Results = RESULTS,
     overrides: Annotated[
-        list[str] | None,
-        option("--set", "Override a setting; may be repeated.", "KEY=VALUE"),
+        list[str] | None, option("--set", "Override a setting; may be repeated.", "KEY=VALUE")
     ] = None,
     workers: Workers = None,
     engine: Annotated[
