@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import functools
+import gc
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from shapes import check_shapes  # noqa: E402  (its folder has only now a place in the path)
 
 check_shapes()
+
+# The libraries' half a million objects stay; to look through them for garbage was a third of the
+# collection of the tests.
+gc.set_threshold(50_000, 20, 20)
 
 # What the signatures of the commands say is read once, not at every command that a test runs within
 # its process: it would be a fifth of many tests.

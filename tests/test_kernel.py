@@ -85,13 +85,19 @@ def case(P, D, C, W, seed=0):
     return X, y, theta
 
 
-# Around the lanes (8, 16), the groups (32, 64) and the tile (128) of points, units and classes.
-SIZES = [(300, 2, 3, 100), (64, 1, 2, 16), (65, 5, 4, 17), (31, 4, 8, 1), (20, 2, 10, 40)]
+# Points, inputs, classes, units: around the lanes (8, 16), the groups (32, 64) and the tile (128).
+# A narrow kernel is compiled for seconds for each pair of inputs and classes: each pair is tried in
+# one of the dtypes, and each number of points and units in both.
+FIRST = (300, 2, 3, 100)
+NARROW = {
+    np.float32: [FIRST, (64, 1, 2, 16), (65, 2, 3, 17), (31, 4, 8, 1), (20, 4, 8, 40)],
+    np.float64: [FIRST, (64, 2, 3, 16), (65, 5, 4, 17), (31, 5, 4, 1), (20, 2, 10, 40)],
+}
 TILED = [(130, 20, 10, 18), (128, 16, 17, 6), (257, 65, 2, 13), (9, 2, 11, 5)]
+SIZES = [(*size, dtype) for dtype in DTYPES for size in NARROW[dtype] + TILED]
 
 
-@pytest.mark.parametrize(("P", "D", "C", "W"), SIZES + TILED)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("P", "D", "C", "W", "dtype"), SIZES)
 def test_steps_equal_numpy(P, D, C, W, dtype):
     X, y, theta = case(P, D, C, W)
     rng = np.random.default_rng(1)
@@ -115,7 +121,7 @@ def test_steps_equal_numpy(P, D, C, W, dtype):
     assert abs(right.sum() - again[0, 2]) <= (0 if dtype == np.float64 else 2)
 
 
-@pytest.mark.parametrize(("P", "D", "C", "W"), [SIZES[0], TILED[0]])
+@pytest.mark.parametrize(("P", "D", "C", "W"), [FIRST, TILED[0]])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_division_into_calls_does_not_change_a_bit(P, D, C, W, dtype):
     X, y, theta = case(P, D, C, W)
@@ -140,12 +146,12 @@ def test_division_into_calls_does_not_change_a_bit(P, D, C, W, dtype):
 
 
 def test_theta_round_trip():
-    for P, D, C, W in [SIZES[2], TILED[0]]:
+    for P, D, C, W in [NARROW[np.float64][2], TILED[0]]:
         X, y, theta = case(P, D, C, W)
         np.testing.assert_array_equal(network(theta, W, (X, y), None, C, "float64")[0].theta, theta)
 
 
-@pytest.mark.parametrize(("P", "D", "C", "W"), [SIZES[0], TILED[0]])
+@pytest.mark.parametrize(("P", "D", "C", "W"), [FIRST, TILED[0]])
 @pytest.mark.parametrize(("spoil", "is_finite"), [(np.nan, False), (np.inf, False), (1e9, True)])
 def test_bad_losses_are_noticed_at_their_step(P, D, C, W, spoil, is_finite):
     X, y, theta = case(P, D, C, W)
