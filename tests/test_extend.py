@@ -7,7 +7,7 @@ import pytest
 
 import tiltcli
 from helpers import tilt, write_grid
-from tiltcli.evaluation.refinement import refinement_grid
+from tiltcli.evaluation.next_grids import refinement_grid
 from tiltcli.grid import load_run
 
 GRID = """

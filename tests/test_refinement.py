@@ -11,8 +11,7 @@ from helpers import write_grid
 from tiltcli.cli.app import app
 from tiltcli.cli.main import load_commands
 from tiltcli.errors import UserError
-from tiltcli.evaluation.confirmation import confirmation_grid
-from tiltcli.evaluation.refinement import refinement_grid
+from tiltcli.evaluation.next_grids import confirmation_grid, refinement_grid
 from tiltcli.grid import parse_sweep
 
 load_commands()

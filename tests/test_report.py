@@ -8,7 +8,7 @@ import pytest
 import tiltcli
 from helpers import GRID, tilt, write_grid
 from tiltcli.errors import UserError
-from tiltcli.evaluation.confirmation import chosen_cells
+from tiltcli.evaluation.next_grids import chosen_cells
 from tiltcli.evaluation.tuning import tune
 from tiltcli.grid import load_sweep
 from tiltcli.reports.loaded_runs import load_run

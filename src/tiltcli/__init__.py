@@ -30,11 +30,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tiltcli.api.comparing import compare
+    from tiltcli.api.finished_runs import compare, confirm, load, report, runs
     from tiltcli.api.plotting import plot
-    from tiltcli.api.reporting import confirm, report, runs
     from tiltcli.api.sweeping import sweep
-    from tiltcli.api.trained_networks import load
     from tiltcli.curvature.own_loop import Curvature
     from tiltcli.errors import UserError
     from tiltcli.evaluation.comparison import Comparison
@@ -52,14 +50,14 @@ _HOMES = {
     "Summary": "tiltcli.execution.runner",
     "Tables": "tiltcli.store.read",
     "UserError": "tiltcli.errors",
-    "compare": "tiltcli.api.comparing",
-    "confirm": "tiltcli.api.reporting",
+    "compare": "tiltcli.api.finished_runs",
+    "confirm": "tiltcli.api.finished_runs",
     "gamma": "tiltcli.schedule",
-    "load": "tiltcli.api.trained_networks",
+    "load": "tiltcli.api.finished_runs",
     "plot": "tiltcli.api.plotting",
     "read": "tiltcli.store.read",
-    "report": "tiltcli.api.reporting",
-    "runs": "tiltcli.api.reporting",
+    "report": "tiltcli.api.finished_runs",
+    "runs": "tiltcli.api.finished_runs",
     "sweep": "tiltcli.api.sweeping",
 }
 

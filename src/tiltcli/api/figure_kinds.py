@@ -124,7 +124,7 @@ def _curves(request: Request) -> Figure:
 
 
 def _recall(request: Request) -> Figure:
-    from tiltcli.plots.recalls import recalls
+    from tiltcli.plots.curves import recalls
 
     tables, metric = request.tables, request.given["metric"] or "train_recall"
     request.warn(tables.jobs)
@@ -210,7 +210,7 @@ def _bifurcation(request: Request) -> Figure:
 
 
 def _compare(request: Request) -> Figure:
-    from tiltcli.api.comparing import compare
+    from tiltcli.api.finished_runs import compare
     from tiltcli.evaluation.cells import choosing_metric
     from tiltcli.plots.forest import forest
 

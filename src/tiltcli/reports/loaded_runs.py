@@ -13,7 +13,7 @@ import pandas as pd
 from tiltcli.errors import UserError
 from tiltcli.evaluation.cells import REPLICATES, gather
 from tiltcli.evaluation.comparison import METRICS, Comparison, compare
-from tiltcli.evaluation.confirmation import cells_of, chosen_cells
+from tiltcli.evaluation.next_grids import cells_of, chosen_cells
 from tiltcli.grid.settings import PATHS
 from tiltcli.schedule import BLIND
 from tiltcli.store import provenance
@@ -102,7 +102,7 @@ class Run:
         """Return the figure of `tiltcli plot recall`; None if no recalls were kept."""
         if self.tables.recall.empty:
             return None
-        from tiltcli.plots.recalls import recalls
+        from tiltcli.plots.curves import recalls
 
         return recalls(self.tables.jobs, self.tables.recall, title=self.name)
 

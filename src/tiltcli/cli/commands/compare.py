@@ -68,7 +68,7 @@ def compare(
     tuned, and the tilted side is also held against the static loss at its own settings. A diverged
     job counts with the accuracy it had, or with chance if that is lower.
     """
-    from tiltcli.api.comparing import compare as compare_runs
+    from tiltcli.api.finished_runs import compare as compare_runs
     from tiltcli.evaluation.comparison import METRICS
     from tiltcli.evaluation.texts import legend
     from tiltcli.grid.settings import METHODS

@@ -33,7 +33,7 @@ def refine(
     Then tiltcli sweep round2.toml --extend trains what is new. Few seeds choose by luck: two or
     three such rounds come before tiltcli confirm --tune.
     """
-    from tiltcli.evaluation.refinement import refinement_grid
+    from tiltcli.evaluation.next_grids import refinement_grid
 
     text = refinement_grid(
         run,
@@ -74,7 +74,7 @@ def confirm(
     fresh seed and a fresh draw of the data, and beside each tilted cell stands the static loss at
     the same other settings.
     """
-    from tiltcli.evaluation.confirmation import confirmation_grid
+    from tiltcli.evaluation.next_grids import confirmation_grid
 
     if (methods or by) and not tune:
         raise UserError("--methods and --by are for --tune")

@@ -25,6 +25,6 @@ def report(
 
     The page needs no network: send it to anybody. With -o REPORT.md the report is Markdown.
     """
-    from tiltcli.api.reporting import report as written
+    from tiltcli.api.finished_runs import report as written
 
     sys.stdout.write(f"{written(*runs, output=output, results=results)}\n")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy.typing as npt
+
 from tiltcli.evaluation.decision import decided
-from tiltcli.statistics import Estimate
+from tiltcli.statistics import Estimate, mean_interval, permutation_test
 
 
 class Verdict(StrEnum):
@@ -30,6 +32,14 @@ class Finding:
     # what the estimate is held against: 0 for a mean difference, 1/2 for a share
     against: float = 0.0
     beside: str = ""  # its null or control, with numbers; empty where `measured` says it all
+
+    @staticmethod
+    def of(
+        claim: str, measured: str, differences: npt.ArrayLike, beside: str, sample: str = "seeds"
+    ) -> Finding:
+        """Finding on a mean difference, a number for each of the sample."""
+        estimate, p = mean_interval(differences), permutation_test(differences)
+        return Finding(claim, measured, estimate, p, sample, beside=beside)
 
     @property
     def is_share(self) -> bool:

@@ -12,7 +12,7 @@ from tiltcli.evaluation.cells import REPLICATES
 from tiltcli.evaluation.claims import Finding
 from tiltcli.evaluation.texts import ranged
 from tiltcli.schedule import Schedule
-from tiltcli.statistics import Estimate, mean_interval, permutation_test
+from tiltcli.statistics import Estimate, mean_interval
 
 Array = npt.NDArray[np.float64]
 Pairs = Sequence[tuple[float, float]]
@@ -91,15 +91,8 @@ def _judged(
         tilted, control = np.array(some).T
         differences = sign * (tilted - control)
         beside = f"dynamical {shown(tilted.mean())}, {name} {shown(control.mean())}"
-        findings.append(
-            Finding(
-                claim,
-                what.format(name),
-                mean_interval(differences),
-                permutation_test(differences),
-                beside="; ".join(filter(None, [beside, lacking])),
-            )
-        )
+        beside = "; ".join(filter(None, [beside, lacking]))
+        findings.append(Finding.of(claim, what.format(name), differences, beside=beside))
     return findings
 
 
@@ -109,10 +102,7 @@ def _course(logs: Array) -> str:
     peak = int(np.argmax(means))
     rise, fall = (
         ranged(Estimate(np.exp(found.mean), np.exp(found.low), np.exp(found.high), found.n))
-        for found in (
-            mean_interval(logs[:, peak] - logs[:, 0]),
-            mean_interval(logs[:, peak] - logs[:, -1]),
-        )
+        for found in (mean_interval(logs[:, peak] - logs[:, end]) for end in (0, -1))
     )
     return (
         f"over {logs.shape[1]} pulses its geometric mean goes from {means[0]:.2f} to "

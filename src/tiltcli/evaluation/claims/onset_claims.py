@@ -14,7 +14,7 @@ from tiltcli.analysis.pulses import Instability, crossings
 from tiltcli.analysis.traces import Trace
 from tiltcli.evaluation.claims import Finding
 from tiltcli.evaluation.texts import ranged
-from tiltcli.statistics import mean_interval, permutation_test, proportion_interval
+from tiltcli.statistics import mean_interval, proportion_interval
 
 Array = npt.NDArray[np.float64]
 
@@ -90,16 +90,15 @@ def _begin(own: Array, others: Array, base: str) -> Finding:
     known = ~np.isnan(own).any(axis=1)
     each = [FACTORS[int(row.argmin())] for row in own[known]]
     best, null = (int(_mean(table).argmin()) for table in (own, others))
-    return Finding(
+    return Finding.of(
         BEGIN,
         "steps between onsets and crossings, control − own at the bound against others' "
         f"crossings{base}: of 0.8 to 1.2 times the bound the own crossings agree best at "
         f"{FACTORS[best]:.2f} ({_mean(own)[best]:.0f} steps), by training "
         f"{ranged(mean_interval(each))}; those of others at {FACTORS[null]:.2f} "
         f"({_mean(others)[null]:.0f} steps)",
-        mean_interval(nearer),
-        permutation_test(nearer),
-        "trainings",
+        nearer,
+        sample="trainings",
         beside=f"at the bound own crossings {_mean(own[:, at]):.0f} steps, others' "
         f"{_mean(others[:, at]):.0f}",
     )
@@ -108,14 +107,13 @@ def _begin(own: Array, others: Array, base: str) -> Finding:
 def _factor(own: Array, later: float, base: str) -> Finding:
     low, at, high = (own[:, FACTORS.index(one)] for one in (ASIDE[0], 1.0, ASIDE[1]))
     worse = np.minimum(low, high) - at
-    return Finding(
+    return Finding.of(
         BEGIN,
         "steps between onsets and crossings, control − own at the bound against the lesser of "
         f"{ASIDE[0]} and {ASIDE[1]} times it{base}: the onset is when growth "
         f"passes the detector's threshold; twice the threshold, {later:+.0f} steps in the median",
-        mean_interval(worse),
-        permutation_test(worse),
-        "trainings",
+        worse,
+        sample="trainings",
         beside=f"{_mean(low):.0f} steps at {ASIDE[0]}, {_mean(at):.0f} at 1, "
         f"{_mean(high):.0f} at {ASIDE[1]} times the bound",
     )

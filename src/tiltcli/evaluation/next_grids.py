@@ -1,9 +1,12 @@
-"""From a run to its confirmation: what validation chose, on replicates nobody has looked at.
+"""From a run to the next: its confirmation, on replicates nobody has looked at, or a refinement.
 
-Each tilted cell stands beside its static partner, the static loss at the same other settings.
-Tuned, the static methods have their own best cells as well, so that a gain of the learning rate
-is not taken for one of tilting, and every replicate has a fresh draw of the data where it is
-drawn; otherwise only where the run has several draws itself.
+To confirm: each tilted cell stands beside its static partner, the static loss at the same other
+settings. Tuned, the static methods have their own best cells as well, so that a gain of the
+learning rate is not taken for one of tilting, and every replicate has a fresh draw of the data
+where it is drawn; otherwise only where the run has several draws itself.
+
+To refine: a successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) with replicates as
+its resource: the best cells of each method, on more seeds.
 """
 
 from __future__ import annotations
@@ -15,16 +18,17 @@ from typing import Any
 
 import pandas as pd
 
-from tiltcli.errors import UserError, listing
-from tiltcli.evaluation.cells import choosing_metric, varying
+from tiltcli.errors import Fault, UserError, listing
+from tiltcli.evaluation.cells import choosing_metric, ranked, varying
 from tiltcli.evaluation.facets import named, tail
-from tiltcli.evaluation.grid_writer import fresh, grid_text
-from tiltcli.evaluation.tuning import Candidate, Tuning, at_edges, tune
+from tiltcli.evaluation.grid_writer import DRAW_STRIDE, Replicates, fresh, grid_text
+from tiltcli.evaluation.tuning import Candidate, Tuning, at_edges, of_last_round, tune
 from tiltcli.grid import SETTINGS, Job, Sweep, load_run
 from tiltcli.grid.settings import METHODS
 from tiltcli.store.read import find_run, read_jobs
 
 CONFIRM_SEEDS = 20
+KEEP, ROUND_SEEDS = 5, 16
 
 
 @dataclass(frozen=True)
@@ -160,3 +164,69 @@ def title(one: Candidate) -> str:
 def budget(one: Candidate) -> str:
     """What tuning a method took."""
     return f"{len(one.cells)} cells, {one.core_seconds:.0f} core-seconds"
+
+
+def refinement_grid(
+    run: str | Path,
+    *,
+    results: str | Path = "results",
+    metric: str | None = None,
+    methods: Sequence[str] | None = None,
+    by: Sequence[str] | None = None,
+    keep: int = KEEP,
+    seeds: int = ROUND_SEEDS,
+    folder: str | Path = ".",
+) -> str:
+    """Text of the grid with the best cells of each method, on more seeds than the run has."""
+    source = Source.of(run, results, metric, methods, by)
+    tuning, rows = source.tuning, source.tuning.cells.rows
+    most = max(len(one.cells) for one in tuning.candidates)
+    faults = []
+    if not 1 <= keep <= most:
+        said = f"got {keep}; a method has at most {most} cells in a row; allowed: 1 to {most}"
+        faults.append(Fault(said, source="--keep"))
+    replicates = _continued(source.sweep, seeds, faults)
+    if faults:
+        raise UserError(*faults)
+    comments = [
+        f"The next round of {source.sweep.name}: of each method the best {keep} cells by "
+        f"{tuning.metric}, on {seeds} replicates.",
+        f"tiltcli sweep this-file --extend lets the run {source.sweep.name} grow by them.",
+    ]
+    chosen: list[int] = []
+    for one in tuning.candidates:
+        order = ranked(of_last_round(rows.loc[list(one.cells)]), tuning.metric).index
+        chosen += [int(cell) for cell in order[:keep]]
+        comments.append(f"  {title(one)}: {min(keep, len(order))} of {budget(one)}")
+    return grid_text(
+        source.sweep.name,
+        [source.job(cell) for cell in chosen],
+        replicates,
+        folder=Path(folder),
+        comments=comments,
+        sweep={"methods": list(tuning.methods)},
+    )
+
+
+def _continued(sweep: Sweep, seeds: int, faults: list[Fault]) -> Replicates:
+    """The replicates of a run, and as many more as are wanted."""
+    pairs = dict.fromkeys((job["train.seed"], job.get("data.seed")) for job in sweep.jobs)
+    own, draws = [seed for seed, _ in pairs], [draw for _, draw in pairs]
+    several = len(set(draws)) > 1
+    if several and (len(set(own)) < len(own) or None in draws):
+        said = "the run's data draws are crossed with its seeds; allowed: one draw, or "
+        said += '[sweep] zip = [["data.seed", "train.seeds"]]'
+        faults.append(Fault(said, source="data.seed"))
+        return Replicates(own)
+    own = sorted(set(own)) if not several else own
+    if seeds <= len(own):
+        said = f"got {seeds}; the run has {len(own)} replicates: allowed: {len(own) + 1} or more"
+        faults.append(Fault(said, source="--seeds"))
+        return Replicates(own)
+    more = seeds - len(own)
+    later = [*own, *range(max(own) + 1, max(own) + 1 + more)]
+    if not several:
+        return Replicates(later)
+    stride = max(DRAW_STRIDE.get(str(job["data.kind"]), 1) for job in sweep.jobs)
+    first = max(draws) + stride
+    return Replicates(later, [*draws, *range(first, first + stride * more, stride)])
