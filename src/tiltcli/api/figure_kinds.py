@@ -141,10 +141,8 @@ def _gamma(request: Request) -> Figure:
     alike = jobs[(jobs[tilt] == jobs.loc[jobs["job"] == one.job.id, tilt].iloc[0]).all(axis=1)]
     first = alike.drop_duplicates(["loss.order", "loss.groups", "loss.timing", "loss.half_life"])
     shown = jobs_of(request.folder, list(first["job"])[:MOST_SCHEDULES])
-    if len(shown) > 1:
-        request.say(
-            f"and of its amplitude, period, rest and shape {len(shown) - 1} other schedules"
-        )
+    if (others := len(shown) - 1) > 0:
+        request.say(f"and of its amplitude, period, rest and shape {others} other schedules")
     traces = [trace_of(request.tables, job) for job in shown]
     schedules = [found.schedule for found in traces if found.schedule is not None]
     return gamma_figure(schedules, request.tables.name, request.look, one.labels)
@@ -158,15 +156,15 @@ def _trace(request: Request) -> Figure:
     return trace(one, request.given["zoom"], request.look)
 
 
-def _of_all(name: str) -> Callable[[Request], Figure]:
-    """What draws all trainings: the function of a module of its own name."""
+def _of_all(name: str, says: str) -> Kind:
+    """A kind that draws all trainings, by the function of a module of its own name."""
 
     def draw(request: Request) -> Figure:
         module = importlib.import_module(f"tiltcli.plots.{name}")
         figure: Figure = getattr(module, name)(request.all(), request.title, request.look)
         return figure
 
-    return draw
+    return Kind(name, says, draw, ("job",), probes=True)
 
 
 def _density(request: Request) -> Figure:
@@ -246,22 +244,10 @@ KINDS = {
         Kind("recall", "learning curves of each class, a panel per cell", _recall, ("metric",)),
         Kind("gamma", "the class weights Γ(t)", _gamma, ("job",)),
         Kind("trace", "one training step by step", _trace, ("job", "zoom")),
-        Kind(
-            "curvature",
-            "λ_max of Hessian and NTK along trainings",
-            _of_all("curvature"),
-            ("job",),
-            True,
-        ),
-        Kind("plane", "loss against sharpness, a curve per cell", _of_all("plane"), ("job",), True),
-        Kind(
-            "alignment",
-            "classes' gradients along the top eigenvector, a panel per cell",
-            _of_all("alignment"),
-            ("job",),
-            True,
-        ),
-        Kind("density", "densities of the Hessian's eigenvalues", _density, ("job",), True),
+        _of_all("curvature", "λ_max of Hessian and NTK along trainings"),
+        _of_all("plane", "loss against sharpness, a curve per cell"),
+        _of_all("alignment", "classes' gradients along the top eigenvector, a panel per cell"),
+        Kind("density", "densities of the Hessian's eigenvalues", _density, ("job",), probes=True),
         Kind("valley", "the loss along its steepest line, through a pulse", _valley, ("job",)),
         Kind("bifurcation", "the last losses of a branch against η", _bifurcation, ("job",)),
         Kind(

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 from collections.abc import Sequence
 from importlib import resources
+from string import Template
 from typing import Any
 
 from tiltcli.errors import UserError
@@ -38,40 +39,22 @@ def to_page(runs: Sequence[Run]) -> str:
     """Return the page; the same runs give the same bytes."""
     library = (resources.files("tiltcli.reports") / "assets" / PLOTLY).read_bytes()
     script = "(() => {\n'use strict';\n" + "\n".join(_asset(f"{n}.js") for n in SCRIPTS) + "})();"
-    shown = [_section(run, f"run-{i}", runs) for i, run in enumerate(runs)]
     links = [("verdicts", "Verdicts"), *((f"run-{i}", run.name) for i, run in enumerate(runs))]
     links += [("made", "How this was made"), ("cite", "How to cite")]
-    contents = "".join(f'<li><a href="#{key}">{text(name)}</a></li>' for key, name in links)
-    made = "".join(sections.provenance(run) for run in runs)
-    # Only these two scripts may run, and nothing may be fetched: whatever a run's texts hold.
-    digests = f"{_digest(gzip.decompress(library))} {_digest(script.encode())}"
-    policy = (
-        f"default-src 'none'; script-src {digests}; "
-        "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{TITLE}: {text(', '.join(run.name for run in runs))}</title>\n"
-        f"<style>\n{_asset('page.css')}</style>\n</head>\n<body>\n"
-        '<a class="skip" href="#verdicts">Skip to the verdicts</a>\n'
-        f'<header><div class="top"><h1>{TITLE}</h1>'
-        '<button type="button" class="theme" hidden>Dark colours</button></div>'
-        f'<nav aria-label="Contents"><ul>{contents}</ul></nav></header>\n<main>\n'
-        f"{_methods(runs)}"
-        '<section id="verdicts"><h2>Verdicts</h2>'
-        f"{sections.verdicts(judge(runs), runs)}</section>\n"
-        "<noscript><p>The figures and the tables of jobs need JavaScript; the verdicts, the "
-        "comparisons and the provenance do not.</p></noscript>\n"
-        + "\n".join(shown)
-        + f'\n<section id="made"><h2>How this was made</h2>{made}</section>\n'
-        f'<section id="cite"><h2>How to cite</h2>{sections.citations()}</section>\n</main>\n'
-        f'<footer class="muted">Written by tiltcli.</footer>\n'
-        '<script type="application/gzip" id="plotly">'
-        f"{_base64(library)}</script>\n"
-        f"<script>{script}</script>\n</body>\n</html>\n"
+    return Template(_asset("page.html")).substitute(
+        # Only these two scripts may run, and nothing may be fetched: whatever a run's texts hold.
+        digests=f"{_digest(gzip.decompress(library))} {_digest(script.encode())}",
+        title=TITLE,
+        names=text(", ".join(run.name for run in runs)),
+        css=_asset("page.css"),
+        contents="".join(f'<li><a href="#{key}">{text(name)}</a></li>' for key, name in links),
+        methods=_methods(runs),
+        runs="\n".join(_section(run, f"run-{i}", runs) for i, run in enumerate(runs)),
+        verdicts=sections.verdicts(judge(runs), runs),
+        made="".join(map(sections.provenance, runs)),
+        citations=sections.citations(),
+        library=_base64(library),
+        script=script,
     )
 
 
