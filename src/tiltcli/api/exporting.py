@@ -31,7 +31,6 @@ _ALONG = [
 class Exported:
     """A job as trackers take it."""
 
-    run: str  # name of the run
     job: str  # its id
     outcome: str  # how it ended
     settings: dict[str, Any]  # its settings by their dotted names
@@ -65,11 +64,11 @@ def export_metrics(
     with _quiet():
         there = tracker.there(folder, tables.name)
         todo = [one for one in found if one not in there]
-        tracker.write(folder, tables.name, _exported(tables.name, tables, todo))
+        tracker.write(folder, tables.name, _exported(tables, todo))
     return len(todo), len(found) - len(todo), tracker.shows.format(folder=folder)
 
 
-def _exported(name: str, tables: Any, wanted: Sequence[str]) -> Iterator[Exported]:
+def _exported(tables: Any, wanted: Sequence[str]) -> Iterator[Exported]:
     settings = [column for column in tables.jobs if "." in column]
     rows = tables.jobs.set_index("job")
     both = pd.concat([tables.metrics, tables.probes.drop(columns="lr", errors="ignore")])
@@ -80,7 +79,6 @@ def _exported(name: str, tables: Any, wanted: Sequence[str]) -> Iterator[Exporte
         row = rows.loc[job]
         steps = along.loc[job] if job in along.index.get_level_values(0) else along.iloc[:0]
         yield Exported(
-            name,
             job,
             str(row["outcome"]),
             _known(row[settings]),

@@ -53,11 +53,6 @@ class Cells:
     unit_of: pd.Series[int]
     metrics: tuple[str, ...]
 
-    @property
-    def groups(self) -> list[pd.DataFrame]:
-        """Rows of each group, in order; a group has at most one static row."""
-        return [rows for _, rows in self.rows.groupby("group", sort=True)]
-
     def jobs_of(self, cell: int) -> list[str]:
         """Ids of the jobs of a cell."""
         return [str(job) for job in self.of_job.index[self.of_job == cell]]
@@ -220,12 +215,11 @@ def split(
     rows: pd.DataFrame, keys: Sequence[str], shown: Sequence[str] | None = None, *, sort: bool
 ) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     """Rows by their values of some columns, with the values of those that are shown, or of all."""
-    if not keys:
+    shown = keys if shown is None else shown
+    if not (by := list(dict.fromkeys((*shown, *keys)))):
         return [({}, rows)]
-    return [
-        ({key: own[key].iloc[0] for key in (keys if shown is None else shown)}, own)
-        for _, own in rows.groupby(list(keys), dropna=False, sort=sort)
-    ]
+    groups = rows.groupby(by, dropna=False, sort=sort)
+    return [({key: own[key].iloc[0] for key in shown}, own) for _, own in groups]
 
 
 def _changes(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -75,9 +75,7 @@ def phase_maps(
     apart = len(tilt & {x, y})
     panels = [
         ({**settings, **more}, own, static)
-        for settings, group in split(
-            rows, list(dict.fromkeys((*shown, *outside))), shown, sort=True
-        )
+        for settings, group in split(rows, outside, shown, sort=True)
         for more, own, static in _panels(group, inside, apart)
     ]
     check_panels(kind, rows, [*shown, *inside], len(panels))
@@ -111,8 +109,9 @@ def _panels(
     """Tilted cells by what else varies of the tilt, each with the static cells beside them."""
     static, tilted = group[group["static"]], group[~group["static"]]
     shown = telling(tilted, inside)
-    by = list(dict.fromkeys((*shown, *inside)))
-    panels = [(more, own, static) for more, own in split(tilted, by, shown, sort=True) if len(own)]
+    panels = [
+        (more, own, static) for more, own in split(tilted, inside, shown, sort=True) if len(own)
+    ]
     if apart:
         return panels
     # Neither axis is of the tilt: static has a map of its own.
