@@ -242,15 +242,29 @@ def test_balancing_lifts_the_rare_classes(folder, tmp_path):
     assert rows["n"].tolist() == [3]
 
 
-def test_of_many_equal_classes_it_is_the_accuracy(tmp_path):
-    text = '[data]\nkind = "spiral"\nclasses = 20\npoints_per_class = 5\n[model]\nwidth = 30\n'
-    text += '[loss]\nkind = "static"\n[train]\nepochs = 30\nlog_every = 5\n'
-    tiltcli.sweep(write_grid(tmp_path, text), results=tmp_path, workers=0, engine="fused")
-    found = tiltcli.read("grid", tmp_path).metrics
-    assert found["train_accuracy"].nunique() > 3
-    for part in ("train", "val"):
-        plain, balanced = found[f"{part}_accuracy"], found[f"{part}_balanced_accuracy"]
-        np.testing.assert_allclose(balanced, plain, rtol=0, atol=1e-12)
+@pytest.mark.parametrize("engine", ["fused", "torch"])
+def test_of_many_equal_classes_it_is_the_accuracy(engine):
+    """To the last bit, whether the classes are counted apart or not."""
+    text = '[data]\nkind = "spiral"\nclasses = 20\npoints_per_class = 7\n[model]\nwidth = 30\n'
+    text += '[loss]\nkind = "static"\n[train]\nepochs = 30\nlog_every = 5\nrecall = '
+    rows = []
+    for counted in (False, True):
+        job = parse_sweep(text + str(counted).lower(), name="x", folder=None).jobs[0]
+        data = dataset_of(job)
+        items = [*load_engine(engine)(job, data, Context(device="cpu"))]
+        blocks = [one for one in items if isinstance(one, Block) and len(one.epoch)]
+        for part in ("train", "val"):
+            plain, balanced, loss = (
+                np.concatenate([getattr(one, f"{part}_{score}") for one in blocks])
+                for score in ("accuracy", "balanced_accuracy", "loss")
+            )
+            np.testing.assert_array_equal(balanced, plain)
+            rows.append([plain, loss])
+        assert items[-1].test_accuracy == items[-1].test_balanced_accuracy
+        assert all((one.recall is not None) == counted for one in blocks)
+    np.testing.assert_array_equal(rows[:2], rows[2:])
+    np.testing.assert_allclose(blocks[-1].recall[-1].mean(axis=1), [one[0][-1] for one in rows[2:]])
+    assert len(set(rows[0][0])) > 3
 
 
 def test_commands_and_report_take_it(folder, tmp_path):

@@ -214,24 +214,28 @@ class Scores(NamedTuple):
     recall: Float64[np.ndarray, "*rows classes"]
 
 
-def scores(right: Int64[np.ndarray, "*rows classes"], part: Part | None) -> Scores:
-    """Return the scores of a part; NaN of what has no samples.
+def scores(right: Int64[np.ndarray, "*rows counts"], part: Part | None) -> Scores:
+    """Return the scores of a part; NaN of what has no samples, and of recalls not counted.
 
     Args:
-        right: samples of each class that are classified right, shape (…, C).
+        right: samples that are classified right, of each class, shape (…, C); or their number,
+            shape (…, 1), which is enough where all classes have as many samples: there the
+            balanced accuracy is the accuracy, to the last bit.
         part: the samples, or None.
 
     """
     recall = np.full(right.shape, np.nan)
     if part is None:
         return Scores(recall[..., 0], recall[..., 0], recall)
+    plain = np.asarray(right.sum(axis=-1) / len(part))
+    if right.shape[-1] == 1:
+        return Scores(plain, plain, recall)
     sizes = part.layout(("sizes", right.shape[-1]), lambda: _sizes(part, right.shape[-1]))
     there = sizes > 0
     known = right[..., there] / sizes[there]
     recall[..., there] = known
-    return Scores(
-        np.asarray(right.sum(axis=-1) / len(part)), np.asarray(known.mean(axis=-1)), recall
-    )
+    even = (sizes == sizes[0]).all()
+    return Scores(plain, plain if even else np.asarray(known.mean(axis=-1)), recall)
 
 
 def _sizes(part: Part, classes: int) -> Whole:

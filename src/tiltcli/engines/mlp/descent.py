@@ -58,9 +58,12 @@ FEW = 16
 
 
 @register_jitable
-def _count(points: Any, hits: Any, rights: Any) -> None:
-    """Count the points classified right, by class."""
+def _count(points: Any, hits: Any, sums: Any, rights: Any) -> None:
+    """Count the points classified right, by class; in all where there is one place for it."""
     labels, count = points[2], points[5]
+    if rights.size == 1:
+        rights[0] = sums[2]
+        return
     if rights.size > FEW:
         for j in range(count):
             if hits[j]:
@@ -95,6 +98,7 @@ def _compiled(sources: str) -> tuple[Any, Any]:
         update_last: Any,
         out: Any,
         rights: Any,
+        val_rights: Any,
         trail: Any,
     ) -> tuple[int, int, float]:
         kept, last = 0, gammas.shape[0] - 1
@@ -113,11 +117,11 @@ def _compiled(sources: str) -> tuple[Any, Any]:
             bad = not (loss <= EXPLODED)
             if record[i] or bad:
                 out[kept, 0], out[kept, 1] = loss, sums[1] / train[5]
-                _count(train, work[-2], rights[kept, 0])
+                _count(train, work[-2], sums, rights[kept])
                 if val[5] > 0:
                     _evaluate(dims, base, val, network, val_work, gamma)
                     out[kept, 2] = val_sums[0] / val[5]
-                    _count(val, val_work[-2], rights[kept, 1])
+                    _count(val, val_work[-2], val_sums, val_rights[kept])
                 kept += 1
             if bad:
                 return kept, i, loss
@@ -154,11 +158,11 @@ def _compiled(sources: str) -> tuple[Any, Any]:
     def evaluate(
         dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: Any, rights: Any
     ) -> tuple[float, float]:
-        """Static loss and weighted loss; the numbers right by class are added to `rights`."""
+        """Static loss and weighted loss; the numbers right are written to `rights`."""
         _ = sources
         _evaluate(dims, base, points, network, work, gamma)
-        _count(points, work[-2], rights)
         sums = work[-1]
+        _count(points, work[-2], sums, rights)
         return sums[0] / points[5], sums[1] / points[5]
 
     return descend, evaluate

@@ -154,6 +154,7 @@ def network_of(
             float(job["train.weight_decay"]),
         ),
         batches=None if size == "full" else Batches(int(size), int(job["train.seed"])),
+        recalls=bool(job.get("train.recall")),
     )
 
 
@@ -248,17 +249,12 @@ def _ended(
     # A batch showed it: the state before it is measured, unless this epoch's start was.
     if part.steps[at] // schedules.per_epoch % schedules.every == 0:
         return part.until(at, False), result
-    train, val = (
-        None if points is None else network.measure(points, part.gammas[at])
-        for points in network.points
-    )
-    assert train is not None
-    val_loss, val_right = (float("nan"), 0 * train.right) if val is None else (val.loss, val.right)
+    train, val = (network.measure(points, part.gammas[at]) for points in network.points)
     longer = result._replace(
         train_loss=np.append(result.train_loss, train.loss),
         dynamical_loss=np.append(result.dynamical_loss, train.weighted),
         train_correct=np.vstack([result.train_correct, train.right]),
-        val_loss=np.append(result.val_loss, val_loss),
-        val_correct=np.vstack([result.val_correct, val_right]),
+        val_loss=np.append(result.val_loss, val.loss),
+        val_correct=np.vstack([result.val_correct, val.right]),
     )
     return part.until(at, True), longer

@@ -26,10 +26,11 @@ class Steps(NamedTuple):
 
     train_loss: npt.NDArray[np.float64]  # static loss, float64
     dynamical_loss: npt.NDArray[np.float64]  # loss weighted by the step's Γ, float64
-    train_correct: Labels  # training points classified right by class, int64, (rows, C)
+    # training points classified right by class, int64, (rows, C); or in all, (rows, 1)
+    train_correct: Labels
     # static loss on the validation points, float64; NaN without any
     val_loss: npt.NDArray[np.float64]
-    val_correct: Labels  # likewise of the validation points; 0 without any
+    val_correct: Labels  # likewise of the validation points
     # step at which the loss was not finite or had exploded; None if none was
     diverged_at: int | None
     diverged_loss: float  # that loss, of the training set or of the step's batch; NaN if none was
@@ -38,7 +39,7 @@ class Steps(NamedTuple):
 
 
 class Measures(NamedTuple):
-    """Static loss, loss weighted by Γ, and numbers classified right by class, (C,)."""
+    """Static loss, loss weighted by Γ, and numbers classified right as in `Steps`."""
 
     loss: float
     weighted: float
@@ -66,6 +67,7 @@ class FusedNetwork:
         base: loss, "cross_entropy" or "mse".
         optimiser: what makes the steps.
         batches: None for full batches.
+        recalls: whether to count by class even where all classes have as many points.
 
     """
 
@@ -81,6 +83,7 @@ class FusedNetwork:
         base: str = "cross_entropy",
         optimiser: Optimiser = _PLAIN,
         batches: Batches | None = None,
+        recalls: bool = False,
     ) -> None:
         self._dtype, self._dims = train.dtype, train.dims
         self._base, self._classes = BASES.index(base), classes
@@ -93,10 +96,11 @@ class FusedNetwork:
             part[...] = flat[begin : begin + part.size].reshape(part.shape)
             begin += part.size
         self.parameters = begin
-        self.points = train, val
         if val is None:
             none = np.zeros((0, inputs))
             val = Points.prepare(none, np.zeros(0, np.int64), classes, self._dtype, depth=depth)
+        self.points, self._recalls = (train, val), recalls
+        self._counts = self._counted(train), self._counted(val)
         self._train, self._val = train.arrays, val.arrays
         count = train.arrays[5]
         self._batches = (
@@ -157,6 +161,10 @@ class FusedNetwork:
             *ends,
         )
 
+    def _counted(self, points: Points) -> int:
+        """Numbers right that are kept of some points: of each class, or one."""
+        return 1 if points.even and not self._recalls else self._classes
+
     @property
     def layout(self) -> tuple[Any, ...]:
         """Sizes as types, base, training points, layers, place of each parameter, dtype."""
@@ -201,7 +209,7 @@ class FusedNetwork:
 
         """
         out = np.full((int(np.count_nonzero(record)) + 1, 3), np.nan)
-        rights = np.zeros((len(out), 2, self._classes), np.int64)
+        rights, val_rights = (np.zeros((len(out), n), np.int64) for n in self._counts)
         trail = np.empty((len(lrs) if keep else 0, self._theta.size), self._dtype)
         kept, diverged, diverged_loss = descend(
             self._dims,
@@ -220,20 +228,21 @@ class FusedNetwork:
             update_last,
             out,
             rights,
+            val_rights,
             trail,
         )
         self._made += len(lrs)
         loss, weighted, val_loss = out[:kept].T
-        right, val_right = rights[:kept, 0], rights[:kept, 1]
         at = None if diverged < 0 else int(diverged)
         if keep:
             made = len(lrs) - (not update_last) if at is None else at
             trail = trail[:made, self.layout[4]]
+        right, val_right = rights[:kept], val_rights[:kept]
         return Steps(loss, weighted, right, val_loss, val_right, at, float(diverged_loss), trail)
 
     def measure(self, points: Points, gamma: Float64[np.ndarray, " groups"]) -> Measures:
         """Measure on some points, weighted by Γ (G,)."""
-        right = np.zeros(self._classes, np.int64)
+        right = np.zeros(self._counted(points), np.int64)
         loss, weighted = evaluate(
             self._dims,
             self._base,
@@ -246,6 +255,6 @@ class FusedNetwork:
         return Measures(float(loss), float(weighted), right)
 
     def evaluate(self, points: Points) -> tuple[float, Labels]:
-        """Static loss and numbers right by class on some points."""
+        """Static loss and numbers right, as in `Steps`, on some points."""
         loss, _, right = self.measure(points, np.ones(self._classes))
         return loss, right

@@ -24,6 +24,7 @@ class Points:
     arrays: tuple[Any, ...]
     dims: Any  # inputs and classes as lengths of tuples where the layout is narrow, else ()
     dtype: np.dtype[Any]  # float32 or float64
+    even: bool  # whether all classes have as many points
 
     @property
     def nbytes(self) -> int:
@@ -60,7 +61,9 @@ class Points:
         arrays[3][:count] = y if groups is None else groups
         dims = ((0,) * inputs, (0,) * classes) if is_narrow else ()
         grouped = 0 if groups is None else int(groups.max(initial=-1)) + 1
-        return Points((*arrays, grouped, count, kind.type(1 / max(count, 1))), dims, kind)
+        sizes = np.bincount(y, minlength=classes)
+        even = bool((sizes == sizes[0]).all())
+        return Points((*arrays, grouped, count, kind.type(1 / max(count, 1))), dims, kind, even)
 
 
 def room(count: int, inputs: int, dtype: np.dtype[Any], is_narrow: bool) -> tuple[Any, ...]:
