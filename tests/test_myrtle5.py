@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import tiltcli
+from tiltcli.data import dataset_of
+from tiltcli.engines import Block, Context, Ending, Snapshot, load_engine
 from tiltcli.errors import UserError
 from tiltcli.grid import parse_sweep
 from tiltcli.networks.initial import initial_parameters
@@ -54,6 +56,34 @@ def myrtle_job(width=4, **train):
     return parse_sweep(
         text, name="m", folder=None, overrides=[f"train.{k}={v}" for k, v in train.items()]
     ).jobs[0]
+
+
+def test_recalls_are_counted_from_its_logits():
+    """With whole and with broken blocks, in which the last lanes hold no sample."""
+    job = myrtle_job(epochs=3, batch_size=100, lr=0.1, dtype="float64", log_every=1, recall="true")
+    data = dataset_of(job)
+    found, thetas = {}, {}
+    for item in load_engine("torch")(job, data, Context(snapshots=range(4), device="cpu")):
+        if isinstance(item, Block) and item.recall is not None:
+            found |= {int(e): one for e, one in zip(item.epoch, item.recall, strict=True)}
+        elif isinstance(item, Snapshot):
+            thetas[item.epoch] = item.theta
+        elif isinstance(item, Ending):
+            last = item.test_recall
+    shapes = {name: v.shape for name, v in initial_parameters(job, (1, 8, 8), 10).items()}
+    ends = np.cumsum([np.prod(shape) for shape in shapes.values()])
+
+    def recalls(theta, part):
+        cut = zip(shapes.items(), np.split(theta, ends[:-1]), strict=True)
+        guess = logits({k: v.reshape(s) for (k, s), v in cut}, part.X).argmax(axis=1)
+        return [(guess[part.y == c] == c).mean() for c in range(10)]
+
+    for epoch, theta in thetas.items():
+        wanted = recalls(theta, data.train), recalls(theta, data.val)
+        np.testing.assert_allclose(found[epoch], wanted, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(last, recalls(thetas[3], data.test), rtol=0, atol=1e-14)
+    assert len(thetas) == 4
+    assert np.std(found[3]) > 0.05
 
 
 @pytest.mark.parametrize("sample", [(3, 32, 32), (1, 8, 8), (2, 7, 5), (1, 1, 3), (1, 40, 66)])

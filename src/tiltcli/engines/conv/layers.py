@@ -175,30 +175,55 @@ def _turn_back(block: Any, samples: Any, begin: Any) -> None:
                     samples[begin + lane, y, x, c] = block[c, y, x, lane]
 
 
+@_part
+def _below(layout: Any, rows: Any) -> Any:
+    """Layout of what lies so many rows further down."""
+    return layout[0] + rows * layout[2], layout[1], layout[2]
+
+
 def _compiled(sources: str) -> tuple[Any, Any]:
     """Make the compiled functions; a variable from outside, as `sources`, is part of their key."""
     compiled = njit(cache=True, nogil=True, error_model="numpy")
 
     @compiled
     def forward(
-        X: Any, first: Any, layers: Any, arrays: Any, weights: Any, biases: Any, features: Any
+        X: Any,
+        first: Any,
+        layers: Any,
+        arrays: Any,
+        weights: Any,
+        biases: Any,
+        features: Any,
+        keep: Any,
     ) -> None:
-        """Compute the features of samples, and keep what was made on the way."""
+        """Compute the features of samples; unless `keep`, each block overwrites the one before."""
         _ = sources
         low = first.dtype.type(0)
         for k in range(LAYERS):
             _pack(weights[k], arrays[k].forth, arrays[k].turned)
         size = first.shape[4]
-        for b in range(-(-X.shape[0] // size)):
-            _turn(X, b * size, first[b], 1)
+        for begin in range(0, X.shape[0], size):
+            b = begin // size if keep else 0
+            _turn(X, begin, first[b], 1)
             for k in range(LAYERS):
                 layer, own = layers[k], arrays[k]
                 read = first[b] if k == 0 else arrays[k - 1].pooled[b]
-                made = own.made[b]
-                _make(made, layer.made, read, layer.read, own.forth, biases[k], low, layer.shape)
-                if layer.pool[3] * layer.pool[4] > 1:
-                    pool(own.pooled[b], layer.pooled, made, layer.made, layer.pool)
-            _turn_back(arrays[LAYERS - 1].pooled[b], features, b * size)
+                made, made_at, read_at = own.made[b], layer.made, layer.read
+                if layer.pool[3] * layer.pool[4] == 1:
+                    _make(made, made_at, read, read_at, own.forth, biases[k], low, layer.shape)
+                    continue
+                # Rows of windows go to the pool while they are in the cache.
+                inputs, outputs = layer.shape[:2]
+                _, rows, columns, height, width = layer.pool
+                shape = inputs, outputs, height, columns * width
+                pooled_at = layer.pooled
+                for _row in range(rows):
+                    _make(made, made_at, read, read_at, own.forth, biases[k], low, shape)
+                    windows = outputs, 1, columns, height, width
+                    pool(own.pooled[b], pooled_at, made, made_at, windows)
+                    pooled_at, read_at = _below(pooled_at, 1), _below(read_at, height)
+                    made_at = _below(made_at, height) if keep else made_at
+            _turn_back(arrays[LAYERS - 1].pooled[b], features, begin)
 
     @compiled
     def backward(

@@ -53,11 +53,14 @@ class BlockedMyrtle5:
     ) -> Float[Tensor, "samples classes"]:
         """Logits (samples, classes) of pictures (samples, channels, rows, columns)."""
         samples = X.permute(0, 2, 3, 1).contiguous()
-        features = _Features.apply(self, samples, *self._parameters)  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled():
+            features = _Features.apply(self, samples, *self._parameters)  # type: ignore[no-untyped-call]
+        else:
+            # What is made on the way stays in the cache where every block overwrites the last.
+            features = self.features(samples, self._parameters, keep=False)[0]
         return functional.linear(features, self._network.dense.weight, self._network.dense.bias)
 
-    def _reserve(self, samples: int) -> None:
-        blocks = -(-samples // self.lanes)
+    def _reserve(self, blocks: int) -> None:
         if blocks > self._blocks:
             self._blocks = blocks
             channels, rows, columns = self._sample
@@ -69,17 +72,20 @@ class BlockedMyrtle5:
             )
 
     def features(
-        self, X: Float[Tensor, "samples rows columns channels"], parameters: Sequence[Tensor]
+        self,
+        X: Float[Tensor, "samples rows columns channels"],
+        parameters: Sequence[Tensor],
+        keep: bool = True,
     ) -> tuple[Float[Tensor, "samples features"], int]:
-        """Features (samples, numbers) and the number of the call."""
-        self._reserve(len(X))
+        """Features (samples, numbers) and the number of the call; to `keep` allows a gradient."""
+        self._reserve(-(-len(X) // self.lanes) if keep else 1)
         self._calls += 1
         plain = [p.detach().contiguous().numpy() for p in parameters]
         channels, *places = self._layers[-1].pool[:3]
         out = np.empty((len(X), *places, channels), self._dtype)
         forward(
             *(X.numpy(), self._first, self._layers, self._arrays),
-            *(tuple(plain[::2]), tuple(plain[1::2]), out),
+            *(tuple(plain[::2]), tuple(plain[1::2]), out, keep),
         )
         return torch.from_numpy(out.transpose(0, 3, 1, 2).reshape(len(X), -1)), self._calls
 
