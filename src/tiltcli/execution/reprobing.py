@@ -243,10 +243,11 @@ def _difference(done: Finished, stored: Mapping[str, Any]) -> str | None:
         return "failed: " + str(done.row["error"]).strip().splitlines()[-1]
     for key in _SAME:
         new, old = done.row.get(key), stored.get(key)
-        if key.endswith("balanced_accuracy") and pd.isna(old):
-            continue  # runs of earlier versions had none
-        if key.endswith("balanced_accuracy") and abs(new - old) < 1e-12:
-            continue  # of classes of equal sizes they took the mean of the recalls, rounded
+        # Earlier versions had none, or of equal classes the mean of recalls with its rounding.
+        if key.endswith("balanced_accuracy") and (
+            pd.isna(old) or abs(float(new or 0) - float(old)) < 1e-12
+        ):
+            continue
         if new != old and not (pd.isna(new) and pd.isna(old)):
             return (
                 f"trained again it has {key} = {new}, the run holds {old}: not the same training "
