@@ -71,11 +71,11 @@ def test_log_within_a_few_ulp(dtype):
     np.testing.assert_array_equal(elementwise("log")(special), [0, np.nan] * 8)
 
 
-def network(theta, W, train, val, C, dtype):
+def network(theta, W, train, val, C, dtype, recalls=False):
     """A network on raw arrays, and its training points for `evaluate`."""
     points = Points.prepare(*train, C, dtype)
     val = None if val is None else Points.prepare(*val, C, dtype)
-    return FusedNetwork(theta, W, points, val, C), points
+    return FusedNetwork(theta, W, points, val, C, recalls=recalls), points
 
 
 def case(P, D, C, W, seed=0):
@@ -164,9 +164,11 @@ def test_bad_losses_are_noticed_at_their_step(P, D, C, W, spoil, is_finite):
     assert not found.train_loss[0] <= 1e6
 
 
-def test_equal_logits_count_for_the_first_class():
+@pytest.mark.parametrize(("recalls", "counted"), [(True, [2, 0, 0]), (False, [2])])
+def test_equal_logits_count_for_the_first_class(recalls, counted):
     X, y = np.zeros((6, 2)), np.array([0, 0, 1, 1, 2, 2])
-    net, points = network(np.zeros(2 * 4 + 4 + 4 * 3 + 3), 4, (X, y), None, 3, "float32")
+    theta = np.zeros(2 * 4 + 4 + 4 * 3 + 3)
+    net, points = network(theta, 4, (X, y), None, 3, "float32", recalls)
     loss, right = net.evaluate(points)
-    assert right.tolist() == [2, 0, 0]
+    assert right.tolist() == counted
     assert loss == pytest.approx(np.log(3), rel=1e-6)
