@@ -137,7 +137,7 @@ def test_myrtle5_through_the_command(tmp_path, batch_size):
     np.savez(tmp_path / "weights.npz", **weights)
     shown = f'"{batch_size}"' if batch_size == "full" else batch_size
     grid = write_grid(tmp_path, GRID.format(batch_size=shown))
-    done = tilt("sweep", grid, "--device", "cpu", "--workers", "1", cwd=tmp_path)
+    done = tilt("sweep", grid, "--device", "cpu", "--workers", "0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = tiltcli.read("pictures", tmp_path / "results")
     columns = ["epoch", "step", "train_loss", "dynamical_loss", "train_accuracy"]

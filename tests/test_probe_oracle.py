@@ -94,7 +94,7 @@ def test_every_probe_is_that_of_the_state_before_the_update(tmp_path, engine, ba
         epochs=EPOCHS, rate=RATE, dtype=dtype, every=EVERY, points=P // 2,
     )  # fmt: skip
     write_grid(tmp_path, text)
-    done = tilt("sweep", "grid.toml", "--engine", engine, "--workers", 1, cwd=tmp_path)
+    done = tilt("sweep", "grid.toml", "--engine", engine, "--workers", 0, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     probes = tiltcli.read("grid", tmp_path / "results").probes.set_index("epoch")
     assert list(probes.index) == list(range(0, EPOCHS + 1, EVERY))

@@ -22,7 +22,7 @@ GRID = {
 }
 
 
-def run(tmp_path, name="probed", engine="auto", workers=2, **tables):
+def run(tmp_path, name="probed", engine="auto", workers=0, **tables):
     grid = {**GRID, "name": name, **tables}
     grid = {key: value for key, value in grid.items() if value is not None}
     summary = tiltcli.sweep(grid, results=tmp_path, engine=engine, workers=workers)
@@ -94,8 +94,8 @@ def test_pictures_are_probed_too(tmp_path):
         "train": {"epochs": 3, "lr": 0.02, "batch_size": 256, "momentum": 0.9},
     }
     probe = {"every": 2, "ntk_points": 20}
-    with_probes = run(tmp_path, "with", workers=0, probe=probe, **grid)
-    without = run(tmp_path, "without", workers=0, probe=None, **grid)
+    with_probes = run(tmp_path, "with", probe=probe, **grid)
+    without = run(tmp_path, "without", probe=None, **grid)
     pd.testing.assert_frame_equal(with_probes.metrics, without.metrics)
     probes = with_probes.probes
     assert probes["epoch"].tolist() == [0, 2]
@@ -115,8 +115,8 @@ def test_the_last_epoch_is_probed_where_it_is_a_multiple(tmp_path):
 
 def test_both_engines_and_any_number_of_workers_give_the_same_probes(tmp_path):
     train = GRID["train"] | {"dtype": "float64"}
-    fused = run(tmp_path, "a", "fused", train=train).probes
-    torch = run(tmp_path, "b", "torch", train=train).probes
+    fused = run(tmp_path, "a", "fused", workers=2, train=train).probes
+    torch = run(tmp_path, "b", "torch", workers=2, train=train).probes
     numbers = [c.name for c in PROBE_COLUMNS if c.type == "float64" and c.name != "lr"]
     np.testing.assert_allclose(fused[numbers], torch[numbers], rtol=1e-7, atol=1e-10)
     tiltcli.sweep({**GRID, "train": train, "name": "c"}, results=tmp_path, workers=1)

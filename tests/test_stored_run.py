@@ -28,7 +28,7 @@ def resumed(tmp_path_factory):
     """The stored half of the run, and the rest by this version."""
     results = tmp_path_factory.mktemp("results")
     shutil.copytree(STORED, results / "stored")
-    summary = tiltcli.sweep(GRID, results=results, workers=2)
+    summary = tiltcli.sweep(GRID, results=results, workers=0)
     assert (summary.total, summary.before, summary.ended.total()) == (24, 12, 12)
     return results
 
@@ -100,7 +100,7 @@ def test_it_is_paired_probed_and_reported(resumed, tmp_path):
     assert set(full.rows["n"]) == {2}
     before = tiltcli.read("stored", resumed).probes
     assert set(before["epoch"]) == {0, 5, 10}
-    found = probe_run("stored", ProbeSettings(every=6), results=resumed, workers=2)
+    found = probe_run("stored", ProbeSettings(every=6), results=resumed, workers=0)
     assert not found.refused
     # Of each job that got to epochs 6 and 12; 0 was there.
     completed = WHOLE.loc[WHOLE["outcome"] == "completed", "job"]
