@@ -9,13 +9,10 @@ import executor_tasks
 import tiltcli
 from helpers import tilt, unlucky, write_grid
 from tiltcli.errors import UserError
-from tiltcli.execution.executors import (
-    WorkerError,
-    WorkerLost,
-    processes,
-    run_processes,
-    run_threads,
-)
+from tiltcli.execution.executors import processes
+from tiltcli.execution.executors.processes import run_processes
+from tiltcli.execution.executors.protocol import WorkerError, WorkerLost
+from tiltcli.execution.executors.threads import run_threads
 
 
 def never():

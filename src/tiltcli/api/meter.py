@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import Any
 
-from tiltcli.execution.pace import Pace
-from tiltcli.execution.progress import Progress
+from tiltcli.execution.progress import Pace, Progress
 from tiltcli.terminal import plain
 
 FRAME_SECONDS, LINE_SECONDS = 0.2, 10.0

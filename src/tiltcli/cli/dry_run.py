@@ -17,9 +17,10 @@ from tiltcli.data.fetch import Published
 from tiltcli.engines.base import steps_per_epoch
 from tiltcli.engines.coverage import uncovered
 from tiltcli.errors import harmless, listing
-from tiltcli.execution.checks import Checker, check_run
+from tiltcli.execution.checks import check_run
 from tiltcli.execution.estimates import Estimate, estimate
-from tiltcli.execution.pace import clock
+from tiltcli.execution.local import Trainer
+from tiltcli.execution.progress import clock
 from tiltcli.execution.run_options import RunOptions, at_once
 from tiltcli.execution.runner import Plan
 from tiltcli.grid import Job, ProbeSettings, Sweep, load_sweep
@@ -29,7 +30,7 @@ from tiltcli.store.read import read_jobs
 SHOWN = 20
 
 
-def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Checker | None = None) -> None:
+def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Trainer | None = None) -> None:
     """Print what a sweep would do, on this machine without a trainer; writes nothing."""
     folder = results / sweep.name
     engines = check_run(sweep, folder, options, trainer, fetch=False)

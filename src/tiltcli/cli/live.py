@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tiltcli.cli.app import say
 from tiltcli.cli.signals import STOPPING, Stop
 from tiltcli.cli.standings import standings
-from tiltcli.execution.pace import Pace, time_left
+from tiltcli.execution.progress import Pace, time_left
 from tiltcli.terminal import plain
 
 if TYPE_CHECKING:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tiltcli.curvature.memory import memory_faults
 from tiltcli.data import Dataset, dataset_of, downloads_of
 from tiltcli.engines import choose_engine
 from tiltcli.engines.coverage import without_derivative
-from tiltcli.errors import Fault, UserError
+from tiltcli.errors import Fault, UserError, each
 from tiltcli.execution.run_options import RunOptions
 from tiltcli.grid import Job, ProbeSettings, Sweep
 from tiltcli.grid.jobs import texts
@@ -18,16 +18,12 @@ from tiltcli.grid.settings import deciding
 from tiltcli.networks.initial import check_network, is_own, parameter_shapes
 from tiltcli.store import RunWriter
 
-
-class Checker(Protocol):
-    """What trains jobs elsewhere, and knows whether it can."""
-
-    def check(self, jobs: Sequence[Job], engines: Mapping[str, str]) -> None:
-        """Check that jobs can be trained there, by their engines; raise UserError if not."""
+if TYPE_CHECKING:
+    from tiltcli.execution.local import Trainer
 
 
 def check_run(
-    sweep: Sweep, folder: Path, options: RunOptions, trainer: Checker | None, *, fetch: bool = True
+    sweep: Sweep, folder: Path, options: RunOptions, trainer: Trainer | None, *, fetch: bool = True
 ) -> dict[str, str]:
     """Check a sweep as it would be run, writing nothing; return the engine of each job, by id."""
     options.check(trainer is not None)
@@ -40,40 +36,38 @@ def check_run(
 
 def check_jobs(sweep: Sweep, engine: str, *, fetch: bool = True) -> dict[str, str]:
     """Check data, networks and engines of all jobs; unless `fetch`, only data that are here."""
-    faults: dict[str, Fault] = {}
-    engines: dict[str, str] = {}
     seen: set[tuple[Any, ...]] = set()
     # Jobs that agree on these need be checked once.
     probed = deciding("probe") if sweep.probe is not None else ()
     alike = tuple(dict.fromkeys((*deciding("data"), *deciding("network"), *probed, "train.keep")))
-    for job in sweep.jobs:
-        try:
-            engines[job.id] = choose_engine(engine, job)
-            check_derivative(sweep.probe, job, engines[job.id])
-            # A user's network may not like a last batch of a single sample.
-            key = (*texts(job, alike), str(is_own(job) and job["train.batch_size"]))
-            if key in seen:
-                continue
-            seen.add(key)
-            if not fetch and downloads_of(job):
-                continue
-            data = dataset_of(job)
-            if job.get("train.keep") == "best" and data.val is None:
-                said = 'got "best", and there is no validation part; allowed here: "none", "final"'
-                raise UserError(Fault(said, key="train.keep"))
-            if is_own(job):
-                from tiltcli.networks.own import check_own
 
-                check_own(job, data)
-            else:
-                check_network(job, data.sample_shape, data.classes)
-            if sweep.probe is not None:
-                check_probe(sweep.probe, job, data)
-        except UserError as error:
-            faults.update({str(fault): fault for fault in error.faults})
-    if faults:
-        raise UserError(*faults.values())
-    return engines
+    def check(job: Job) -> tuple[str, str]:
+        chosen = choose_engine(engine, job)
+        check_derivative(sweep.probe, job, chosen)
+        # A user's network may not like a last batch of a single sample.
+        key = (*texts(job, alike), str(is_own(job) and job["train.batch_size"]))
+        if key not in seen:
+            seen.add(key)
+            if fetch or not downloads_of(job):
+                _check_with_data(sweep.probe, job)
+        return job.id, chosen
+
+    return dict(each(check, sweep.jobs))
+
+
+def _check_with_data(probe: ProbeSettings | None, job: Job) -> None:
+    data = dataset_of(job)
+    if job.get("train.keep") == "best" and data.val is None:
+        said = 'got "best", and there is no validation part; allowed here: "none", "final"'
+        raise UserError(Fault(said, key="train.keep"))
+    if is_own(job):
+        from tiltcli.networks.own import check_own
+
+        check_own(job, data)
+    else:
+        check_network(job, data.sample_shape, data.classes)
+    if probe is not None:
+        check_probe(probe, job, data)
 
 
 def check_derivative(

@@ -19,16 +19,8 @@ class Keeper:
     """Keeps the weights of the end, or of the logged epoch with the best validation accuracy.
 
     Of several best epochs the first counts; of a diverged job, those before that. Only the best so
-    far is held, and those whose metrics have not come yet.
-
-    Args:
-        job: the job; `train.keep` says what is kept.
-        data: its data.
-        run: folder of the run.
-
-    Attributes:
-        due: epochs, rising, whose weights it looks at.
-
+    far is held, and those whose metrics have not come yet. `due` are the epochs, rising, whose
+    weights it looks at.
     """
 
     def __init__(self, job: Job, data: Dataset, run: Path) -> None:

@@ -1,94 +1,124 @@
-"""Tasks trained on this machine: by threads, by processes, or in this very process."""
+"""Tasks trained on this machine, by threads, processes or in this very process; or elsewhere."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
-from itertools import chain
+from typing import Protocol, TypeAlias
 
 from tiltcli.engines import load_engine
 from tiltcli.errors import RunError
 from tiltcli.execution.batching import Batches
-from tiltcli.execution.executors import Immediate, run_in_process, run_processes, run_threads
+from tiltcli.execution.executors.processes import run_processes
+from tiltcli.execution.executors.threads import Immediate, run_threads
 from tiltcli.execution.progress import Advance, Progress
 from tiltcli.execution.run_options import at_once
 from tiltcli.execution.train_job import Task, failed, train_batch, train_job
-from tiltcli.store import Finished
+from tiltcli.grid import Job
+from tiltcli.store import Finished, RunWriter
 
-Ended = Generator[Finished | RunError | None, None, None]
+Ended: TypeAlias = Generator[Finished | RunError | None, None, None]
+Stopped: TypeAlias = Callable[[], bool]
 
 
-def run_tasks(
+class Trainer(Protocol):
+    """What trains jobs elsewhere than on this machine, and knows whether it can."""
+
+    def check(self, jobs: Sequence[Job], engines: Mapping[str, str]) -> None:
+        """Check that jobs can be trained there, by their engines; raise UserError if not."""
+
+    def __call__(
+        self, tasks: Iterable[Task], writer: RunWriter, progress: Progress, stopped: Stopped
+    ) -> Generator[Finished | None, None, None]:
+        """Train jobs of one engine; yield each as it ends, None for one that was interrupted."""
+
+
+def train(
+    tasks: Sequence[Task],
+    writer: RunWriter,
+    workers: int | None,
+    trainer: Trainer | None,
+    progress: Progress,
+    stop: threading.Event,
+) -> Generator[Finished, None, None]:
+    """Yield jobs as they end, engine by engine; at its end, however it comes, no worker is left.
+
+    `workers` are trained at once, 0 in this process, None one per core; or all by `trainer`.
+    """
+    for engine in ("fused", "torch"):
+        mine = [task for task in tasks if task.engine == engine]
+        threads = max(1, at_once(workers) // max(1, len(mine)))
+        several = (replace(task, threads=threads) for task in mine)
+        results: Ended
+        if trainer is not None:
+            results = trainer(several, writer, progress, stop.is_set)
+        else:
+            results = _here(engine, several, len(mine), workers, progress, stop.is_set)
+        with closing(results):
+            try:
+                for result in results:
+                    if isinstance(result, RunError):
+                        raise result
+                    if result is not None:
+                        yield result
+            except BaseException:
+                stop.set()
+                raise
+        if stop.is_set():
+            return
+
+
+def _here(
     engine: str,
-    tasks: Iterable[Task],
+    tasks: Iterator[Task],
     count: int,
     workers: int | None,
     progress: Progress,
-    stopped: Callable[[], bool],
-) -> Generator[Finished | RunError | None, None, None]:
-    """Run one engine's tasks, `workers` at once: 0 in this process, None one per core."""
-    waiting = iter(tasks)
-    first = next(waiting, None)
-    if first is None or stopped():
+    stopped: Stopped,
+) -> Ended:
+    if not count or stopped():
         return
-    wanted = (task for task in chain((first,), waiting) if not stopped())
+    wanted = (task for task in tasks if not stopped())
 
     def report(task: Task, advance: Advance) -> None:
         progress.add(task.job, advance)
 
     if workers == 0:
-        yield from _in_process(engine, wanted, stopped, report)
+        with ExitStack() as stack:
+            if engine == "torch":
+                from tiltcli.engines.torch.update_cost import one_thread
+
+                stack.enter_context(one_thread())  # as workers have: their sums come out the same
+            for task in wanted:
+                yield train_job(task, stopped, partial(report, task), Immediate())
     elif engine == "torch":
         yield from _by_processes(wanted, count, at_once(workers), progress, stopped)
     else:
-        probed = first.probe is not None
-        yield from _by_threads(engine, wanted, at_once(workers), probed, stopped, report)
-
-
-def _in_process(
-    engine: str,
-    tasks: Iterator[Task],
-    stopped: Callable[[], bool],
-    report: Callable[[Task, Advance], None],
-) -> Ended:
-    with ExitStack() as stack:
-        if engine == "torch":
-            from tiltcli.engines.torch.update_cost import one_thread
-
-            stack.enter_context(one_thread())  # as workers have: their sums come out the same
-        work = partial(train_job, executor=Immediate())
-        for one in run_in_process(work, tasks, stopped, report):
-            yield one.result
+        yield from _by_threads(engine, wanted, at_once(workers), stopped, report)
 
 
 def _by_threads(
     engine: str,
     tasks: Iterator[Task],
     workers: int,
-    probed: bool,
-    stopped: Callable[[], bool],
+    stopped: Stopped,
     report: Callable[[Task, Advance], None],
 ) -> Ended:
     load_engine(engine)  # compile once, before the threads race to it
-    work: Callable[..., Finished | RunError | None] = train_job
-    with ExitStack() as stack:
-        if probed:
-            pool = ThreadPoolExecutor(workers, thread_name_prefix="probe")
-            work = partial(train_job, executor=stack.enter_context(pool))
+    # Threads that all jobs' probes share; none is begun before there is a probe.
+    with ThreadPoolExecutor(workers, thread_name_prefix="probe") as probers:
+        work = partial(train_job, executor=probers)
         for one in run_threads(work, tasks, workers, stopped, report):
             # An error here: the machinery around the job failed.
             yield one.result if one.error is None else failed(one.task, one.error)
 
 
 def _by_processes(
-    tasks: Iterator[Task],
-    count: int,
-    workers: int,
-    progress: Progress,
-    stopped: Callable[[], bool],
+    tasks: Iterator[Task], count: int, workers: int, progress: Progress, stopped: Stopped
 ) -> Ended:
     """Run tasks in processes, tiny ones in batches."""
 
@@ -106,19 +136,3 @@ def _by_processes(
             batches.again(one.task)  # whichever of them it was, the others are not to blame
         else:
             yield failed(one.task[0], one.error)
-
-
-def ended_jobs(
-    results: Generator[Finished | RunError | None, None, None], stop: threading.Event
-) -> Generator[Finished, None, None]:
-    """Yield jobs that ended; at the end of it, however it comes, no worker is left."""
-    with closing(results):
-        try:
-            for result in results:
-                if isinstance(result, RunError):
-                    raise result
-                if result is not None:
-                    yield result
-        except BaseException:
-            stop.set()
-            raise

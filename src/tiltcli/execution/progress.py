@@ -1,4 +1,4 @@
-"""How far a sweep is, and what comes out so far: filled in by the runner, read by a display."""
+"""How far a sweep is, how fast, and what comes out so far: filled in as it goes, for a display."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ PROBE_STEPS = 500
 """About what a probe costs in steps of the same job."""
 
 
+SHORTEST = 0.1
+"""Seconds from which on a speed means anything."""
+
+MOST_DAYS = 99
+
+
 class Advance(NamedTuple):
     """Updates and probes made of a job since the last report."""
 
@@ -44,7 +50,6 @@ class Progress:
     remaining: Remaining = field(default_factory=Remaining)  # what the jobs to do still take
     ended: Counter[str] = field(default_factory=Counter)  # jobs ended now, by outcome
     steps: int = 0  # optimiser updates made now
-    total_probes: int = 0  # probes of the jobs to do
     probes: int = 0  # probes made now
     # keeps the rows of the jobs, for a display of means; None without one
     results: Ended | None = None
@@ -54,7 +59,6 @@ class Progress:
     def expect(self, job: Job, engine: str, steps: int, probes: int) -> None:
         """Add a job to what is to be done, with its updates and probes."""
         self.total_steps += steps
-        self.total_probes += probes
         kind = (engine, *texts(job, COSTS))
         guess = step_cost(job) * (TORCH_COST if engine == "torch" else 1.0)
         self.remaining.expect(job.id, repr(kind), steps + probes * PROBE_STEPS, guess)
@@ -101,3 +105,57 @@ def step_cost(job: Job) -> float:
         deeper = int(job.get("model.depth") or 1) - 1
         return width * (1.0 + deeper * (1.0 + width / 9.0)) + 20.0
     return width**2 + 5.0 * width + 22.0  # convolutions on 8 × 8 pictures, as measured
+
+
+class Pace:
+    """Speed of a sweep: counted from its first steps on, since compiling comes before them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._began: tuple[float, int] | None = None
+        self._before = (0.0, 0)
+
+    def describe(self, seconds: float) -> str:
+        """Return one line, seconds after the start: jobs, outcomes, speed once there is one."""
+        progress = self._progress
+        parts = [f"{progress.done}/{progress.total} jobs", f"{progress.running} running"]
+        parts += [f"{progress.ended[outcome]} {outcome}" for outcome in ("diverged", "failed")]
+        began = self._first(seconds)
+        if began is not None and seconds - began[0] >= SHORTEST:
+            rate = (progress.steps - began[1]) / (seconds - began[0])
+            parts += [f"{rate:,.0f} steps/s"] * (rate >= 1)
+        elif began is None and progress.done < progress.total:
+            parts.append(f"starting {clock(seconds)} (a first run compiles)")
+        return ", ".join(parts)
+
+    def line(self, seconds: float) -> str:
+        """Return `describe`, and the time left where it is known."""
+        return ", ".join(filter(None, (self.describe(seconds), time_left(self._progress))))
+
+    def _first(self, seconds: float) -> tuple[float, int] | None:
+        """When the first steps were made, the last moment without any; and what was done then."""
+        progress = self._progress
+        if self._began is None and progress.steps > 0:
+            self._began = self._before
+        self._before = seconds, progress.steps
+        return self._began
+
+
+def time_left(progress: Progress) -> str:
+    """Time until the end at the speed of late, or nothing if that is not known."""
+    left = progress.seconds_left()
+    return f"{clock(left)} left" if left else ""
+
+
+def clock(seconds: float) -> str:
+    """Duration as people say it."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days > MOST_DAYS:
+        return f"more than {MOST_DAYS} days"
+    if days:
+        return f"{days} d {hours:02d} h"
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -43,13 +43,9 @@ class Remaining:
 
     A kind that has not run yet is reckoned by its guess, in proportion to how the guesses of the
     measured kinds came out.
-
-    Attributes:
-        workers: jobs trained at once.
-
     """
 
-    workers: int = 1
+    workers: int = 1  # jobs trained at once
     _kinds: dict[Hashable, _Kind] = field(default_factory=dict)
     _of: dict[str, tuple[Hashable, float]] = field(default_factory=dict)
     _running: dict[str, _Run] = field(default_factory=dict)

@@ -7,20 +7,20 @@ the same is checked: what the training ends with must be what the run holds, to 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import total_steps
-from tiltcli.errors import RESULT_COLUMNS, Fault, Outcome, RunError, UserError, listing
+from tiltcli.errors import RESULT_COLUMNS, Fault, Outcome, UserError, each, listing
 from tiltcli.evaluation.selection import parse_selection, select
 from tiltcli.execution.checks import check_derivative, check_probe
-from tiltcli.execution.local import ended_jobs, run_tasks
+from tiltcli.execution.local import Trainer, train
 from tiltcli.execution.progress import Progress, step_cost
 from tiltcli.execution.run_options import at_once, worker_faults
 from tiltcli.execution.train_job import Task
@@ -28,9 +28,6 @@ from tiltcli.grid import Job, ProbeSettings, load_run
 from tiltcli.store import Finished, RunWriter
 from tiltcli.store.probe_rows import missing_epochs
 from tiltcli.store.read import find_run, last_probed_epochs, read_jobs, read_probes
-
-if TYPE_CHECKING:
-    from tiltcli.execution.runner import Trainer
 
 # What a training that is done again must have again: all that it measured, but its time.
 _SAME = (
@@ -118,22 +115,10 @@ def probe_run(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> Reprobed:
-    """Add probes to a run; what is there already is not made again.
+    """Return what was added to a run's probes; what is there already is not made again.
 
-    Args:
-        run: a name under `results`, or a path.
-        settings: what to probe, and when.
-        results: the results folder.
-        where: conditions that jobs must meet.
-        job: id of a job, or its beginning.
-        workers: jobs trained at once, 0 for this process; default: one per core.
-        trainer: trains the jobs elsewhere; None for this machine.
-        command: command line, for the provenance.
-        progress: filled in as it goes, for a display.
-        stop: set it to stop cleanly.
-
-    Returns:
-        what was added.
+    Of the jobs that meet the conditions `where`, and whose id begins with `job`; other arguments
+    are as of `run_sweep`.
 
     Raises:
         UserError: for an unknown run or job, epochs that a job does not reach, a run in use.
@@ -157,44 +142,53 @@ def probe_run(
         for name in stored
         if name not in by_id
     }
-    _check_probes({one: str(row["engine"]) for one, row in stored.items()}, by_id, settings)
+    known = {name: row for name, row in stored.items() if name in by_id}
+
+    def check(name: str) -> None:
+        one = by_id[name]
+        check_probe(settings, one, dataset_of(one), _option)
+        check_derivative(settings, one, str(known[name]["engine"]), _option)
+
+    each(check, known)
     if trainer is not None:
         if workers is not None:
             raise UserError("--workers: of no use with --cluster, whose workers train the jobs")
-        known = [by_id[name] for name in stored if name in by_id]
-        trainer.check(known, {job.id: str(stored[job.id]["engine"]) for job in known})
+        engines = {name: str(row["engine"]) for name, row in known.items()}
+        trainer.check([by_id[name] for name in known], engines)
     probed = added = 0
     with RunWriter(folder, sweep, command) as writer:
         last = last_probed_epochs(rows)
         missing = missing_epochs(read_probes(folder), last, settings)
-        tasks = _tasks({n: e for n, e in missing.items() if n in by_id}, by_id, stored, settings)
-        tasks = [replace(task, spool=folder / "metrics", writer=writer.name) for task in tasks]
+        tasks = [
+            Task(
+                by_id[name],
+                str(known[name]["engine"]),
+                folder / "metrics",
+                writer.name,
+                replace(settings, every=None, epochs=tuple(epochs)),
+            )
+            for name, epochs in missing.items()
+            if name in known
+        ]
+        # The longest first.
+        tasks.sort(key=lambda task: -int(task.job["train.epochs"]) * step_cost(task.job))
         progress.remaining.workers = at_once(workers)
         progress.total = len(tasks)
         for task in tasks:
             assert task.probe is not None
             steps = total_steps(task.job, len(dataset_of(task.job).train))
             progress.expect(task.job, task.engine, steps, len(task.probe.epochs))
-        for engine in ("fused", "torch"):
-            mine = [task for task in tasks if task.engine == engine]
-            threads = max(1, at_once(workers) // max(1, len(mine)))
-            several = (replace(task, threads=threads) for task in mine)
-            running: Generator[Finished | RunError | None, None, None]
-            if trainer is not None:
-                running = trainer(several, writer, progress, stop.is_set)
-            else:
-                running = run_tasks(engine, several, len(mine), workers, progress, stop.is_set)
-            with closing(ended_jobs(running, stop)) as ended:
-                for done in ended:
-                    name = str(done.row["job"])
-                    if isinstance(done.metrics, Path):
-                        done.metrics.unlink(missing_ok=True)
-                    if reason := _difference(done, stored[name]):
-                        refused[name] = reason
-                    else:
-                        writer.add_probes(done.probes)
-                        probed, added = probed + 1, added + len(done.probes)
-                    progress.end(done.row)
+        with closing(train(tasks, writer, workers, trainer, progress, stop)) as ended:
+            for done in ended:
+                name = str(done.row["job"])
+                if isinstance(done.metrics, Path):
+                    done.metrics.unlink(missing_ok=True)
+                if reason := _difference(done, stored[name]):
+                    refused[name] = reason
+                else:
+                    writer.add_probes(done.probes)
+                    probed, added = probed + 1, added + len(done.probes)
+                progress.end(done.row)
     short = stop.is_set() and progress.done < progress.total
     before = len(stored) - len(missing)
     return Reprobed(folder, probed, added, before, refused, short, tuple(writer.notes))
@@ -202,39 +196,6 @@ def probe_run(
 
 def _option(key: str) -> str:
     return "--" + key.replace("_", "-")
-
-
-def _check_probes(
-    engines: Mapping[str, str], by_id: Mapping[str, Job], settings: ProbeSettings
-) -> None:
-    faults: dict[str, Fault] = {}
-    for job, engine in ((by_id[name], engine) for name, engine in engines.items() if name in by_id):
-        try:
-            check_probe(settings, job, dataset_of(job), _option)
-            check_derivative(settings, job, engine, _option)
-        except UserError as error:
-            faults.update({str(fault): fault for fault in error.faults})
-    if faults:
-        raise UserError(*faults.values())
-
-
-def _tasks(
-    missing: Mapping[str, list[int]],
-    by_id: Mapping[str, Job],
-    stored: Mapping[str, Mapping[str, Any]],
-    settings: ProbeSettings,
-) -> list[Task]:
-    """Jobs with the engine that trained them and the epochs they lack, the longest first."""
-    tasks = [
-        Task(
-            by_id[name],
-            str(stored[name]["engine"]),
-            Path(),
-            probe=replace(settings, every=None, epochs=tuple(epochs)),
-        )
-        for name, epochs in missing.items()
-    ]
-    return sorted(tasks, key=lambda t: -int(t.job["train.epochs"]) * step_cost(t.job))
 
 
 def _difference(done: Finished, stored: Mapping[str, Any]) -> str | None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Protocol
 
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import total_steps
-from tiltcli.errors import Outcome, RunError
-from tiltcli.execution.checks import Checker, check_run
-from tiltcli.execution.local import ended_jobs, run_tasks
+from tiltcli.errors import Outcome
+from tiltcli.execution.checks import check_run
+from tiltcli.execution.local import Trainer, train
 from tiltcli.execution.progress import Progress, step_cost
 from tiltcli.execution.run_options import RunOptions, at_once
 from tiltcli.execution.train_job import Task
@@ -67,19 +66,6 @@ class Summary:
         return "<br>".join(map(escape, lines))
 
 
-class Trainer(Checker, Protocol):
-    """What trains jobs elsewhere than on this machine."""
-
-    def __call__(
-        self,
-        tasks: Iterable[Task],
-        writer: RunWriter,
-        progress: Progress,
-        stopped: Callable[[], bool],
-    ) -> Generator[Finished | None, None, None]:
-        """Train jobs; yield each as it ends, None for one that was interrupted."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """What there is to do."""
@@ -111,24 +97,11 @@ def run_sweep(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> Summary:
-    """Train the jobs of a sweep that are not done yet.
+    """Return what a sweep did: its jobs that were not done are trained, to `results/<name>/`.
 
-    Args:
-        sweep: the validated grid.
-        results: folder of all runs; this one goes to `results/<name>/`.
-        options: how it is run.
-        trainer: trains the jobs elsewhere; None for this machine.
-        command: command line, for the provenance.
-        progress: filled in as the sweep goes, for a display.
-        stop: set it to stop cleanly.
-
-    Returns:
-        what was done.
-
-    Raises:
-        UserError: for faults in data or files, a run in use, a full disk.
-
-    """  # noqa: DOC502 - by what it calls
+    `trainer` trains them elsewhere than on this machine; the command line is for the provenance;
+    progress is filled in for a display; `stop` is set to stop cleanly. Propagates `UserError`.
+    """
     started = time.monotonic()
     options = options or RunOptions()
     progress = progress if progress is not None else Progress()
@@ -168,60 +141,41 @@ def _execute(
     updates = {job.id: total_steps(job, _samples(job)) for job in plan.todo}
     todo = sorted(plan.todo, key=lambda job: -updates[job.id] * step_cost(job))
     progress.remaining.workers = 1 if trainer is not None else at_once(plan.options.workers)
-    _expect(plan, updates, progress)
-    remove_checkpoints(writer.folder, [j for j, o in plan.outcomes.items() if o != Outcome.FAILED])
-    saved = checkpointed(writer.folder)
-    for engine in ("fused", "torch"):
-        mine = [job for job in todo if plan.engines[job.id] == engine]
-        tasks = _tasks(plan, mine, engine, writer)
-        workers, stopped = plan.options.workers, stop.is_set
-        results: Generator[Finished | RunError | None, None, None]
-        if trainer is not None:
-            results = trainer(tasks, writer, progress, stopped)
-        else:
-            results = run_tasks(engine, tasks, len(mine), workers, progress, stopped)
-        with closing(ended_jobs(results, stop)) as ended:
-            for one in ended:
-                writer.add(one)
-                # The fused engine saves none; an earlier run, by torch, may have.
-                if one.row["engine"] != "fused" or one.row["job"] in saved:
-                    _remove_checkpoint(writer, one)
-                progress.end(one.row)
-                failed = one.row["outcome"] == Outcome.FAILED
-                if failed and plan.options.fail_fast and not stop.is_set():
-                    writer.notes.append("stopped at the first failure, as --fail-fast says")
-                    stop.set()  # those under way end as at Ctrl-C, their checkpoints saved
-        if stop.is_set():
-            return
-
-
-def _expect(plan: Plan, updates: Mapping[str, int], progress: Progress) -> None:
-    """Tell the display what is to be done."""
-    progress.total = len(plan.jobs)
-    progress.before = len(plan.jobs) - len(plan.todo)
+    progress.total, progress.before = len(plan.jobs), len(plan.jobs) - len(todo)
     probe = plan.sweep.probe
-    for job in plan.todo:
+    for job in todo:
         probes = len(probe.due(int(job["train.epochs"]))) if probe else 0
         progress.expect(job, plan.engines[job.id], updates[job.id], probes)
+    remove_checkpoints(writer.folder, [j for j, o in plan.outcomes.items() if o != Outcome.FAILED])
+    saved = checkpointed(writer.folder)
+    tasks = [_task(plan, job, writer) for job in todo]
+    with closing(train(tasks, writer, plan.options.workers, trainer, progress, stop)) as ended:
+        for one in ended:
+            writer.add(one)
+            # The fused engine saves none; an earlier run, by torch, may have.
+            if one.row["engine"] != "fused" or one.row["job"] in saved:
+                _remove_checkpoint(writer, one)
+            progress.end(one.row)
+            failed = one.row["outcome"] == Outcome.FAILED
+            if failed and plan.options.fail_fast and not stop.is_set():
+                writer.notes.append("stopped at the first failure, as --fail-fast says")
+                stop.set()  # those under way end as at Ctrl-C, their checkpoints saved
 
 
-def _tasks(plan: Plan, jobs: Sequence[Job], engine: str, writer: RunWriter) -> Iterator[Task]:
-    """Yield the jobs of one engine with how they are trained."""
-    threads = max(1, at_once(plan.options.workers) // max(1, len(jobs)))
+def _task(plan: Plan, job: Job, writer: RunWriter) -> Task:
+    engine, probe = plan.engines[job.id], plan.sweep.probe
     # Probes made so far are not in a checkpoint: a probed job runs again from its start.
-    kept = engine != "fused" and plan.sweep.probe is None
-    for job in jobs:
-        yield Task(
-            job,
-            engine,
-            writer.folder / "metrics",
-            writer.name,
-            plan.sweep.probe,
-            threads,
-            plan.options.device,
-            checkpoint_path(writer.folder, job.id) if kept else None,
-            plan.options.checkpoint_seconds,
-        )
+    kept = engine != "fused" and probe is None
+    return Task(
+        job,
+        engine,
+        writer.folder / "metrics",
+        writer.name,
+        probe,
+        device=plan.options.device,
+        checkpoint=checkpoint_path(writer.folder, job.id) if kept else None,
+        checkpoint_seconds=plan.options.checkpoint_seconds,
+    )
 
 
 def _samples(job: Job) -> int:

@@ -53,18 +53,10 @@ def train_job(
     report: Callable[[Advance], None] = _unheard,
     executor: Executor | None = None,
 ) -> Finished | RunError | None:
-    """Train one job, whatever happens: an exception becomes a failed job.
+    """Return a finished job, whatever happens: an exception becomes a failed job.
 
-    Args:
-        task: the job and how to train it.
-        stopped: when it returns true, the job is given up.
-        report: told of updates and probes as they are made.
-        executor: makes the probes; None: threads of the job's own.
-
-    Returns:
-        the finished job, None if it was interrupted, or why no job can be trained or stored:
-        then the disk or a changed file is at fault and not the job.
-
+    None if it was interrupted, or why no job can be trained or stored: then the disk or a changed
+    file is at fault and not the job. Without an executor threads of the job's own make its probes.
     """
     job, started = task.job, time.perf_counter()
     spool = MetricsSpool(job.id, task.spool, task.writer)

@@ -57,14 +57,7 @@ def load_trained(
     where: tuple[str, ...] = (),
     best: str | None = None,
 ) -> Trained:
-    """Return the trained network of one job.
-
-    Args:
-        run: a name under `results`, or a path.
-        job: its id, or the beginning; needed where several are left.
-        results: the results folder.
-        where: conditions as of `--where`.
-        best: a metric that chooses it.
+    """Return the trained network of one job: the best by a metric, or the only one left.
 
     Raises:
         UserError: if there is no such job, or its weights cannot be had.
@@ -121,22 +114,10 @@ def export_trained(
     where: tuple[str, ...] = (),
     best: str | None = None,
 ) -> tuple[Trained, str]:
-    """Write the trained network of one job to a file.
-
-    Args:
-        run: a name under `results`, or a path.
-        output: the file; its ending, one of `FORMATS`, says the format.
-        job: see `load_trained`, like the others.
-        results: the results folder.
-        where: conditions as of `--where`.
-        best: a metric that chooses the job.
-
-    Returns:
-        the network, and what the user should know of the file, or nothing.
+    """Return the trained network of one job, written to a file, and what to know of the file.
 
     Raises:
-        UserError: for another ending, an unknown job, a network that the format cannot hold, or a
-            file that cannot be written.
+        UserError: for another ending than `FORMATS`; for the rest see `load_trained`.
 
     """
     form = output.suffix.lower()

@@ -25,9 +25,10 @@ from tiltcli.errors import UserError
 
 if TYPE_CHECKING:
     from tiltcli.execution.ended import Ended
+    from tiltcli.execution.local import Trainer
     from tiltcli.execution.progress import Progress
     from tiltcli.execution.run_options import RunOptions
-    from tiltcli.execution.runner import Summary, Trainer
+    from tiltcli.execution.runner import Summary
     from tiltcli.grid import Sweep
 
 
@@ -159,7 +160,7 @@ def _see_earlier(ended: Ended, spec: Sweep, results: Path) -> None:
 
 def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
     from tiltcli.cli.standings import standings
-    from tiltcli.execution.pace import SHORTEST
+    from tiltcli.execution.progress import SHORTEST
 
     for note in summary.notes:
         say(f"note: {note}")

@@ -48,20 +48,13 @@ def run_processes(
     report: Callable[[Task, Any], None],
     retries: int = RETRIES,
 ) -> Iterator[Done[Task, Result]]:
-    """Yield tasks as they end, run in single-threaded processes.
+    """Yield tasks as they end, run in single-threaded processes by a function they can import.
 
     When `stopped()` becomes true no more tasks are begun; those under way are asked to end, and
     are ended by force `GRACE_SECONDS` later. A task whose worker died goes back to the queue, and
     has its last attempt alone, after all others and without other workers: where it was memory that
-    they lacked together, no task fails that has enough alone.
-
-    Args:
-        work: a function that workers can import.
-        tasks: what to run; taken as needed, so that memory does not grow with their number.
-        workers: number of processes.
-        stopped: whether to stop.
-        report: called with a task and the progress its worker reported.
-        retries: times a task runs again after its worker died.
+    they lacked together, no task fails that has enough alone. Tasks are taken as needed, so that
+    memory does not grow with their number.
 
     Raises:
         UserError: if workers die before they can take a task.

@@ -1,14 +1,16 @@
-"""Threads of this process, for work that releases the GIL."""
+"""Threads of this process, for work that releases the GIL; or none."""
 
 from __future__ import annotations
 
 import itertools
 import queue
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from tiltcli.execution.executors.protocol import Done, Result, Stopped, Task, Work
+
+T = TypeVar("T")
 
 
 def run_threads(
@@ -40,3 +42,16 @@ def run_threads(
                 running += 1
             error = future.exception()
             yield Done(task, None if error else future.result(), error)
+
+
+class Immediate(Executor):
+    """An executor that has run what is submitted to it when `submit` returns."""
+
+    def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> Future[T]:
+        """Call a function here and now."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(work(*arguments, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
