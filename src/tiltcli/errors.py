@@ -40,20 +40,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with what the user gave.
+    """One thing that is wrong with what the user gave."""
 
-    Attributes:
-        message: what is wrong and what is allowed, one sentence.
-        key: dotted name of the setting concerned, if any.
-        line: line in the grid file, counted from 1, if known.
-        source: file or option the fault was found in, if any.
-
-    """
-
-    message: str
-    key: str | None = None
-    line: int | None = None
-    source: str | None = None
+    message: str  # what is wrong and what is allowed, one sentence
+    key: str | None = None  # dotted name of the setting concerned, if any
+    line: int | None = None  # in the grid file, counted from 1, if known
+    source: str | None = None  # file or option it was found in, if any
 
     def __str__(self) -> str:
         place = self.source or ""
@@ -82,12 +74,7 @@ class RunError(UserError):
 
 
 def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return the work's results on all items; what is wrong with any of them is said at once.
-
-    Raises:
-        UserError: with the faults of all items, each once.
-
-    """
+    """Return the work's results on all items; `UserError` says the faults of all, each once."""
     done: list[R] = []
     faults: list[Fault] = []
     for item in items:
@@ -250,16 +237,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def with_suggestion(
     problem: str, given: str, known: Iterable[str], *, says: str = "allowed", limit: int = 12
 ) -> str:
-    """Return what is wrong with a name, and what would do: the nearest, and all if they are few.
-
-    Args:
-        problem: what is wrong, as `got fuse`.
-        given: the name.
-        known: names that would do.
-        says: what the list of them is called.
-        limit: names that are shown at most.
-
-    """
+    """Return what is wrong with a name, and what would do: the nearest, and all if few."""
     names = list(known)
     close = nearest(given, names)
     hint = f"did you mean {close}?" if close else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,18 +39,8 @@ class _DynamicalLoss(nn.Module):
         super().__init__()
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be mean, sum or none, not {reduction!r}")
-        self.schedule = Schedule(
-            num_classes,
-            amplitude,
-            period,
-            rest,
-            settle_at,
-            shape,
-            order=order,
-            timing=timing,
-            half_life=half_life,
-            seed=seed,
-        )
+        drawn = (order, "class", timing, half_life, seed)
+        self.schedule = Schedule(num_classes, amplitude, period, rest, settle_at, shape, *drawn)
         self.reduction = reduction
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
@@ -133,19 +125,8 @@ class DynamicalCrossEntropy(_DynamicalLoss):
         half_life: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__(
-            num_classes,
-            amplitude,
-            period,
-            rest,
-            settle_at,
-            shape,
-            reduction,
-            order=order,
-            timing=timing,
-            half_life=half_life,
-            seed=seed,
-        )
+        drawn: Any = {"order": order, "timing": timing, "half_life": half_life, "seed": seed}
+        super().__init__(num_classes, amplitude, period, rest, settle_at, shape, reduction, **drawn)
         if weight is not None and weight.shape != (num_classes,):
             raise ValueError(f"weight must have shape ({num_classes},), not {tuple(weight.shape)}")
         if not 0 <= label_smoothing <= 1:
@@ -200,10 +181,10 @@ class DynamicalCrossEntropy(_DynamicalLoss):
             return weighted.to(each.dtype)
         total = weighted.sum()
         if self.reduction == "mean":
-            if self.weight is None:
-                total = total / counted.sum()
-            else:
-                total = total / torch.where(counted, self.weight[labels].to(exact), 0).sum()
+            counts = counted
+            if self.weight is not None:
+                counts = torch.where(counted, self.weight[labels].to(exact), 0)
+            total = total / counts.sum()
         return total.to(each.dtype)
 
 

@@ -28,12 +28,7 @@ _BY_CLASS = {"loss.groups": "class", "loss.order": "cyclic", "loss.timing": "pul
 
 
 def by_class(settings: Mapping[Any, Any]) -> bool:
-    """Return whether tilting is by class, in pulses, in turn: not one of the controls.
-
-    Args:
-        settings: dotted name → value; what is not there is as usual.
-
-    """
+    """Whether tilting is by class, in pulses, in turn, and so not one of the controls."""
     return all(settings.get(key, usual) == usual for key, usual in _BY_CLASS.items())
 
 
@@ -89,29 +84,20 @@ class Schedule:
             ValueError: if a setting is outside what the attributes allow.
 
         """
-        if int(self.classes) != self.classes or self.classes < 2:
-            raise ValueError(f"classes must be an integer ≥ 2, not {self.classes!r}")
         if not 1 <= self.amplitude < np.inf:
             raise ValueError(f"amplitude must be a finite number ≥ 1, not {self.amplitude!r}")
-        if int(self.period) != self.period or self.period < 1:
-            raise ValueError(f"period must be an integer ≥ 1, not {self.period!r}")
-        if int(self.rest) != self.rest or self.rest < 0:
-            raise ValueError(f"rest must be an integer ≥ 0, not {self.rest!r}")
+        whole = {"classes": 2, "period": 1, "rest": 0, "half_life": 0, "seed": 0}
+        for name, least in whole.items():
+            given = getattr(self, name)
+            if int(given) != given or given < least:
+                raise ValueError(f"{name} must be an integer ≥ {least}, not {given!r}")
         if self.settle_at is not None and int(self.settle_at) != self.settle_at:
             raise ValueError(f"settle_at must be an integer or None, not {self.settle_at!r}")
-        for name, allowed in (
-            ("shape", SHAPES),
-            ("order", ORDERS),
-            ("groups", GROUPS),
-            ("timing", TIMINGS),
-        ):
-            if getattr(self, name) not in allowed:
-                given = getattr(self, name)
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {given!r}")
-        for name in ("half_life", "seed"):
+        words = {"shape": SHAPES, "order": ORDERS, "groups": GROUPS, "timing": TIMINGS}
+        for name, allowed in words.items():
             given = getattr(self, name)
-            if int(given) != given or given < 0:
-                raise ValueError(f"{name} must be an integer ≥ 0, not {given!r}")
+            if given not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {given!r}")
 
     @property
     def pulse(self) -> int:
@@ -203,17 +189,10 @@ class Schedule:
 def groups_of(
     groups: str, labels: Int64[np.ndarray, " samples"], seed: int
 ) -> Int64[np.ndarray, " samples"]:
-    """Group of each training sample, whose Γ weighs it.
+    """Return the group of each training sample, whose Γ weighs it, shape (P,).
 
-    Args:
-        groups: "class" or "all": its class; "random": samples are split once into groups of the
-            classes' sizes, whatever their labels.
-        labels: classes, shape (P,).
-        seed: of the split.
-
-    Returns:
-        groups, int64, shape (P,).
-
+    With groups "class" or "all" its class; with "random" samples are split once into groups of the
+    classes' sizes, whatever their labels.
     """
     if groups != "random":
         return labels
@@ -223,18 +202,10 @@ def groups_of(
 def balance(
     labels: Int64[np.ndarray, " samples"], classes: int
 ) -> Float64[np.ndarray, " {classes}"]:
-    """Weight of each class that makes all of them count alike: P / (classes there are · samples).
+    """Return the weight of each class that makes all count alike: P / (classes there are · own).
 
     The Γ of a sample's class is multiplied by it (`loss.class_weight = "balanced"`); over the
-    samples they average 1. It is scikit-learn's "balanced".
-
-    Args:
-        labels: classes of the training samples, shape (P,).
-        classes: number of classes C.
-
-    Returns:
-        weights, shape (C,); 1 of a class without samples.
-
+    samples they average 1. It is scikit-learn's "balanced"; 1 of a class without samples.
     """
     sizes = np.bincount(labels, minlength=classes)
     return np.where(sizes > 0, len(labels) / (np.count_nonzero(sizes) * np.maximum(sizes, 1)), 1.0)

@@ -19,7 +19,7 @@ SEED = 20210701
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95% interval."""
+    """A mean with its 95% interval; NaN where there are too few values."""
 
     mean: float  # of the values; NaN if there are none
     low: float  # lower end of the interval; NaN with fewer than two values
@@ -28,29 +28,20 @@ class Estimate:
 
 
 def mean_interval(values: npt.ArrayLike) -> Estimate:
-    """Return the mean with Student's 95% interval, mean ± t(0.975, n − 1)·s/√n.
+    """Return the mean with Student's 95% interval, mean ± t(0.975, n − 1)·s/√n; NaN are left out.
 
     Student's rather than a bootstrap: with the 4 to 20 seeds of a sweep a percentile bootstrap is
     too narrow (its spread is that of n, not of n − 1, and its tails are normal), and BCa has no
     answer for constant differences. For paired data give the differences. Equal values have an
     interval of width zero.
-
-    Args:
-        values: numbers, any shape; NaN are left out.
-
     """
     kept = np.asarray(values, dtype=np.float64).ravel()
     kept = kept[~np.isnan(kept)]
     n = len(kept)
-    if n == 0:
-        return Estimate(np.nan, np.nan, np.nan, 0)
-    return _estimate(float(kept.mean()), float(kept.std(ddof=1)) if n > 1 else np.nan, n)
-
-
-def _estimate(mean: float, deviation: float, n: int) -> Estimate:
     if n < 2:
-        return Estimate(mean, np.nan, np.nan, n)
-    half = _t_quantile(n - 1) * deviation / math.sqrt(n)
+        return Estimate(float(kept[0]) if n else np.nan, np.nan, np.nan, n)
+    mean = float(kept.mean())
+    half = _t_quantile(n - 1) * float(kept.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
 
 
@@ -64,16 +55,7 @@ def _t_quantile(freedom: int) -> float:
 
 
 def half_width(spread: npt.ArrayLike, n: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Half of Student's 95% interval of a mean, t(0.975, n − 1)·s/√n, of many samples at once.
-
-    Args:
-        spread: standard deviations s (of n − 1), any shape.
-        n: sample sizes, same shape.
-
-    Returns:
-        half widths, same shape; NaN where n < 2.
-
-    """
+    """Half of Student's 95% interval of many means, t(0.975, n − 1)·s/√n; NaN where n < 2."""
     s, size = np.asarray(spread, dtype=np.float64), np.asarray(n, dtype=np.int64)
     # Samples have few different sizes.
     sizes, which = np.unique(np.where(size > 1, size, 2), return_inverse=True)
@@ -87,11 +69,6 @@ def proportion_interval(count: int, total: int) -> Estimate:
 
     It stays within 0 and 1 and has a width at both ends, unlike the normal one. The cases are
     taken as independent.
-
-    Args:
-        count: cases that are so.
-        total: cases; 0 gives NaN.
-
     """
     if total == 0:
         return Estimate(np.nan, np.nan, np.nan, 0)
@@ -103,33 +80,18 @@ def proportion_interval(count: int, total: int) -> Estimate:
 
 
 def permutation_test(differences: npt.ArrayLike) -> float:
-    """Two-sided paired permutation test of the mean difference.
+    """Return p of the two-sided paired permutation test of the mean difference; NaN are left out.
 
     Under the null hypothesis each pair could as well be the other way round, so each difference's
     sign is a coin. The p-value is the share of sign patterns whose mean is at least as far from
     zero as the observed one: of all 2^n patterns up to 20 pairs, of 200 000 seeded draws beyond
-    (the observed pattern counted in, so that p is never 0).
-
-    Args:
-        differences: one number per pair; NaN are left out.
-
-    Returns:
-        p, in (0, 1]; NaN without pairs.
-
+    (the observed pattern counted in, so that p is never 0). NaN without pairs.
     """
     return float(permutation_tests([differences])[0])
 
 
 def permutation_tests(samples: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
-    """`permutation_test` of each of many samples; those of one size share their drawn patterns.
-
-    Args:
-        samples: differences of each test.
-
-    Returns:
-        p-values, one per sample.
-
-    """
+    """`permutation_test` of many samples; those of one size share their drawn patterns."""
     kept = [np.asarray(sample, dtype=np.float64).ravel() for sample in samples]
     kept = [sample[~np.isnan(sample)] for sample in kept]
     found = np.full(len(kept), np.nan)
@@ -175,15 +137,7 @@ def _drawn(d: npt.NDArray[np.float64], least: npt.NDArray[np.float64]) -> npt.ND
 
 
 def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Holm's step-down correction: the chance of any false alarm among all rows stays below p.
-
-    Args:
-        p_values: shape (rows,); NaN stay NaN and do not count as tests.
-
-    Returns:
-        corrected p-values, shape (rows,).
-
-    """
+    """Holm's step-down correction: any false alarm among all stays below p; NaN are no tests."""
     p = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(p.shape, np.nan)
     tested = np.flatnonzero(~np.isnan(p))
