@@ -117,20 +117,6 @@ def test_losses_along_a_line_are_those_at_its_points(base):
         assert share @ gamma == pytest.approx(F, rel=1e-13)
 
 
-def test_gradient_direction(fig4):
-    job, data = fig4
-    theta = fig4_network()[0]
-    gamma = np.array([2.0, 0.6, 0.4])
-    one = Slicer(job, data, "gradient").at(0, theta, gamma)
-    F, gradient = oracle.losses(theta, data.train.X, data.train.y, 100, 3, gamma)[1::2]
-    middle, h = len(one.alphas) // 2, one.alphas[1] - one.alphas[0]
-    assert one.losses[middle] == pytest.approx(F, rel=1e-13)
-    slope = (one.losses[middle + 1] - one.losses[middle - 1]) / (2 * h)
-    assert slope == pytest.approx(-np.linalg.norm(gradient), rel=2e-2)
-    with pytest.raises(UserError, match="did you mean hessian"):
-        Slicer(job, data, "hesian")
-
-
 def test_shape_of_a_parabola():
     alphas = line()
     found = shape_of(alphas, 0.3 + 0.5 * (alphas - 0.5) ** 2)

@@ -20,7 +20,7 @@ from tiltcli.curvature.compiled import CompiledCurvature
 from tiltcli.data import Dataset, Part, dataset_of
 from tiltcli.engines import Snapshot
 from tiltcli.engines.base import balance_of, class_weights
-from tiltcli.errors import UserError, with_suggestion
+from tiltcli.errors import UserError
 from tiltcli.grid import Job
 from tiltcli.networks.initial import Weights, depth_of, has_one_hidden_layer, takes_pictures
 
@@ -31,9 +31,6 @@ HEIGHT = 0.02
 
 REACH, POINTS = 3.0, 241
 """The line: so far to either side of the parameters, at so many points."""
-
-DIRECTIONS = ("hessian", "gradient")
-"""Along the eigenvector of the largest Hessian eigenvalue of F, or down its gradient."""
 
 TOLERANCE = 1e-10
 
@@ -81,12 +78,12 @@ def losses_along(
     return shares
 
 
-def shape_of(alphas: Array, losses: Array, height: float = HEIGHT) -> Valley:
+def shape_of(alphas: Array, losses: Array) -> Valley:
     """Return floor and width of a valley, by linear interpolation; NaN where there is no line."""
     if np.isnan(losses).any():
         return Valley(np.nan, np.nan, np.nan)
     floor = int(np.argmin(losses))
-    level = float(losses[floor]) + height
+    level = float(losses[floor]) + HEIGHT
     above = np.flatnonzero(losses >= level)
     left, right = above[above < floor], above[above > floor]
     width = float("nan")
@@ -131,10 +128,7 @@ class Slice:
 class Slicer:
     """Cuts through the loss of one job, whose network must have one hidden layer."""
 
-    def __init__(self, job: Job, data: Dataset, direction: str = "hessian") -> None:
-        if direction not in DIRECTIONS:
-            problem = f"direction: got {direction}"
-            raise UserError(with_suggestion(problem, direction, DIRECTIONS))
+    def __init__(self, job: Job, data: Dataset) -> None:
         if not has_one_hidden_layer(job):
             depth = "" if takes_pictures(job) else f" of depth {depth_of(job)}"
             raise UserError(
@@ -142,29 +136,22 @@ class Slicer:
                 f"not {job['model.kind']}{depth}"
             )
         self._width, self._base = int(job["model.width"]), str(job["loss.base"])
-        self._data, self._direction = data, direction
+        self._data = data
         none = np.zeros(0, dtype=np.int64)
         self._curvature = CompiledCurvature(data, self._width, self._base, none)
 
     def at(self, step: int, theta: Array, gamma: Array) -> Slice:
-        """Return the line through the flat weights θ, at the class weights Γ.
+        """Return the line along the top eigenvector through the flat weights θ, at Γ.
 
-        Towards positive α lies the descent along the gradient; along the eigenvector, the side on
-        which F is less at the end of the line.
+        Towards positive α lies the side on which F is less at the end of the line.
         """
         height, vector = self._top(theta, gamma)
-        if self._direction == "gradient":
-            gradient = self._curvature.gradient(theta, gamma)
-            norm = float(np.linalg.norm(gradient))
-            vector = -gradient / norm if norm > 0 else np.full(theta.size, np.nan)
-        alphas = line()
-        if np.isnan(vector).any():
-            shares = np.full((len(alphas), gamma.size), np.nan)
-            return Slice(step, gamma, height, alphas, shares)
-        part, width = self._data.train, self._width
-        shares = losses_along(theta, vector, alphas, part, width, gamma.size, self._base)
+        alphas, part, width = line(), self._data.train, self._width
+        shares = np.full((len(alphas), gamma.size), np.nan)
+        if not np.isnan(height):
+            shares = losses_along(theta, vector, alphas, part, width, gamma.size, self._base)
         # An eigenvector has no sign of its own: the line is symmetric, its flatter side is right.
-        if self._direction == "hessian" and shares[-1] @ gamma > shares[0] @ gamma:
+        if shares[-1] @ gamma > shares[0] @ gamma:
             shares = shares[::-1].copy()
         return Slice(step, gamma, height, alphas, shares)
 
@@ -205,9 +192,7 @@ class Valleys:
     frozen: Sequence[Slice]
 
 
-def valleys_of(
-    one: Trace, engine: str, direction: str = "hessian", *, most: int = 5, phases: int = 21
-) -> Valleys:
+def valleys_of(one: Trace, engine: str, *, most: int = 5, phases: int = 21) -> Valleys:
     """Return the valleys of a job's first pulses, trained again, at so many steps of each."""
     schedule = one.schedule
     last = int(one.metrics["step"].max())
@@ -225,7 +210,7 @@ def valleys_of(
     steps = [phase_steps(begin, schedule.period, phases, last) for begin in begins]
     epochs = sorted({step for some in steps for step in some})
     snapshots = weights_at(one.job, data, epochs, engine)
-    slicer = Slicer(one.job, data, direction)
+    slicer = Slicer(one.job, data)
     chosen = min(1, pulses - 1)
     own = steps[chosen]
     middle = next(shot for shot in snapshots if shot.step == own[len(own) // 2])

@@ -29,34 +29,29 @@ class Gathered(NamedTuple):
 
 
 class Ended:
-    """Rows of jobs that have ended, and the table of their cells while more come in."""
+    """Rows of jobs that have ended, in some columns, and the table of their cells."""
 
     SHARE = 0.05
     """Of the time, that gathering cells anew may take while a sweep runs."""
 
     def __init__(self, settings: Iterable[str] = ()) -> None:
-        self._columns = tuple(dict.fromkeys((*OF_CELLS, *settings)))
+        self.columns = tuple(dict.fromkeys((*OF_CELLS, *settings)))
         self._tables: list[pd.DataFrame] = []
         self._rows: list[tuple[Any, ...]] = []
         self._lock = threading.Lock()
         self._gathered: Gathered | None = None
         self._stale, self._not_before = False, 0.0
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of the jobs table that are kept."""
-        return self._columns
-
     def add(self, row: Mapping[str, Any]) -> None:
         """Take the row of a job."""
         with self._lock:
-            self._rows.append(tuple(map(row.get, self._columns)))
+            self._rows.append(tuple(map(row.get, self.columns)))
             self._stale = True
 
     def add_table(self, jobs: pd.DataFrame) -> None:
         """Take many rows, of earlier runs."""
         with self._lock:
-            self._tables.append(jobs.reindex(columns=list(self._columns)))
+            self._tables.append(jobs.reindex(columns=list(self.columns)))
             self._stale = True
 
     def cells(self, *, now: bool = False) -> Gathered | None:
@@ -77,7 +72,7 @@ class Ended:
             rows, self._rows, self._stale = self._rows, [], False
         tables = self._tables
         if rows:
-            tables.append(pd.DataFrame(rows, columns=list(self._columns), dtype=object))
+            tables.append(pd.DataFrame(rows, columns=list(self.columns), dtype=object))
         # A job that was run again ended as it did the last time.
         jobs = pd.concat(tables, ignore_index=True).drop_duplicates("job", keep="last")
         self._tables = [jobs]

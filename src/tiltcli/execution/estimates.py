@@ -25,9 +25,16 @@ class Kind:
 
     engine: str  # what trains them
     example: Job  # one of them
-    speed: float  # steps per second of one of them, on one core
+    update: float  # seconds of an update of one of them, on one core
+    row: float  # seconds of a row of metrics that come on top
+    probe: float  # seconds of a probe
     jobs: int = 0  # how many they are
     seconds: float = 0.0  # what all of them take, on one core
+
+    @property
+    def speed(self) -> float:
+        """Steps per second of one of them, on one core."""
+        return 1 / self.update
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,6 @@ def estimate(
     probe: ProbeSettings | None = None,
 ) -> Estimate:
     """Estimate what jobs take; those that differ only in what costs nothing share a trial."""
-    costs: dict[tuple[Any, ...], tuple[float, float, float]] = {}
     kinds: dict[tuple[Any, ...], Kind] = {}
     training = probing = longest = 0.0
     probes = 0
@@ -56,25 +62,24 @@ def estimate(
     for job in jobs:
         key = (engines[job.id], *texts(job, tuple(alike)))
         data = dataset_of(job)
-        if key not in costs:
+        if key not in kinds:
             each = 0.0
             if probe is not None:
                 from tiltcli.curvature.probe_cost import probe_seconds
 
                 each = probe_seconds(job, data, probe, engines[job.id])
-            costs[key] = *_costs(job, data, engines[job.id], device), each
-            kinds[key] = Kind(engines[job.id], job, 1 / costs[key][0])
-        update, row, each = costs[key]
-        epochs = int(job["train.epochs"])
+            costs = _costs(job, data, engines[job.id], device)
+            kinds[key] = Kind(engines[job.id], job, *costs, each)
+        kind, epochs = kinds[key], int(job["train.epochs"])
         rows = epochs // int(job["train.log_every"]) + 1
-        seconds = total_steps(job, len(data.train)) * update + rows * row
-        kinds[key].jobs += 1
-        kinds[key].seconds += seconds
+        seconds = total_steps(job, len(data.train)) * kind.update + rows * kind.row
+        kind.jobs += 1
+        kind.seconds += seconds
         due = len(probe.due(epochs)) if probe is not None else 0
         longest = max(longest, seconds)
         training += seconds
         probes += due
-        probing += due * each
+        probing += due * kind.probe
     # Probes are made by threads beside a training, so that one job too has all cores for them.
     wall = training / max(1, min(workers, len(jobs)))
     if probes:

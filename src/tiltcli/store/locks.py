@@ -16,6 +16,7 @@ from pathlib import Path
 import filelock
 
 from tiltcli.errors import UserError, listing
+from tiltcli.store.parts import unwritable
 
 GATE_SECONDS = 120.0
 _ABSENT = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -52,9 +53,7 @@ class RunLock:
                 "try again"
             ) from None
         except OSError as error:
-            raise UserError(
-                f"{self.folder}: cannot be written: {error.strerror or error}"
-            ) from None
+            raise unwritable(self.folder, error) from None
         try:
             yield
         finally:
@@ -135,11 +134,9 @@ class RunLock:
 
 
 def _take(lock: filelock.BaseFileLock) -> bool:
-    try:
+    with contextlib.suppress(filelock.Timeout):
         lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return False
-    return True
+    return lock.is_locked
 
 
 def _held(lock: filelock.BaseFileLock) -> bool:

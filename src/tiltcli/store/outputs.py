@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tiltcli.errors import RunError
-from tiltcli.store.parts import write_whole
+from tiltcli.store.parts import unwritable, write_whole
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -27,8 +27,7 @@ def check_output(path: Path) -> None:
         if not path.parent.is_dir():
             raise RunError(f"{path}: cannot be written: there is no folder {path.parent}") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"{path}: cannot be written: {reason}") from None
+        raise unwritable(path, error) from None
     else:
         if kind != stat.S_IFREG:
             what = _KINDS.get(kind, "no plain file")
@@ -42,8 +41,7 @@ def output_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"{path}: cannot be written: {reason}") from None
+        raise unwritable(path, error) from None
     return path
 
 

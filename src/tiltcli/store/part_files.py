@@ -121,11 +121,7 @@ class PartFiles:
     def tidy(self) -> None:
         """Remove rows that do not count from all parts; only while nobody else writes."""
         self.index.look()
-        last: dict[str, str] = {}
-        for part in self.index.rows:
-            parsed = parts.parse(part)
-            assert parsed is not None
-            last[parsed[0]] = max(last.get(parsed[0], ""), part)
+        last = {(parts.parse(part) or part)[0]: part for part in sorted(self.index.rows)}
         for part in last.values():
             self._settle(part)
         for part in self.index.rows:

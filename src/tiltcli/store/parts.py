@@ -128,15 +128,13 @@ def synchronise(path: Path) -> None:
         os.close(descriptor)
 
 
-def unwritable(path: Path, error: OSError) -> Unwritable:
+def unwritable(path: Path, error: OSError | ValueError) -> Unwritable:
     """Say why a file could not be written, and what to do."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     # Arrow wraps the system's error in its own, and the number with it.
-    full = full or any(s in str(error) for s in ("No space left", "uota exceeded"))
-    if full:
+    full = any(said in str(error) for said in ("No space left", "uota exceeded"))
+    if full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return Unwritable(
             f"{path}: the disk is full; make room and run the same command again: "
             "finished jobs are kept"
         )
-    reason = error.strerror or str(error)
-    return Unwritable(f"{path}: cannot be written: {reason}")
+    return Unwritable(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}")

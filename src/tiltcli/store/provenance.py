@@ -122,8 +122,8 @@ def _apart(kept: Path, folder: Path, sweep: Sweep) -> list[str]:
             for key in outputs():
                 table, _, name = key.partition(".")
                 if isinstance(block.get(table), dict):
-                    block[table] = {k: v for k, v in block[table].items() if k != name}
-        document["sweep"] = {k: v for k, v in document.get("sweep", {}).items() if k != "methods"}
+                    block[table].pop(name, None)
+        document.setdefault("sweep", {}).pop("methods", None)
     return _differences(before, now)
 
 
@@ -170,8 +170,7 @@ def record(folder: Path, sweep: Sweep, invocation: Mapping[str, Any], writer: st
 
 
 def _next(kept: Sequence[Path]) -> int:
-    last = kept[-1].stem.partition("-")[2]
-    return int(last) + 1 if last else 2
+    return int(kept[-1].stem.partition("-")[2] or 1) + 1
 
 
 def fold(folder: Path, sweep: Sweep) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +16,7 @@ from tiltcli.grid.shards import Shard
 from tiltcli.store import provenance, quarantine
 from tiltcli.store.locks import RunLock
 from tiltcli.store.part_writer import PartWriter
-from tiltcli.store.parts import writer_name
+from tiltcli.store.parts import writer_name, writing
 
 
 class RunWriter(PartWriter):
@@ -56,12 +57,11 @@ class RunWriter(PartWriter):
         above = (self.folder, *self.folder.absolute().parents)
         place = next(path for path in above if path.exists())
         number = 0
-        if place.is_dir():
-            number = 0 if os.access(place, os.W_OK | os.X_OK) else errno.EACCES
-            if number and hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY:
-                number = errno.EROFS
-        elif place != self.folder:
-            number = errno.ENOTDIR
+        if not place.is_dir():
+            number = errno.ENOTDIR if place != self.folder else 0
+        elif not os.access(place, os.W_OK | os.X_OK):
+            read_only = hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY
+            number = errno.EROFS if read_only else errno.EACCES
         if number:
             raise UserError(f"{self.folder}: cannot be written: {os.strerror(number)}")
         self._lock.check()
@@ -73,26 +73,20 @@ class RunWriter(PartWriter):
     def __enter__(self) -> Self:
         """Lock the run, mend what a killed writer left, record where the run comes from."""
         facts = provenance.machine()  # takes a moment: not while others wait at the gate
-        with self._lock.gate():
-            self._lock.acquire()
-            try:
-                self._open(facts)
-            except BaseException as error:
-                self._lock.release()
-                if isinstance(error, OSError):
-                    reason = error.strerror or error
-                    raise UserError(f"{self.folder}: cannot be written: {reason}") from None
-                raise
-        try:
-            self._quarantine()
-        except BaseException:
-            self._lock.release()
-            raise
+        with ExitStack() as held:
+            with self._lock.gate():
+                self._lock.acquire()
+                held.callback(self._lock.release)
+                with writing(self.folder):
+                    self._open(facts)
+            self._mend()
+            held.pop_all()
         return self
 
     def _open(self, facts: dict[str, object]) -> None:
         if self._fresh and self.folder.exists():
-            self._remove()
+            self._check_removable()
+            shutil.rmtree(self.folder)
         provenance.check_same_grid(self.folder, self._sweep, self._extend)
         for name in ("jobs", "metrics"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -107,7 +101,7 @@ class RunWriter(PartWriter):
         own = writer_name(self.name) if self.name else ""
         provenance.record(self.folder, self._sweep, invocation, own)
 
-    def _quarantine(self) -> None:
+    def _mend(self) -> None:
         if not self._lock.works:
             self.notes.append(
                 f"the file system of {self.folder} has no locks: nothing keeps two clients from "
@@ -135,17 +129,12 @@ class RunWriter(PartWriter):
         if any(self.folder.iterdir()) and not (self.folder / "sweep.toml").is_file():
             raise UserError(f"{self.folder}: not a run (no sweep.toml); --fresh will not remove it")
 
-    def _remove(self) -> None:
-        """Remove an earlier run, and nothing that is not one."""
-        self._check_removable()
-        shutil.rmtree(self.folder)
-
     def __exit__(self, *exception: object) -> None:
         """Write what is finished, and let go of the run."""
         try:
             self.close()
-            if self._shard is None:
-                self._fold()
+            if self._shard is None and self._lock.works:
+                provenance.fold(self.folder, self._sweep)
         finally:
             self._lock.release()
         if self._shard is not None and exception[0] is None:
@@ -153,7 +142,7 @@ class RunWriter(PartWriter):
 
     def _fold_after_the_last_shard(self) -> None:
         ended = self.outcomes()
-        if not all(job.id in ended for job in self._sweep.jobs):
+        if not self._lock.works or not all(job.id in ended for job in self._sweep.jobs):
             return
         lock = RunLock(self.folder)
         with lock.gate():
@@ -162,13 +151,9 @@ class RunWriter(PartWriter):
             except UserError:
                 return  # another shard is at work yet: it will come here in its turn
         try:
-            self._fold()
+            provenance.fold(self.folder, self._sweep)
         finally:
             lock.release()
-
-    def _fold(self) -> None:
-        if self._lock.works:
-            provenance.fold(self.folder, self._sweep)
 
     def outcomes(self) -> dict[str, str]:
         """Return the outcome of every job that has ended, by id; whoever did it."""
