@@ -42,9 +42,7 @@ class Branched:
 
     folder: Path  # of the run
     branch: Branch  # the branch
-    # learning rate at which the weights that it starts from become unstable; NaN where there is no
-    # bound
-    flip: float
+    flip: float  # learning rate at which its first weights become unstable; NaN without a bound
     rates: tuple[float, float]  # lowest and highest learning rate asked for
     added: int  # learning rates that are new
     before: int  # those that were there
@@ -69,30 +67,15 @@ def branch_run(
     command: Sequence[str] = (),
     stop: threading.Event | None = None,
 ) -> Branched:
-    """Continue a training from one epoch at many learning rates; what is there is not made again.
+    """Return what was added to a branch: a training continued from an epoch at many learning rates.
 
-    Args:
-        run: a name under `results`, or a path.
-        epoch: whose weights to start from.
-        results: the results folder.
-        job: id of the job, or its beginning; needed where the run has several.
-        rates: lowest and highest learning rate; default: half and twice the one at which those
-            weights become unstable.
-        points: learning rates between them, evenly spaced.
-        frozen: whether Γ stays as it is at that epoch.
-        steps: updates at each learning rate.
-        keep: last steps whose losses are kept.
-        workers: learning rates at once, 0 or None: one per core.
-        trainer: of the cluster that goes on at the learning rates; None for this machine.
-        command: command line, for the provenance.
-        stop: set it to stop cleanly.
-
-    Returns:
-        what was added.
+    `rates` are the lowest and the highest of `points` evenly spaced ones; default: half and twice
+    the one at which those weights become unstable. With `frozen` Γ stays as it is at that epoch. Of
+    the `steps` updates at each, the losses of the last `keep` are kept. What is there is not made
+    again; other arguments are as of `probe_run`.
 
     Raises:
         UserError: for what cannot be branched, with every fault; if the training does not repeat.
-
     """
     stop = stop if stop is not None else threading.Event()
     _check(rates, points, steps, keep, workers)
@@ -115,10 +98,9 @@ def branch_run(
         how: dict[str, Any] = {"frozen": frozen, "steps": steps, "keep": keep}
         how |= {"step": start.step, "theta": start.theta}
         brancher = Brancher(one, data, **how)
-        bound = stability_bound(one.settings)
-        flip = bound.rate_of(brancher.sharpness) if bound else np.nan
-        if bound is not None and bound.column != "hessian_max":
-            flip = np.nan
+        flip, bound = np.nan, stability_bound(one.settings)
+        if bound is not None and bound.column == "hessian_max":
+            flip = bound.rate_of(brancher.sharpness)
         if rates is None:
             if np.isnan(flip):
                 raise UserError("--lr: missing, as theory has no bound here to centre it on")

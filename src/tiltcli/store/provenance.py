@@ -235,7 +235,7 @@ def machine() -> dict[str, Any]:
         "tiltcli": tiltcli.__version__,
         "git_commit": _commit(),
         "python": platform.python_version(),
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": {name: version_of(name) for name in _LIBRARIES},
         "system": platform.platform(),
         "machine": platform.machine(),
         "processor": _processor(),
@@ -251,7 +251,8 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """Version of a library; None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

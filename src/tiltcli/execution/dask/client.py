@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -27,39 +27,22 @@ from tiltcli.store.spool import setting_columns
 from tiltcli.store.weights import put, weights_path
 
 
-class ClusterTrainer:
-    """Trains a sweep's jobs on a Dask cluster; use as a context manager.
+class ClusterTrainer(Connection):
+    """A connection to a Dask cluster that trains a sweep's jobs there; use as a context manager.
 
     All rows are written here. Workers send theirs back, but for the metrics of long jobs, which
-    those that see the run's folder leave in a file there. Data files are not sent: their paths must
-    lead to the same content on every worker.
-
-    Args:
-        address: of the scheduler, such as tcp://host:8786.
-        send_tables: have all rows sent back, whatever the workers see.
-
-    Raises:
-        UserError: for an address that is none or does not answer.
-
+    those that see the run's folder leave in a file there (unless `send_tables`). Data files are not
+    sent: their paths must lead to the same content on every worker.
     """
 
     def __init__(self, address: str, send_tables: bool = False) -> None:
-        self._connection = Connection(address)
+        super().__init__(address)
         self._send_tables = send_tables
-
-    def __enter__(self) -> Self:
-        """Connect."""
-        self._connection.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Disconnect; the cluster stays up."""
-        self._connection.__exit__(*exception)
 
     def check(self, jobs: Sequence[Job], engines: Mapping[str, str]) -> None:
         """Refuse jobs that workers there cannot train, naming each such worker, and why."""
         request = self._requirements(jobs, set(engines.values()), None)
-        check_workers(self._connection, worker.handshake, request)
+        check_workers(self, worker.handshake, request)
 
     def __call__(
         self, tasks: Iterable[Task], writer: RunWriter, progress: Progress, stopped: Stopped
@@ -68,14 +51,13 @@ class ClusterTrainer:
         todo = list(tasks)  # of one engine
         if not todo or stopped():
             return
-        token, connection = self._connection.token, self._connection
-        probe = writer.folder / f".{token}.tmp"
+        probe = writer.folder / f".{self.token}.tmp"
         folder = writer.folder.resolve()
 
         def pack(batch: Sequence[Task], info: Mapping[str, Any], name: str) -> str:
             return json.dumps(
                 {
-                    "token": token,
+                    "token": self.token,
                     "batch": name,
                     "process": info["process"],
                     "jobs": pack_jobs([task.job for task in batch]),
@@ -101,7 +83,7 @@ class ClusterTrainer:
             lambda task: int(task.job["train.epochs"]) * step_cost(task.job),
         )
         run = ClusterRun(
-            connection,
+            self,
             protocol,
             stopped,
             lambda task, amount: progress.add(task.job, Advance(*amount)),
@@ -128,7 +110,7 @@ class ClusterTrainer:
     ) -> Generator[Settled]:
         """Continue a job at learning rates, as a `Brancher` made with `how`; yield each so done."""
         start = {**how, "theta": how["theta"].tobytes().hex()}
-        said = {"token": self._connection.token, "jobs": pack_jobs([job]), "start": start}
+        said = {"token": self.token, "jobs": pack_jobs([job]), "start": start}
 
         def pack(batch: Sequence[float], info: Mapping[str, Any], name: str) -> str:
             return json.dumps({**said, "process": info["process"], "rates": list(batch)})
@@ -141,7 +123,7 @@ class ClusterTrainer:
             worker.halt,
             lambda _: 1.0,
         )
-        run = ClusterRun(self._connection, protocol, stopped, lambda *_: None, writer.notes.append)
+        run = ClusterRun(self, protocol, stopped, lambda *_: None, writer.notes.append)
         for done in run.run(rates):
             if isinstance(done.error, WorkerLost):
                 raise UserError(f"learning rate {done.task[0]:.6g}: {done.error}")

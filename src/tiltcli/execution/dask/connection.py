@@ -124,7 +124,7 @@ class Connection:
     def submit(self, function: Callable[..., Any], *arguments: Any, worker: str) -> Future:
         """Return the future of a function on one worker, and on no other should it be lost."""
         self._number += 1
-        try:
+        with self._asking():
             return self._client.submit(
                 function,
                 *arguments,
@@ -133,6 +133,12 @@ class Connection:
                 allow_other_workers=False,
                 pure=False,
             )
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """What goes wrong once the scheduler is gone comes of that; raises `SchedulerLost`."""
+        try:
+            yield
         except Exception as error:
             if self.alive:
                 raise
@@ -162,12 +168,8 @@ class Connection:
             if isinstance(message, dict) and message.get("token") == self.token:
                 hear(message)
 
-        try:
+        with self._asking():
             self._client.subscribe_topic(TOPIC, handle)
-        except Exception as error:
-            if self.alive:
-                raise
-            raise SchedulerLost from error
 
     def log_of(self, nanny: str | None) -> list[str]:
         """Last lines of a nanny's log, which outlives its worker; empty if there are none."""
@@ -187,16 +189,8 @@ class Connection:
 
 
 def _greet(address: str, seconds: float) -> None:
-    """Ask who is there, in a thread that is left behind if it does not come to an end.
-
-    A client of Dask would wait for ever at a port that accepts and says nothing, or no word of
-    Dask's.
-
-    Raises:
-        TimeoutError: if nobody answers.
-        ValueError: if it is not a scheduler; or whatever the libraries raise.
-
-    """
+    """Ask who is there, in a thread that is left behind if it does not come to an end."""
+    # A client of Dask would wait for ever at a port that says nothing, or no word of Dask's.
     from distributed.comm import connect
     from distributed.security import Security
 
@@ -235,12 +229,11 @@ def _silent() -> Iterator[None]:
 
     Several of its loggers have levels of their own, so that of their parent is not enough.
     """
-    names = [
-        name
-        for name in logging.root.manager.loggerDict
+    loggers = [
+        logging.getLogger(name)
+        for name in list(logging.root.manager.loggerDict)
         if name.partition(".")[0] in ("distributed", "tornado")
     ]
-    loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)

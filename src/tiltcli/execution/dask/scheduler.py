@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Generic, TypeAlias
 
 from tiltcli.errors import UserError
 from tiltcli.execution.dask.connection import Connection, Future, SchedulerLost
@@ -35,30 +35,30 @@ GRACE_SECONDS = 30.0
 RESULT_SECONDS = 5.0
 
 
+Amount: TypeAlias = Sequence[int]
+"""Progress of a task, as its worker counts it."""
+
+Ended: TypeAlias = Iterator[Done[Sequence[Task], Mapping[str, Any]]]
+"""Batches with what their work returned, and tasks that failed."""
+
+
 @dataclass(frozen=True)
 class WorkerProtocol(Generic[Task]):
-    """What is done on the workers; the functions of texts are sent there by name.
+    """What is done on the workers; the functions of texts are sent there by name."""
 
-    Attributes:
-        handshake: run on each worker first; returns a mapping with `mismatch` (None, or why the
-            worker cannot be used), `process` (a name of the process, another one after a restart),
-            `host`, `pid` and `nanny` (its address, or None).
-        requirements: argument of `handshake`.
-        work: does a batch; returns a mapping with the `process`, the `seconds` it took and the
-            `amounts` of progress of its tasks, one each.
-        pack: makes a batch into the argument of `work`, from its tasks, what the worker's
-            handshake returned, and the name under which progress is told.
-        halt: ends batches early; called with the connection's token.
-        cost: expected cost of a task, in any unit.
-
-    """
-
+    # Run on each worker first, with the requirements; its `mismatch` says why the worker cannot be
+    # used, if so, its `process` names the process (another one after a restart), `host`, `pid` and
+    # `nanny` (its address, or None) where it is.
     handshake: Callable[[str], Mapping[str, Any]]
     requirements: str
+    # Does a batch; returns a mapping with the `process`, the `seconds` it took and the `amounts` of
+    # progress of its tasks, one each.
     work: Callable[[str], Mapping[str, Any]]
+    # Makes a batch into the argument of `work`, from its tasks, what the worker's handshake
+    # returned, and the name under which progress is told.
     pack: Callable[[Sequence[Task], Mapping[str, Any], str], str]
-    halt: Callable[[str], None]
-    cost: Callable[[Task], float]
+    halt: Callable[[str], None]  # ends batches early; called with the connection's token
+    cost: Callable[[Task], float]  # expected cost of a task, in any unit
 
 
 def handshake_result(
@@ -134,83 +134,64 @@ class _Worker(Generic[Task]):
         return f"{self.address} (process {self.info['pid']} on {self.info['host']})"
 
 
+@dataclass(eq=False)
 class ClusterRun(Generic[Task]):
-    """One run of tasks on a cluster.
+    """One run of tasks on a cluster."""
 
-    Args:
-        connection: to the cluster.
-        protocol: what is done there.
-        stopped: whether to stop.
-        report: called with a task and the progress made, as the worker counts it: some whole
-            numbers; negative ones when it was lost again.
-        note: called with what the user should know.
-        retries: times a task runs again after its worker was lost.
+    connection: Connection
+    protocol: WorkerProtocol[Task]
+    stopped: Stopped
+    report: Callable[[Task, Amount], None]  # told of progress; of less than none when it was lost
+    note: Callable[[str], None]  # called with what the user should know
+    retries: int = RETRIES  # times a task runs again after its worker was lost
+    _workers: dict[str, _Worker[Task]] = field(default_factory=dict)
+    _pending: dict[str, tuple[int, Future]] = field(default_factory=dict)
+    _refused: dict[str, str] = field(default_factory=dict)
+    _source: Iterator[Task] = field(init=False)
+    _waiting: deque[Task] = field(default_factory=deque)
+    _again: deque[tuple[Task, int]] = field(default_factory=deque)
+    _alone: deque[tuple[Task, int]] = field(default_factory=deque)
+    _batches: dict[str, _Batch[Task]] = field(default_factory=dict)
+    _inbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _rate: float = 0.0
+    _worker_seen: float = field(default_factory=time.monotonic)
+    _polled: float = 0.0
 
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        protocol: WorkerProtocol[Task],
-        stopped: Stopped,
-        report: Callable[[Task, Sequence[int]], None],
-        note: Callable[[str], None],
-        retries: int = RETRIES,
-    ) -> None:
-        self._connection = connection
-        self._protocol = protocol
-        self._stopped = stopped
-        self._report = report
-        self._note = note
-        self._retries = retries
-        self._workers: dict[str, _Worker[Task]] = {}
-        self._pending: dict[str, tuple[int, Future]] = {}
-        self._refused: dict[str, str] = {}
-        self._source: Iterator[Task] = iter(())
-        self._waiting: deque[Task] = deque()
-        self._again: deque[tuple[Task, int]] = deque()
-        self._alone: deque[tuple[Task, int]] = deque()
-        self._batches: dict[str, _Batch[Task]] = {}
-        self._inbox: queue.SimpleQueue[str | Mapping[str, Any]] = queue.SimpleQueue()
-        self._numbers = itertools.count()
-        self._rate = 0.0
-        self._worker_seen = time.monotonic()
-        self._polled = 0.0
-
-    def run(self, tasks: Iterable[Task]) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+    def run(self, tasks: Iterable[Task]) -> Ended[Task]:
         """Yield batches of the tasks as they end, and tasks that failed."""
         self._source = iter(tasks)
         deadline = float("inf")
         try:
-            self._connection.listen(self._inbox.put)
+            self.connection.listen(self._inbox.put)
             self._first_handshakes()
             while True:
-                if not self._stopped():
+                if not self.stopped():
                     self._submit_all()
                 left = self._waiting or self._again or self._alone
-                if not self._batches and (self._stopped() or not left):
+                if not self._batches and (self.stopped() or not left):
                     return
-                if self._stopped() and deadline == float("inf"):
+                if self.stopped() and deadline == float("inf"):
                     deadline = time.monotonic() + GRACE_SECONDS
-                    self._connection.tell(
-                        self._protocol.halt, self._connection.token, workers=list(self._workers)
+                    self.connection.tell(
+                        self.protocol.halt, self.connection.token, workers=list(self._workers)
                     )
                 if time.monotonic() > deadline:
                     return
                 yield from self._receive()
                 yield from self._poll_workers()
         except SchedulerLost:
-            raise UserError(scheduler_gone(self._connection)) from None
+            raise UserError(scheduler_gone(self.connection)) from None
         finally:
             left_over = [batch.future for batch in self._batches.values()]
-            if left_over and self._connection.alive:
-                self._connection.cancel(left_over)
+            if left_over and self.connection.alive:
+                self.connection.cancel(left_over)
 
     # Workers: asked before they are used, looked after while they are.
 
     def _first_handshakes(self) -> None:
         """Ask the workers that are there, and wait for their answers."""
-        while not self._stopped():
+        while not self.stopped():
             list(self._poll_workers(at_once=True))
             if self._refused and not self._pending:
                 raise UserError(*(f"worker {who}: {why}" for who, why in self._refused.items()))
@@ -218,19 +199,17 @@ class ClusterRun(Generic[Task]):
                 return
             time.sleep(0.02)
 
-    def _poll_workers(
-        self, at_once: bool = False
-    ) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+    def _poll_workers(self, at_once: bool = False) -> Ended[Task]:
         """See which workers have come, gone, or answered."""
         now = time.monotonic()
         if now - self._polled < LOOK_SECONDS and not at_once:
             return
         self._polled = now
-        there = self._connection.workers()
+        there = self.connection.workers()
         for address, threads in there.items():
             if address not in {*self._workers, *self._pending, *self._refused}:
-                future = self._connection.submit(
-                    self._protocol.handshake, self._protocol.requirements, worker=address
+                future = self.connection.submit(
+                    self.protocol.handshake, self.protocol.requirements, worker=address
                 )
                 self._pending[address] = threads, future
         for address, (threads, future) in list(self._pending.items()):
@@ -245,42 +224,38 @@ class ClusterRun(Generic[Task]):
             self._worker_seen = now
         elif now - self._worker_seen > WAIT_SECONDS:
             raise UserError(
-                f"{self._connection.address}: no worker for {WAIT_SECONDS:.0f} s; start some "
-                f"(dask worker {self._connection.address}) and run the same command again: "
+                f"{self.connection.address}: no worker for {WAIT_SECONDS:.0f} s; start some "
+                f"(dask worker {self.connection.address}) and run the same command again: "
                 "finished jobs are kept"
             )
 
     def _admit(self, address: str, threads: int, future: Future) -> None:
-        info, mismatch = handshake_result(self._connection, future)
+        info, mismatch = handshake_result(self.connection, future)
         if mismatch is None:
             self._workers[address] = _Worker(address, threads, info)
             return
         self._refused[address] = mismatch
         if self._workers:
-            self._note(f"worker {address} is not used: {mismatch}")
+            self.note(f"worker {address} is not used: {mismatch}")
 
-    def _worker_lost(
-        self, worker: _Worker[Task]
-    ) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+    def _worker_lost(self, worker: _Worker[Task]) -> Ended[Task]:
         """A worker has gone; what it had runs again, up to the limit."""
-        log = "; ".join(self._connection.log_of(worker.info.get("nanny")))
+        log = "; ".join(self.connection.log_of(worker.info.get("nanny")))
         how = f"{worker}, is gone" + (f"; its nanny's log: {log}" if log else "")
-        self._note(f"worker {worker} was lost; its jobs run again")
+        self.note(f"worker {worker} was lost; its jobs run again")
         for batch in list(worker.batches.values()):
             yield from self._batch_lost(batch, how)
 
-    def _batch_lost(
-        self, batch: _Batch[Task], how: str
-    ) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+    def _batch_lost(self, batch: _Batch[Task], how: str) -> Ended[Task]:
         self._drop(batch)
-        self._connection.cancel([batch.future])
+        self.connection.cancel([batch.future])
         for number, amount in batch.reported.items():
-            self._report(batch.tasks[number], [-n for n in amount])
+            self.report(batch.tasks[number], [-n for n in amount])
         losses = batch.losses + 1
         for task in batch.tasks:
-            if losses > self._retries:
+            if losses > self.retries:
                 yield Done([task], None, lost(losses, how))
-            elif losses == self._retries:
+            elif losses == self.retries:
                 self._alone.append((task, losses))
             else:
                 self._again.append((task, losses))
@@ -323,7 +298,7 @@ class ClusterRun(Generic[Task]):
         tasks: list[Task] = []
         seconds = 0.0
         while self._waiting and len(tasks) < most:
-            cost = self._protocol.cost(self._waiting[0])
+            cost = self.protocol.cost(self._waiting[0])
             expected = cost / self._rate if self._rate else float("inf")
             if (tasks or ahead) and seconds + expected > BATCH_SECONDS:
                 break
@@ -333,13 +308,13 @@ class ClusterRun(Generic[Task]):
 
     def _submit(self, worker: _Worker[Task], tasks: Sequence[Task], losses: int) -> None:
         name = f"{next(self._numbers)}"
-        packed = self._protocol.pack(tasks, worker.info, name)
-        future = self._connection.submit(self._protocol.work, packed, worker=worker.address)
+        packed = self.protocol.pack(tasks, worker.info, name)
+        future = self.connection.submit(self.protocol.work, packed, worker=worker.address)
         batch = _Batch(name, tasks, losses, worker, future)
         self._batches[name] = worker.batches[name] = batch
         future.add_done_callback(lambda _: self._inbox.put(name))
 
-    def _receive(self) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
+    def _receive(self) -> Ended[Task]:
         """Take what workers have said since."""
         with contextlib.suppress(queue.Empty):
             said = self._inbox.get(timeout=0.1)
@@ -351,13 +326,11 @@ class ClusterRun(Generic[Task]):
                     number, amount = said["task"], said["amount"]
                     before = batch.reported.get(number, [0] * len(amount))
                     batch.reported[number] = [n + m for n, m in zip(before, amount, strict=True)]
-                    self._report(batch.tasks[number], amount)
+                    self.report(batch.tasks[number], amount)
                 said = self._inbox.get_nowait()
 
-    def _batch_ended(
-        self, batch: _Batch[Task]
-    ) -> Iterator[Done[Sequence[Task], Mapping[str, Any]]]:
-        if not self._connection.alive:
+    def _batch_ended(self, batch: _Batch[Task]) -> Ended[Task]:
+        if not self.connection.alive:
             raise SchedulerLost
         status = batch.future.status
         try:
@@ -372,7 +345,7 @@ class ClusterRun(Generic[Task]):
                     return
             reply = batch.future.result(timeout=RESULT_SECONDS) if status == "finished" else {}
         except (OSError, TimeoutError, CancelledError):
-            if not self._connection.alive:
+            if not self.connection.alive:
                 raise SchedulerLost from None
             reply = {}
         if reply.get("process") != batch.worker.info["process"]:
@@ -380,11 +353,11 @@ class ClusterRun(Generic[Task]):
             yield from self._batch_lost(batch, f"{batch.worker}, is gone")
             return
         self._drop(batch)
-        cost = sum(self._protocol.cost(task) for task in batch.tasks)
+        cost = sum(self.protocol.cost(task) for task in batch.tasks)
         if reply["seconds"] > 0:
             rate = cost / reply["seconds"]
             self._rate = (self._rate + rate) / 2 if self._rate else rate
         for number, amount in enumerate(reply["amounts"]):
             before = batch.reported.get(number, [0] * len(amount))
-            self._report(batch.tasks[number], [n - m for n, m in zip(amount, before, strict=True)])
+            self.report(batch.tasks[number], [n - m for n, m in zip(amount, before, strict=True)])
         yield Done(batch.tasks, reply, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import itertools
 import json
 import platform
@@ -20,6 +19,7 @@ from tiltcli.engines.base import Block
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.grid.jobs import job_id
 from tiltcli.store.columns import METRICS
+from tiltcli.store.provenance import version_of
 
 LIBRARIES = ("numpy", "numba", "torch", "pyarrow", "distributed")
 """Their versions must be the same everywhere: the numbers, or the messages, depend on them."""
@@ -28,11 +28,7 @@ LIBRARIES = ("numpy", "numba", "torch", "pyarrow", "distributed")
 def versions() -> dict[str, str]:
     """Versions of the tool, Python and the libraries that matter, as they are here."""
     found = {"tiltcli": f"{tiltcli.__version__} ({_source()})", "Python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "none"
+    found |= {name: version_of(name) or "none" for name in LIBRARIES}
     return found
 
 

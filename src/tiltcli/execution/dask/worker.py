@@ -48,19 +48,18 @@ _loading = threading.Lock()
 def handshake(request: str) -> dict[str, Any]:
     """Return who this is, and why it could not work for the client, if so.
 
-    Args:
-        request: JSON of `versions`, `files` (path → digest), `engines`, and `probe`: a file in the
-            run's folder that is seen where the folder is shared; null if it does not matter.
-
+    The request has `versions`, `files` (path → digest), `engines`, and `probe`: a file in the run's
+    folder that is seen where the folder is shared; null if it does not matter.
     """
     from distributed import get_worker
 
     asked = json.loads(request)
-    mismatches = []
     here = versions()
-    for name, version in asked["versions"].items():
-        if here[name] != version:
-            mismatches.append(f"{name} is {here[name]} there and {version} here")
+    mismatches = [
+        f"{name} is {here[name]} there and {version} here"
+        for name, version in asked["versions"].items()
+        if here[name] != version
+    ]
     for path, digest in asked["files"].items():
         try:
             # That of a factory is of a function in a file.
@@ -92,20 +91,18 @@ def halt(token: str) -> None:
 
 
 def train_batch(request: str) -> dict[str, Any]:
-    """Train jobs one after the other.
+    """Return what jobs, trained one after the other, come to.
 
-    Args:
-        request: JSON of `token` and `batch` (names for progress), `process` (that it is meant for),
-            `jobs` (from `pack_jobs`), `engine`, `probes` (settings of each or null),
-            `checkpoint_seconds` (null for no checkpoints), and `folder`: of the run, for
-            checkpoints and the metrics of long jobs; null where it is not shared.
+    The request has `token` and `batch` (names for progress), `process` (that it is meant for),
+    `jobs` (from `pack_jobs`), `engine`, `probes` (settings of each or null), `checkpoint_seconds`
+    (null for no checkpoints), and `folder`: of the run, for checkpoints and the metrics of long
+    jobs; null where it is not shared.
 
-    Returns:
-        `process`; `seconds` of wall time; per job its `rows` (of the jobs table, without the
-        settings; None if it was interrupted), its `amounts` (updates and probes made), why it was
-        `unsaved` (could not be checkpointed, else empty) and in which of the `files` of the run's
-        folder its metrics are (None: among those sent back); and `metrics`, `recall` and `probes`,
-        Arrow bytes.
+    The reply has `process`; `seconds` of wall time; per job its `rows` (of the jobs table, without
+    the settings; None if it was interrupted), its `amounts` (updates and probes made), why it was
+    `unsaved` (could not be checkpointed, else empty) and in which of the `files` of the run's
+    folder its metrics are (None: among those sent back); and `metrics`, `recall` and `probes`,
+    Arrow bytes.
 
     Raises:
         RunError: if a folder takes no more, or a file has changed.
@@ -137,12 +134,10 @@ def train_batch(request: str) -> dict[str, Any]:
                 finished.append(None)
                 continue
             keeping = asked["checkpoint_seconds"]
-            kept = None
-            if folder is not None and keeping is not None:
-                kept = checkpoint_path(folder, job.id)
+            kept = folder is not None and keeping is not None
             task = Task(
                 *(job, engine, spool, NAME, probe),
-                checkpoint=kept,
+                checkpoint=checkpoint_path(spool.parent, job.id) if kept else None,
                 checkpoint_seconds=keeping or 0.0,
             )
             one = train_job(task, stopped, functools.partial(report, number), executor)
@@ -174,16 +169,12 @@ def train_batch(request: str) -> dict[str, Any]:
 
 
 def settle_batch(request: str) -> dict[str, Any]:
-    """Continue a training at some learning rates, one after the other.
+    """Return what a training, continued at some learning rates, comes to.
 
-    Args:
-        request: JSON of `token`, `process` (that it is meant for), `jobs` (of one, from
-            `pack_jobs`), `start` (arguments of `Brancher`, the weights in hexadecimal), `rates`.
-
-    Returns:
-        `process`; `seconds` of wall time; `amounts`, empty ones; `settled`, one for each learning
-        rate before it was interrupted.
-
+    The request has `token`, `process` (that it is meant for), `jobs` (of one, from `pack_jobs`),
+    `start` (arguments of `Brancher`, the weights in hexadecimal) and `rates`. The reply has
+    `process`; `seconds` of wall time; `amounts`, empty ones; `settled`, one for each learning rate
+    before it was interrupted.
     """
     asked = json.loads(request)
     reply: dict[str, Any] = {"process": PROCESS}
