@@ -76,6 +76,7 @@ def branch_run(
 
     Raises:
         UserError: for what cannot be branched, with every fault; if the training does not repeat.
+
     """
     stop = stop if stop is not None else threading.Event()
     _check(rates, points, steps, keep, workers)
