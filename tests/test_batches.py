@@ -3,8 +3,8 @@
 from collections import Counter
 
 import executor_tasks
-from tiltcli.execution.batching import BATCH_SECONDS, Batches
 from tiltcli.execution.executors.processes import run_processes
+from tiltcli.execution.local import BATCH_SECONDS, Batches
 
 
 def test_sized_to_about_a_second():

@@ -4,7 +4,7 @@ import heapq
 
 import pytest
 
-from tiltcli.execution.remaining import Remaining
+from tiltcli.execution.progress import Remaining
 
 
 def play(jobs, workers, cost, guess, *, slow_from=None, block=0.5):

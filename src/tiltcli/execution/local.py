@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from tiltcli.engines import load_engine
 from tiltcli.errors import RunError
-from tiltcli.execution.batching import Batches
 from tiltcli.execution.executors.processes import run_processes
 from tiltcli.execution.executors.threads import Immediate, run_threads
 from tiltcli.execution.progress import Advance, Progress
@@ -23,6 +24,12 @@ from tiltcli.store import Finished, RunWriter
 
 Ended: TypeAlias = Generator[Finished | RunError | None, None, None]
 Stopped: TypeAlias = Callable[[], bool]
+Item = TypeVar("Item")
+
+
+BATCH_SECONDS = 1.0
+MOST_TASKS = 1000
+BATCH_SHARE = 4  # a batch is at most this part of a worker's share of what is left
 
 
 class Trainer(Protocol):
@@ -136,3 +143,51 @@ def _by_processes(
             batches.again(one.task)  # whichever of them it was, the others are not to blame
         else:
             yield failed(one.task[0], one.error)
+
+
+class Batches(Generic[Item]):
+    """Batches of tasks of about a second; after the last one come those whose batch was lost.
+
+    A job of a few milliseconds costs more to send than to train, and its worker would wait while
+    others' results are being written.
+    """
+
+    def __init__(self, tasks: Iterable[Item], count: int, workers: int) -> None:
+        self._tasks = iter(tasks)
+        self._left = count
+        self._workers = workers
+        self._again: deque[Item] = deque()
+        self._pace: float | None = None
+
+    def __iter__(self) -> Iterator[tuple[Item, ...]]:
+        """Itself."""
+        return self
+
+    def __next__(self) -> tuple[Item, ...]:
+        """Next batch: what came back one by one, then the rest in good portions."""
+        if self._again:
+            return (self._again.popleft(),)
+        batch = tuple(itertools.islice(self._tasks, self.size()))
+        self._left -= len(batch)
+        if not batch:
+            raise StopIteration
+        return batch
+
+    def size(self) -> int:
+        """Items in the next batch; one until it is known how long they take."""
+        if self._pace is None:
+            return 1
+        # At the end small ones, so that no worker is left with a whole batch while others idle.
+        fair = self._left // (BATCH_SHARE * self._workers)
+        return max(1, min(int(BATCH_SECONDS / max(self._pace, 1e-9)), fair, MOST_TASKS))
+
+    def took(self, count: int, seconds: float) -> None:
+        """Learn how long some tasks took together."""
+        if count:
+            latest = seconds / count
+            # Items come sorted by size, so what came last says most about what comes next.
+            self._pace = latest if self._pace is None else (self._pace + latest) / 2
+
+    def again(self, batch: Sequence[Item]) -> None:
+        """Take back tasks whose batch was lost: each will come again, alone."""
+        self._again.extend(batch)
