@@ -124,8 +124,6 @@ def trace_of(tables: Tables, job: Job) -> Trace:
     data = dataset_of(job)
     metrics = tables.metrics[tables.metrics["job"] == job.id].reset_index(drop=True)
     probes = tables.probes[tables.probes["job"] == job.id].reset_index(drop=True)
-    if len(probes) and "step" not in probes:
-        probes = probes.merge(metrics[["epoch", "step"]], on="epoch")
     schedule = schedule_of(job, data.classes, total_steps(job, len(data.train)))
     what = "static"
     if schedule is not None:

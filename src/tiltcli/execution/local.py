@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 from tiltcli.engines import load_engine
 from tiltcli.errors import RunError
 from tiltcli.execution.executors.processes import run_processes
+from tiltcli.execution.executors.protocol import Stopped
 from tiltcli.execution.executors.threads import Immediate, run_threads
 from tiltcli.execution.progress import Advance, Progress
 from tiltcli.execution.run_options import at_once
@@ -23,9 +24,7 @@ from tiltcli.grid import Job
 from tiltcli.store import Finished, RunWriter
 
 Ended: TypeAlias = Generator[Finished | RunError | None, None, None]
-Stopped: TypeAlias = Callable[[], bool]
 Item = TypeVar("Item")
-
 
 BATCH_SECONDS = 1.0
 MOST_TASKS = 1000
