@@ -11,9 +11,13 @@ import pytest
 
 import tiltcli
 from helpers import GRID, tilt, tilt_process, write_grid
-from tiltcli.api.exporting import TRACKERS
+from tiltcli.api.exporting import TRACKERS, _recalls
 
-ONE = GRID.replace("[4, 8]", "4").replace("[3, 10]", "3").replace("seeds = 3", "seeds = 1")
+ONE = (
+    GRID.replace("[4, 8]", "4")
+    .replace("[3, 10]", "3")
+    .replace("seeds = 3", "seeds = 1\nrecall = true")
+)
 PROBED = f'{ONE}\n[probe]\nevery = 75\nquantities = ["hessian"]\n'
 
 
@@ -38,6 +42,9 @@ def measured(place):
             for row in table.to_dict("records") if name in table else ():
                 if not pd.isna(row[name]):
                     known[row["job"], name, row["step"]] = row[name]
+    assert len(found.recall) > 2 * 3 * 2
+    for row in found.recall.to_dict("records"):
+        known[row["job"], f"recall/{row['part']}/{row['class']}", row["epoch"]] = row["recall"]
     return known
 
 
@@ -142,7 +149,13 @@ def test_wandb_offline(place):
     for job in tables(place).jobs["job"]:
         (folder,) = (place / "wandb").glob(f"offline-run-*-{job}")
         written = (folder / f"run-{job}.wandb").read_bytes()
-        for text in (b"train_loss", b"hessian_max", b"loss.kind", b"final/test_accuracy"):
+        for text in (
+            b"train_loss",
+            b"hessian_max",
+            b"loss.kind",
+            b"final/test_accuracy",
+            b"recall/val/2",
+        ):
             assert text in written
 
 
@@ -166,3 +179,16 @@ def test_a_missing_library_is_named_with_its_extra(place, to, monkeypatch):
 def test_wrong_words(place, words, said):
     refused = tilt("export", "run", *words, cwd=place)
     assert refused.returncode == 2 and said in refused.stderr
+
+
+def test_recalls_have_names_that_every_tracker_takes():
+    classes = ["a b", "a/b", "cé-1.0"]
+    recall = pd.DataFrame({"job": "x", "epoch": 4, "part": "val", "class": classes})
+    recall["recall"] = [0.5, 0.25, np.nan]
+    recall = pd.concat([recall, recall.assign(part="train", recall=1.0)])
+    recall = recall.astype({"job": "category", "part": "category", "class": "category"})
+    metrics = pd.DataFrame({"job": ["x"], "epoch": [4], "step": [40]})
+    rows = _recalls(SimpleNamespace(recall=recall, metrics=metrics)).to_dict("records")
+    names = ["recall/train/0_a_b", "recall/train/1_a_b", "recall/train/cé-1.0"]
+    names += ["recall/val/0_a_b", "recall/val/1_a_b"]
+    assert rows == [{"job": "x", "step": 40} | dict(zip(names, [1, 1, 1, 0.5, 0.25], strict=True))]

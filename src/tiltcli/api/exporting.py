@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -71,8 +72,9 @@ def export_metrics(
 def _exported(tables: Any, wanted: Sequence[str]) -> Iterator[Exported]:
     settings = [column for column in tables.jobs if "." in column]
     rows = tables.jobs.set_index("job")
-    both = pd.concat([tables.metrics, tables.probes.drop(columns="lr", errors="ignore")])
-    columns = [column for column in _ALONG if column in both]
+    recalls = _recalls(tables)
+    both = pd.concat([tables.metrics, tables.probes.drop(columns="lr", errors="ignore"), recalls])
+    columns = [column for column in (*_ALONG, *recalls.columns[2:]) if column in both]
     # One row per step, whatever was measured at it.
     along = both[both["job"].isin(wanted)].groupby(["job", "step"])[columns].first()
     for job in wanted:
@@ -85,6 +87,21 @@ def _exported(tables: Any, wanted: Sequence[str]) -> Iterator[Exported]:
             _known(row[[column for column in _FINAL if column in row]]),
             [(int(step), _known(one)) for step, one in steps.iterrows()],
         )
+
+
+def _recalls(tables: Any) -> pd.DataFrame:
+    """Job, step, and a column recall/part/class for each, in letters that every tracker takes."""
+    if tables.recall.empty:
+        return pd.DataFrame(columns=["job", "step"])
+    found: pd.DataFrame = tables.recall.astype({"job": str, "part": str, "class": str})
+    found = found.merge(tables.metrics[["job", "epoch", "step"]], on=["job", "epoch"])
+    labels = list(tables.recall["class"].cat.categories)
+    plain = [re.sub(r"[^\w.-]", "_", label) for label in labels]
+    own = [f"{i}_{one}" if plain.count(one) > 1 else one for i, one in enumerate(plain)]
+    names = (
+        "recall/" + found["part"] + "/" + found["class"].map(dict(zip(labels, own, strict=True)))
+    )
+    return found.pivot_table("recall", ["job", "step"], names.rename("name")).reset_index()
 
 
 def _known(row: pd.Series[Any]) -> dict[str, Any]:
