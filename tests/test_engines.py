@@ -130,7 +130,7 @@ def test_engines_agree_on_drawn_weights_and_validation(tmp_path):
             "loss": {"amplitude": 5, "period": 30},
             "train": {"epochs": 150, "dtype": "float64", "seeds": 2, "log_every": 25},
         }
-        tiltcli.sweep(grid, results=tmp_path, engine=engine)
+        tiltcli.sweep(grid, results=tmp_path, engine=engine, workers=0)
         frames[engine] = tiltcli.read(engine, tmp_path)
     first, second = (frames[e].metrics for e in ENGINES)
     numeric = ["train_loss", "dynamical_loss", "val_loss", "train_accuracy", "val_accuracy"]
@@ -147,7 +147,7 @@ def test_what_the_kernel_lacks_goes_to_torch(tmp_path):
         "loss": {"amplitude": 2, "period": 5},
         "train": {"epochs": 2, "lr": 0.1},
     }
-    tiltcli.sweep(grid, results=tmp_path)
+    tiltcli.sweep(grid, results=tmp_path, workers=1)
     jobs = tiltcli.read("mix", tmp_path).jobs.set_index("model.kind")
     assert jobs["engine"].to_dict() == {"mlp": "fused", "myrtle5": "torch"}
     with pytest.raises(UserError, match=r'cannot train model.kind = "myrtle5"'):

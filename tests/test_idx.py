@@ -177,7 +177,7 @@ seeds = 1
 def test_the_tool_trains_on_them(tmp_path):
     write(tmp_path / "p", contents())
     write_grid(tmp_path, GRID.replace('"p"', '"p"\nlimit = 50'))
-    shown = tilt("sweep", "grid.toml", cwd=tmp_path)
+    shown = tilt("sweep", "grid.toml", "--workers", "0", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
 
 

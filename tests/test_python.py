@@ -54,7 +54,7 @@ def test_objects_of_numpy_and_pandas_are_the_same_grid(results, tmp_path):
 
 def test_a_frame_and_arrays_are_data(tmp_path):
     draw = np.random.default_rng(0)
-    frame = pd.DataFrame(draw.normal(size=(60, 3)), columns=["a", "b", "c"])
+    frame = pd.DataFrame(draw.normal(size=(60, 2)), columns=["a", "b"])
     labels = np.arange(60) % 3
     own = {"kind": "file", "path": frame.assign(kind=labels), "target": "kind"}
     arrays = {"kind": "file", "path": {"X": frame.to_numpy(), "y": labels}}
