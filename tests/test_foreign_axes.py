@@ -17,7 +17,7 @@ from checks import VAL, VIEWS, ends_well
 from views import ask
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     return foreign.Runs(tmp_path_factory.mktemp("foreign"))
 

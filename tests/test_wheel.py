@@ -63,6 +63,7 @@ def test_a_first_sweep(unpacked, tmp_path):
     text = run(unpacked, "new", "spiral", cwd=tmp_path)
     (tmp_path / "grid.toml").write_text(text, encoding="utf-8")
     few = ("--set", "train.epochs=10", "--set", "train.seeds=2", "--engine", "torch")
+    few += ("--workers", "1")  # a process of its own, which has the installed package too
     run(unpacked, "sweep", "grid.toml", *few, cwd=tmp_path)
     run(unpacked, "report", "my-spiral", cwd=tmp_path)
     assert (tmp_path / "results" / "report.html").stat().st_size > 1e5
