@@ -50,10 +50,13 @@ def train(
     trainer: Trainer | None,
     progress: Progress,
     stop: threading.Event,
+    *,
+    patient: bool = True,
 ) -> Generator[Finished, None, None]:
     """Yield jobs as they end, engine by engine; at its end, however it comes, no worker is left.
 
     `workers` are trained at once, 0 in this process, None one per core; or all by `trainer`.
+    `patient`: a job that is lost again and again has its last attempt when all others have ended.
     """
     for engine in ("fused", "torch"):
         mine = [task for task in tasks if task.engine == engine]
@@ -63,7 +66,7 @@ def train(
         if trainer is not None:
             results = trainer(several, writer, progress, stop.is_set)
         else:
-            results = _here(engine, several, len(mine), workers, progress, stop.is_set)
+            results = _here(engine, several, len(mine), workers, progress, stop.is_set, patient)
         with closing(results):
             try:
                 for result in results:
@@ -85,6 +88,7 @@ def _here(
     workers: int | None,
     progress: Progress,
     stopped: Stopped,
+    patient: bool,
 ) -> Ended:
     if not count or stopped():
         return
@@ -102,7 +106,7 @@ def _here(
             for task in wanted:
                 yield train_job(task, stopped, partial(report, task), Immediate())
     elif engine == "torch":
-        yield from _by_processes(wanted, count, at_once(workers), progress, stopped)
+        yield from _by_processes(wanted, count, at_once(workers), progress, stopped, patient)
     else:
         yield from _by_threads(engine, wanted, at_once(workers), stopped, report)
 
@@ -124,7 +128,12 @@ def _by_threads(
 
 
 def _by_processes(
-    tasks: Iterator[Task], count: int, workers: int, progress: Progress, stopped: Stopped
+    tasks: Iterator[Task],
+    count: int,
+    workers: int,
+    progress: Progress,
+    stopped: Stopped,
+    patient: bool,
 ) -> Ended:
     """Run tasks in processes, tiny ones in batches."""
 
@@ -132,7 +141,7 @@ def _by_processes(
         progress.add(batch[advance[0]].job, advance[1])
 
     batches = Batches(tasks, count, workers)
-    for one in run_processes(train_batch, batches, workers, stopped, report):
+    for one in run_processes(train_batch, batches, workers, stopped, report, patient=patient):
         if one.error is None:
             results = one.result or []
             done = [result for result in results if isinstance(result, Finished)]

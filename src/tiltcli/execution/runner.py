@@ -149,7 +149,9 @@ def _execute(
     remove_checkpoints(writer.folder, [j for j, o in plan.outcomes.items() if o != Outcome.FAILED])
     saved = checkpointed(writer.folder)
     tasks = [_task(plan, job, writer) for job in todo]
-    with closing(train(tasks, writer, plan.options.workers, trainer, progress, stop)) as ended:
+    options, patient = plan.options, not plan.options.fail_fast
+    ended = train(tasks, writer, options.workers, trainer, progress, stop, patient=patient)
+    with closing(ended):
         for one in ended:
             writer.add(one)
             # The fused engine saves none; an earlier run, by torch, may have.
@@ -157,7 +159,7 @@ def _execute(
                 _remove_checkpoint(writer, one)
             progress.end(one.row)
             failed = one.row["outcome"] == Outcome.FAILED
-            if failed and plan.options.fail_fast and not stop.is_set():
+            if failed and options.fail_fast and not stop.is_set():
                 writer.notes.append("stopped at the first failure, as --fail-fast says")
                 stop.set()  # those under way end as at Ctrl-C, their checkpoints saved
 

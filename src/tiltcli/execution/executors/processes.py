@@ -47,14 +47,16 @@ def run_processes(
     stopped: Stopped,
     report: Callable[[Task, Any], None],
     retries: int = RETRIES,
+    *,
+    patient: bool = True,
 ) -> Iterator[Done[Task, Result]]:
     """Yield tasks as they end, run in single-threaded processes by a function they can import.
 
     When `stopped()` becomes true no more tasks are begun; those under way are asked to end, and
     are ended by force `GRACE_SECONDS` later. A task whose worker died goes back to the queue, and
     has its last attempt alone, after all others and without other workers: where it was memory that
-    they lacked together, no task fails that has enough alone. Tasks are taken as needed, so that
-    memory does not grow with their number.
+    they lacked together, no task fails that has enough alone. Who is not `patient` does not wait
+    for the others. Tasks are taken as needed, so that memory does not grow with their number.
 
     Raises:
         UserError: if workers die before they can take a task.
@@ -102,7 +104,7 @@ def run_processes(
                                 f"{failed_starts} times; too little memory? Try fewer --workers"
                             ) from None
                     if worker.task is not None and worker.losses < retries:
-                        last = worker.losses + 1 == retries
+                        last = patient and worker.losses + 1 == retries
                         (alone if last else queue).append((worker.task, worker.losses + 1))
                     elif worker.task is not None:
                         yield Done(worker.task, None, lost(worker.losses + 1, how))
