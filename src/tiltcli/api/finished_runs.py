@@ -149,26 +149,17 @@ def confirm(
 
     """
     import tomllib
+    from functools import partial
 
     from tiltcli.evaluation.next_grids import confirmation_grid
     from tiltcli.store.outputs import write_output
 
-    def text(folder: Path) -> str:
-        return confirmation_grid(
-            run,
-            results=results,
-            metric=metric,
-            tuned=tune,
-            methods=methods,
-            by=by,
-            seeds=seeds,
-            folder=folder,
-        )
-
+    grid = partial(confirmation_grid, run, results=results, metric=metric, tuned=tune)
+    grid = partial(grid, methods=methods, by=by, seeds=seeds)
     if output is not None:
-        written = text(Path(output).parent)
+        written = grid(folder=Path(output).parent)
         write_output(Path(output), lambda to: to.write_text(written, encoding="utf-8"))
-    return tomllib.loads(text(Path()))
+    return tomllib.loads(grid(folder=Path()))
 
 
 def report(

@@ -196,10 +196,9 @@ def _onsets(panel: Axes, members: Sequence[Trace], colour: str) -> None:
     """Mark the onsets of all seeds by ticks on the lower edge."""
     steps = [found.onset for one in members for found in seen(one)]
     if steps:
-        where = panel.get_xaxis_transform()
-        ticks = panel.plot(steps, np.full(len(steps), 0.03), "|", color=colour, transform=where)
-        ticks[0].set_label("onset of an instability")
-        ticks[0].set_markersize(5.0)
+        looks: dict[str, Any] = {"color": colour, "transform": panel.get_xaxis_transform()}
+        looks |= {"label": "onset of an instability", "markersize": 5.0}
+        panel.plot(steps, np.full(len(steps), 0.03), "|", **looks)
 
 
 def _frame(panel: Axes, everyone: Sequence[Trace], column: str, look: Look) -> None:

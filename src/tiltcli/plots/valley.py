@@ -43,7 +43,7 @@ def valley(one: Trace, found: Valleys, look: Look = PAPER) -> Figure:
             panel.set_xlabel("distance from the weights, α")
             panel.set_ylabel("F (nat)")
         axes[1].set_ylim(axes[0].get_ylim())
-        _colours(figure, list(axes[:2]), look)
+        _colours(figure, list(axes[:2]))
         for panel, name in zip(axes[2:], ("width", "depth"), strict=True):
             _against_step(panel, one, found, name, look)
         axes[2].set_ylabel("width" if look.narrow else "width (0.02 nat above the floor)")
@@ -70,7 +70,7 @@ def _shapes(panel: Axes, slices: Sequence[Slice], begin: int, period: int) -> No
     panel.set_ylim(0.7 * lowest, 6 * max(one.valley.depth for one in slices))
 
 
-def _colours(figure: Figure, panels: list[Axes], look: Look) -> None:
+def _colours(figure: Figure, panels: list[Axes]) -> None:
     from matplotlib.colors import ListedColormap
 
     colours = ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.95, 256)))

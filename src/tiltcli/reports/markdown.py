@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiltcli.errors import RunError, UserError, harmless
+from tiltcli.evaluation.cells import choosing_metric
 from tiltcli.evaluation.importance import in_words
 from tiltcli.evaluation.texts import interval, markdown, number, p_value, to_markdown
 from tiltcli.networks.initial import has_one_hidden_layer
@@ -89,7 +90,7 @@ def _section(run: Run, runs: Sequence[Run], image: Image) -> list[str]:
 def _phase_section(run: Run, image: Image) -> list[str]:
     from tiltcli.plots.phase import phase
 
-    metric = "val_accuracy" if "val_accuracy" in run.metrics else "train_accuracy"
+    metric = choosing_metric(run.tables.jobs)
     try:
         figure = phase(run.tables.jobs, metric, run.name)
     except UserError as error:  # more panels than can be told apart: the tables say it all

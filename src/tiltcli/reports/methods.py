@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from tiltcli.errors import UserError
+from tiltcli.evaluation.cells import choosing_metric
 from tiltcli.evaluation.facets import named, tail, value_text
 from tiltcli.evaluation.fair import Contest, Question, Standing, contests, in_words, standings
 from tiltcli.evaluation.texts import Table, interval, number, p_value
-from tiltcli.evaluation.tuning import Tuning, tune
+from tiltcli.evaluation.tuning import tune
 from tiltcli.grid import load_run
 from tiltcli.reports.loaded_runs import Run
 
@@ -36,36 +36,26 @@ def methods_of(run: Run) -> tuple[list[str], list[Table]]:
     if not names or not metrics:
         return [], []
     jobs = run.tables.jobs
-    judge = "val_accuracy" if "val_accuracy" in run.metrics else "train_accuracy"
-    tuning = tune(jobs, judge, methods=names, metrics=metrics)
-    sentences: list[str] = []
-    tables = []
-    for metric in metrics:
-        shown, found = standings(tuning, metric), contests(tuning, jobs, metric)
-        if metric == metrics[0]:
-            sentences += in_words(tuning, found, shown, metric)
-        tables.append(_matrix(tuning, shown, found, metric))
-        tables += _contests(found, metric)
-    return [*sentences, NOTE], tables
+    tuning = tune(jobs, choosing_metric(jobs), methods=names, metrics=metrics)
+    seen = [(standings(tuning, m), contests(tuning, jobs, m), m) for m in metrics]
+    tables = [
+        t for shown, found, m in seen for t in (_matrix(shown, found, m), *_contests(found, m))
+    ]
+    shown, found, metric = seen[0]
+    return [*in_words(tuning, found, shown, metric), NOTE], tables
 
 
-def _matrix(
-    tuning: Tuning, shown: Sequence[Standing], found: Sequence[Contest], metric: str
-) -> Table:
+def _matrix(shown: Sequence[Standing], found: Sequence[Contest], metric: str) -> Table:
     """Methods × rows: mean ± half of the interval, n, and how it stands against static."""
     rows = list(dict.fromkeys(tuple(one.candidate.row.items()) for one in shown))
     methods = list(dict.fromkeys(one.candidate.name for one in shown))
     at = {(one.candidate.name, tuple(one.candidate.row.items())): one for one in shown}
-    header = ("method", *(_where(row) for row in rows))
+    header = ("method", *(named(dict(row)) or "all" for row in rows))
     lines = tuple(
         (name, *(_standing(at.get((name, row)), found) for row in rows)) for name in methods
     )
     title = f"{metric.replace('_', ' ')} of the chosen cells: mean ± 95% interval (replicates)"
     return Table(title, header, lines, ("method",))
-
-
-def _where(row: tuple[tuple[str, Any], ...]) -> str:
-    return named(dict(row)) or "all"
 
 
 def _standing(one: Standing | None, found: Sequence[Contest]) -> str:
