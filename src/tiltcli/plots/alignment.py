@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tiltcli.analysis.traces import Trace
 from tiltcli.errors import UserError
 from tiltcli.evaluation.facets import MOST_PANELS
 from tiltcli.plots.curvature import course, lines_of, mark_pulses
 from tiltcli.plots.gamma import MOST_CLASSES, class_label
 from tiltcli.plots.style import PAPER, Look, grid_of, legend_below, name_edges, wrapped
-
-if TYPE_CHECKING:
-    from tiltcli.analysis.traces import Trace
 
 FEW = 30
 """Probes below which each is marked."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tiltcli.curvature.stability import Bound
 from tiltcli.plots.style import PAPER, Look
-
-if TYPE_CHECKING:
-    from tiltcli.curvature.stability import Bound
-    from tiltcli.store.branch_rows import Branch
+from tiltcli.store.branch_rows import Branch
 
 MOST = 3
 """Branches beside each other."""

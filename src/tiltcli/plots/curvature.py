@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tiltcli.analysis.traces import Trace
 from tiltcli.errors import Outcome, UserError
 from tiltcli.evaluation.cells import gather
 from tiltcli.evaluation.facets import cell_name, check_panels, named, telling
@@ -25,9 +26,6 @@ from tiltcli.plots.style import PAPER, Look, legend_below, log_scale, span
 from tiltcli.plots.trace import dots, seen, shade
 from tiltcli.statistics import mean_interval
 from tiltcli.store.spool import setting_columns
-
-if TYPE_CHECKING:
-    from tiltcli.analysis.traces import Trace
 
 Array = npt.NDArray[np.float64]
 

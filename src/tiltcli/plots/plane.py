@@ -7,18 +7,15 @@ pulse, and begin at the first probe; thin lines are over the replicates alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tiltcli.analysis.traces import Trace
 from tiltcli.errors import UserError
 from tiltcli.plots.curvature import lines_of
 from tiltcli.plots.style import PAPER, Look, log_scale
-
-if TYPE_CHECKING:
-    from tiltcli.analysis.traces import Trace
 
 STRETCHES = 150
 """Parts of a training that its curve has a point for, where there are no longer pulses."""

@@ -6,17 +6,13 @@ per unit of the scale (of asinh of the eigenvalue), so that areas are shares.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.figure import Figure
 
+from tiltcli.analysis.traces import Trace
 from tiltcli.curvature.spectrum import Density
 from tiltcli.errors import UserError
 from tiltcli.plots.style import PAPER, Look
-
-if TYPE_CHECKING:
-    from tiltcli.analysis.traces import Trace
 
 MOST = 6
 """Epochs, one below the other."""

@@ -6,22 +6,19 @@ The figure of the paper (its Fig. 4), with the instabilities marked and one of t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tiltcli.analysis.pulses import Window, richest, window_around
+from tiltcli.analysis.pulses import Instability, Window, richest, window_around
 from tiltcli.analysis.thinning import thin
+from tiltcli.analysis.traces import Trace
 from tiltcli.errors import UserError
 from tiltcli.plots.gamma import class_label
 from tiltcli.plots.style import PAPER, Look, log_scale
-
-if TYPE_CHECKING:
-    from tiltcli.analysis.pulses import Instability
-    from tiltcli.analysis.traces import Trace
 
 MOST_PULSES = 120
 """Pulses that can be told apart in a panel."""

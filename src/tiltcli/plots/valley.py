@@ -7,19 +7,16 @@ stay as they were in the middle of the pulse, so that only the loss tilts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tiltcli.analysis.traces import Trace
+from tiltcli.analysis.valleys import Slice, Valleys
 from tiltcli.plots.style import PAPER, Look, log_scale
 from tiltcli.plots.trace import seen, shade
-
-if TYPE_CHECKING:
-    from tiltcli.analysis.traces import Trace
-    from tiltcli.analysis.valleys import Slice, Valleys
 
 SHAPES = 11
 """Slices in each picture of the shapes."""
