@@ -39,9 +39,10 @@ def curves(
     are transformed by `back`.
     """
     done = jobs.loc[jobs["outcome"] == Outcome.COMPLETED, "job"]
-    cell = page.cells.of_job.reindex(done)
-    known = table[table["job"].isin(done)]
-    known = known.assign(cell=known["job"].map(cell), unit=known["job"].map(page.cells.unit_of))
+    codes, names = pd.factorize(table["job"])
+    cell = page.cells.of_job.reindex(done).reindex(names).to_numpy()
+    unit = page.cells.unit_of.reindex(names).to_numpy()
+    known = table.assign(cell=cell[codes], unit=unit[codes])
     outers = page.rows["outer"].to_numpy(np.int64)
     space = sum(3 * (SHARE_BYTES if share else FLOAT_BYTES) for share in columns.values())
     most = int(budget / space / FEWEST_POINTS)
