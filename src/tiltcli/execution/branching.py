@@ -16,11 +16,12 @@ import pandas as pd
 
 from tiltcli.analysis.branches import Brancher, Settled
 from tiltcli.analysis.retraining import weights_at
+from tiltcli.analysis.traces import jobs_of
 from tiltcli.curvature.stability import stability_bound
 from tiltcli.data import dataset_of
 from tiltcli.engines import Interrupted
 from tiltcli.errors import Fault, UserError
-from tiltcli.execution.reprobing import chosen_jobs, job_of, only_row
+from tiltcli.execution.reprobing import chosen_jobs, only_row
 from tiltcli.execution.run_options import at_once, worker_faults
 from tiltcli.grid import Job, load_run
 from tiltcli.store import RunWriter
@@ -156,7 +157,7 @@ def _check(
 def _chosen(folder: Path, job: str | None, epoch: int) -> tuple[pd.Series, Job]:
     rows = chosen_jobs(folder, (), job)
     row = only_row(folder, rows, job)
-    one = job_of(folder, row["job"])
+    (one,) = jobs_of(folder, [row["job"]])
     faults = []
     if row["engine"] != "fused":
         faults.append(

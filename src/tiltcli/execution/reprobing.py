@@ -24,7 +24,7 @@ from tiltcli.execution.local import Trainer, train
 from tiltcli.execution.progress import Progress, step_cost
 from tiltcli.execution.run_options import at_once, worker_faults
 from tiltcli.execution.train_job import Task
-from tiltcli.grid import Job, ProbeSettings, load_run
+from tiltcli.grid import ProbeSettings, load_run
 from tiltcli.store import Finished, RunWriter
 from tiltcli.store.probe_rows import missing_epochs
 from tiltcli.store.read import find_run, last_probed_epochs, read_jobs, read_probes
@@ -73,14 +73,6 @@ def only_row(folder: Path, rows: pd.DataFrame, job: str | None, otherwise: str =
         problem = f"{job} begins" if job else f"missing, as {folder.name} has"
         raise UserError(f"--job: {problem} {len(rows)} jobs; give one of {known}{otherwise}")
     return rows.iloc[0]
-
-
-def job_of(folder: Path, name: str) -> Job:
-    """Return a job of a run by its id; refuse one that the run's grid no longer leads to."""
-    one = next((each for each in load_run(folder).jobs if each.id == name), None)
-    if one is None:
-        raise UserError(f"{folder.name}: sweep.toml no longer leads to job {name}")
-    return one
 
 
 def check_epochs(jobs: pd.DataFrame, settings: ProbeSettings) -> None:

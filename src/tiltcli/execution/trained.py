@@ -12,11 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.analysis.retraining import weights_at
+from tiltcli.analysis.traces import jobs_of
 from tiltcli.data import dataset_of
 from tiltcli.errors import Outcome, UserError
 from tiltcli.evaluation.comparison import check_metric
 from tiltcli.execution.keeping import facts_of
-from tiltcli.execution.reprobing import chosen_jobs, job_of, only_row
+from tiltcli.execution.reprobing import chosen_jobs, only_row
 from tiltcli.grid import Job
 from tiltcli.networks.initial import is_own
 from tiltcli.store.outputs import check_output, write_output
@@ -77,9 +78,9 @@ def load_trained(
             raise UserError(f"{path}: is of job {facts.job}")
         # A network of the user's own needs its file; another one nothing that the grid names.
         plain = Job(facts.job, facts.settings | {"model.init_file": None})
-        one = job_of(folder, facts.job) if is_own(plain) else plain
+        one = jobs_of(folder, [facts.job])[0] if is_own(plain) else plain
     else:
-        one = job_of(folder, row["job"])
+        (one,) = jobs_of(folder, [row["job"]])
         metrics = read(folder, results).metrics
         stored = metrics[metrics["job"] == one.id]
         epoch, data = _epoch(one, row, stored), dataset_of(one)
