@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 import tiltcli
 from dask_cluster import DaskCluster
-from helpers import GRID, command, same_tables, tilt_process, unlucky, write_grid
+from helpers import GRID, command, same_tables, tilt, tilt_process, unlucky, write_grid
 from tiltcli.engines.torch.checkpoint import _digest
 from tiltcli.errors import UserError
 from tiltcli.execution import branching
@@ -104,7 +104,7 @@ def test_the_same_rows_as_in_process(tmp_path, cluster, whole):
     assert steps * seconds == pytest.approx(JOBS * 20000, rel=0.1)  # every worker's steps count
     assert not list((tmp_path / "results").rglob(".*.tmp"))
     assert len(list((tmp_path / "results").rglob("*.parquet"))) < 30
-    again = tilt_process(*words, cwd=tmp_path)
+    again = tilt(*words, cwd=tmp_path)
     assert f"nothing to do; {JOBS} were done before" in again.stderr
 
 
@@ -117,12 +117,12 @@ def test_probes_of_a_finished_run(tmp_path, cluster):
         away = ["--cluster", cluster.address] if name == "there" else []
         some = ["--where", "model.width=4", "--where", "train.lr=0.5", "--epochs", "100"]
         for which in (some, ["--every", "50"]):
-            done = tilt_process("probe", name, *words, *which, *away, cwd=tmp_path)
+            done = tilt("probe", name, *words, *which, *away, cwd=tmp_path)
             assert done.returncode == 0, done.stderr
     here, there = (tiltcli.read(name, tmp_path / "results").probes for name in ("here", "there"))
     assert len(here) > 5 * 10 and here["lyapunov"].notna().any()
     pd.testing.assert_frame_equal(here, there)
-    both = tilt_process("probe", "there", *away, "--workers", "1", "--every", "9", cwd=tmp_path)
+    both = tilt("probe", "there", *away, "--workers", "1", "--every", "9", cwd=tmp_path)
     assert both.returncode == 2 and "--workers" in both.stderr
 
 
@@ -272,10 +272,11 @@ def test_the_scheduler_is_killed(tmp_path, cluster, whole):
             cluster.start_crew()
             message = process.communicate(timeout=60)[1]
         assert process.returncode == 0, message
-    finally:
+    except BaseException:  # a whole cluster for the tests after this one
         cluster.stop(cluster.crew)
         cluster.stop(cluster.scheduler)
         cluster.start()
+        raise
     same(tmp_path, whole)
 
 
@@ -283,7 +284,7 @@ def test_a_job_that_always_kills_its_worker(tmp_path, cluster):
     """On workers of two threads, where others run beside it."""
     write_grid(tmp_path, GRID.replace("seeds = 3", f"seeds = [0, {CRASHING}, 1]"))
     words = ["sweep", "grid.toml", "--set", "model.width=4", "--set", "loss.kind=static"]
-    ended = tilt_process(*words, "--cluster", cluster.address, cwd=tmp_path)
+    ended = tilt(*words, "--cluster", cluster.address, cwd=tmp_path)
     assert ended.returncode == 1, ended.stderr
     assert "lost its worker 3 times" in ended.stderr
     jobs = read(tmp_path).jobs

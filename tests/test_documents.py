@@ -29,7 +29,7 @@ SHORTER = {
     "sweeps/spiral-branch.toml": "--set train.epochs=2500",
     "sweeps/digits-myrtle5-phase.toml": f"{FEW} --set model.width=3 --set loss.period=12",
     "sweeps/digits-myrtle5-confirm.toml": FEW,
-    "mine.toml": "--set train.epochs=2",
+    "mine.toml": "--set train.epochs=2 --workers 1",
     "fair.toml": "--set train.epochs=60 --set train.log_every=20",
 }
 """Added to every sweep, so that the test is quick; everything else runs as it stands."""
