@@ -41,7 +41,7 @@ STATIC = GRID.replace('kind = "dynamical"\namplitude = 6\nperiod = 7', 'kind = "
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("few")
     random = np.random.default_rng(0)
-    for name, inputs in (("few", 2), ("wide", 30)):
+    for name, inputs in (("few", 5), ("wide", 30)):
         arrays = {}
         for part, sizes in SIZES.items():
             y = np.repeat(np.arange(4), sizes) if part != "train" else None
