@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tiltcli.errors import Fault, UserError, with_suggestion
@@ -69,13 +69,13 @@ Report = Callable[[str, str, str], None]
 
 
 def refuse_unknown(
-    table: Mapping[str, Any], name: str, keys: Sequence[str], fault: Report, block: str = ""
+    given: Iterable[str], known: Sequence[str], fault: Report, block: str = "", table: str = ""
 ) -> None:
-    """Refuse keys of a table [name] that are none of some."""
-    known = [f"{name}.{key}" for key in keys]
-    for key in table:
-        if key not in keys:
-            fault(f"{name}.{key}", with_suggestion("unknown", f"{name}.{key}", known), block)
+    """Refuse keys (what they begin with is the `table`) that are none of those known."""
+    known = [table + key for key in known]
+    for key in (f"{table}{key}" for key in given):
+        if key not in known:
+            fault(key, with_suggestion("unknown", key, known), block)
 
 
 class FaultList:

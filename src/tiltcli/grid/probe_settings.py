@@ -54,7 +54,7 @@ def read_probe(table: Any, fault: Report) -> ProbeSettings | None:
     if not isinstance(table, Mapping):
         wrong("probe", "must be a table, [probe]")
         return None
-    refuse_unknown(table, "probe", KEYS, wrong)
+    refuse_unknown(table, KEYS, wrong, table="probe.")
     every = _count(table.get("every"), "probe.every", "epochs", wrong)
     if "every" not in table:
         wrong("probe.every", f"missing; allowed: {_allowed('epochs')}")

@@ -52,7 +52,7 @@ def read_search(table: Any, methods: Sequence[str], fault: Report) -> Search | N
     if not isinstance(table, Mapping):
         fault("search", "must be a table, [search]", "")
         return Search(1, 0, tuple(methods) or METHODS)
-    refuse_unknown(table, "search", KEYS, fault)
+    refuse_unknown(table, KEYS, fault, table="search.")
     found = []
     for setting, value in ((TRIALS, table.get("trials")), (SEED, table.get("seed", 0))):
         try:

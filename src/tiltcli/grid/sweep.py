@@ -6,12 +6,12 @@ import itertools
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tiltcli.errors import Fault, UserError, listing, nearest, with_suggestion
+from tiltcli.errors import Fault, UserError, listing, nearest
 from tiltcli.grid import bounds, factories
 from tiltcli.grid.axes import LONGEST, axis_size, axis_values, span_of
 from tiltcli.grid.bounds import FaultList
@@ -135,9 +135,7 @@ class _Reader(FaultList):
                 self.fault(key, said)
             raise UserError(*self.faults)
         name = self._name(name)
-        for key in self.document:
-            if key not in _TOP:
-                self._unknown(key, _TOP, "")
+        bounds.refuse_unknown(self.document, _TOP, self.fault)
         methods = read_methods(self.document.get("sweep", {}), self.fault)
         self.search = read_search(self._table("search"), methods, self.fault)
         blocks = [self._tables(self.document, "")]
@@ -147,9 +145,7 @@ class _Reader(FaultList):
             also = []
         for number, block in enumerate(also):
             prefix = f"also[{number}]."
-            for key in block:
-                if key not in (*TABLES, "sweep"):
-                    self._unknown(key, (*TABLES, "sweep"), prefix)
+            bounds.refuse_unknown(block, (*TABLES, "sweep"), self.fault, prefix)
             blocks.append(self._tables(block, prefix, blocks[0][1]))
         most = self._most(blocks)
         base = self._values(blocks[0][0], "", most)
@@ -210,11 +206,8 @@ class _Reader(FaultList):
                 self.faults.append(Fault(f"got {text!r}; allowed: key=value", source="--set"))
                 continue
             self.overrides[key] = value
-            if key not in _OTHER and setting_key(key) not in SETTINGS:
-                self._unknown(key, (*file_keys(), *_OTHER), "")
-
-    def _unknown(self, key: str, known: Iterable[str], block: str) -> None:
-        self.fault(key, with_suggestion("unknown", key, known), block)
+            if setting_key(key) not in SETTINGS:
+                bounds.refuse_unknown([key], (*file_keys(), *_OTHER), self.fault)
 
     def _tables(
         self, tables: Mapping[str, Any], block: str, base_zip: Sequence[list[str]] = ()

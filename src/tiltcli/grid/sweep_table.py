@@ -15,7 +15,7 @@ def read_ties(table: Any, block: str, fault: Report) -> list[list[str]]:
     if not isinstance(table, dict):
         fault("sweep", "must be a table, [sweep]", block)
         return []
-    refuse_unknown(table, "sweep", ["zip"] if block else ["zip", "methods"], fault, block)
+    refuse_unknown(table, ["zip"] if block else ["zip", "methods"], fault, block, "sweep.")
     ties = table.get("zip", [])
     if not isinstance(ties, list) or not all(
         isinstance(tie, list) and len(tie) > 1 and all(isinstance(k, str) for k in tie)
