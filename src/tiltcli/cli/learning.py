@@ -90,15 +90,14 @@ def learning(tables: Tables, width: int) -> list[str]:
     last = max(curve.epochs[-1] for by_cell in curves for curve in by_cell.values())
     low, high = min(known), max(known)
     keys = list(found[0].settings)
-    left = [[*map(short, keys), "loss"]]
+    columns = [[short(one)] for one in keys]
     for group in found:
-        for place, number in enumerate(group.shown):
-            names = [harmless(value_text(one, value)) for one, value in group.settings.items()]
-            left.append([*([""] * len(keys) if place else names), cell_name(cells, number)])
+        for column, (one, value) in zip(columns, group.settings.items(), strict=True):
+            column += [harmless(value_text(one, value)), ""][: len(group.shown)]
+    columns.append(["loss", *(cell_name(cells, number) for number in shown)])
     ends = [["", *(mean_text(cells, number, name) for number in shown)] for name in metrics]
-    fixed = sum(max(map(len, column)) + 2 for column in zip(*left, strict=True))
+    fixed = sum(max(map(len, column)) + 2 for column in columns)
     room, kept = _room(width - fixed, ends)
-    lines = [list(row) for row in left]
     for name, by_cell, texts in list(zip(metrics, curves, ends, strict=True))[kept:]:
         drawn = [
             spark(_stretched(curve.epochs, curve.mean, room, last), low, high)
@@ -107,15 +106,13 @@ def learning(tables: Tables, width: int) -> list[str]:
             for number in shown
         ]
         pairs = zip(drawn, texts[1:], strict=True)
-        headed = [name.partition("_")[0], *(f"{a} {b}".strip() for a, b in pairs)]
-        for line, text in zip(lines, headed, strict=True):
-            line.append(text)
+        columns.append([name.partition("_")[0], *(f"{a} {b}".strip() for a, b in pairs)])
     draws = "data.seed" in jobs and jobs["data.seed"].nunique() > 1
     said = f"in brackets the number of {'replicates' if draws else 'seeds'}"
     said = f"{key(low, high, int(last))}; {said}" if room else said
     title = "accuracy of static and the best cell: "
     title += "mean by epoch; at the end ± 95% interval" if room else "mean ± 95% interval"
-    return [title, f"({said})", *aligned(lines, len(keys))]
+    return [title, f"({said})", *aligned(columns, len(keys))]
 
 
 def _room(width: int, ends: list[list[str]]) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tiltcli.errors import harmless
@@ -27,36 +27,27 @@ def standings(found: Gathered, most: int = 1000, *, ripe: bool = False) -> list[
         return []
     keys = list(lines[0].settings)
     counts = sorted({one.tilted for one in lines if one.tilted})
-    rows = [[*map(short, keys)]]
-    rows += [[value_text(key, value) for key, value in one.settings.items()] for one in lines]
+    columns = [[short(key), *(value_text(key, one.settings[key]) for one in lines)] for key in keys]
     if any(one.static is not None for one in lines):
-        _add(rows, "static", (mean_text(cells, one.static, metric) for one in lines))
+        columns.append(["static", *(mean_text(cells, one.static, metric) for one in lines)])
     if counts:
         among = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
         which = f"best of {among} cells" if counts[-1] > 1 else "dynamical"
-        _add(rows, which, (mean_text(cells, one.best, metric) for one in lines))
+        columns.append([which, *(mean_text(cells, one.best, metric) for one in lines)])
         names = ("–" if one.best is None else cell_name(cells, one.best) for one in lines)
-        _add(rows, "cell", names)
+        columns.append(["cell", *names])
     title = f"{_NAMES[metric]}: mean ± 95% interval ({over})"
-    rows = [[harmless(one) for one in row] for row in rows]
-    text = [title, *aligned(rows[: most + 1], len(keys))]
+    text = [title, *aligned([column[: most + 1] for column in columns], len(keys))]
     if len(lines) > most:
         text.append(f"     …  and {len(lines) - most} more")
     return text
 
 
-def _add(rows: list[list[str]], header: str, texts: Iterable[str]) -> None:
-    for row, text in zip(rows, (header, *texts), strict=True):
-        row.append(text)
-
-
-def aligned(rows: list[list[str]], right: int) -> list[str]:
-    """Rows of texts as lines, the first few columns aligned at their right edge."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            text.rjust(width) if i < right else text.ljust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+def aligned(columns: Iterable[Sequence[str]], right: int) -> list[str]:
+    """Columns of texts as lines, the first few aligned at their right edge."""
+    padded = []
+    for place, column in enumerate(columns):
+        texts = [harmless(text) for text in column]
+        width = max(map(len, texts))
+        padded.append([t.rjust(width) if place < right else t.ljust(width) for t in texts])
+    return ["  ".join(row).rstrip() for row in zip(*padded, strict=True)]

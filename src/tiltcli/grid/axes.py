@@ -120,14 +120,8 @@ def axis_values(setting: Setting, value: Any, most: int = LONGEST) -> list[Any]:
         raise ValueError("an empty axis; give at least one value")
     if len(raw) > LONGEST:
         raise ValueError(f"an axis of {len(raw)} values; at most {LONGEST} are allowed")
-    values: list[Any] = []
-    seen: set[str] = set()
-    for entry in raw[:most]:
-        checked = _validated(setting, entry)
-        if repr(checked) not in seen:
-            seen.add(repr(checked))
-            values.append(checked)
-    return values
+    values = (_validated(setting, entry) for entry in raw[:most])
+    return list({repr(value): value for value in values}.values())
 
 
 def _validated(setting: Setting, value: Any) -> Any:
