@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
+from tiltcli.cli import options as opt
 from tiltcli.cli.app import INTERRUPTED, app, say
-from tiltcli.cli.options import RESULTS, Cluster, OneJob, Quiet, Results, Run, Workers, option
+from tiltcli.cli.options import option
 from tiltcli.errors import UserError
 
 
 @app.command()
 def branch(
-    run: Run,
+    run: opt.Run,
     epoch: Annotated[int, option("--epoch", "Epoch to start from.", "E")],
-    job: OneJob = None,
+    job: opt.OneJob = None,
     lr: Annotated[
         str | None,
         option(
@@ -32,10 +32,10 @@ def branch(
     ] = False,
     steps: Annotated[int, option("--steps", "Updates at each learning rate.")] = 5000,
     keep: Annotated[int, option("--keep", "Last steps whose losses are kept.")] = 200,
-    workers: Workers = None,
-    cluster: Cluster = None,
-    quiet: Quiet = False,
-    results: Results = RESULTS,
+    workers: opt.Workers = None,
+    cluster: opt.Cluster = None,
+    quiet: opt.Quiet = False,
+    results: opt.Results = opt.RESULTS,
 ) -> None:
     """Go on from one epoch of a training with many learning rates: a bifurcation diagram.
 
@@ -50,12 +50,7 @@ def branch(
 
     stop = Stop()
     stop.listen()
-    with ExitStack() as stack:
-        trainer = None
-        if cluster is not None:
-            from tiltcli.execution.dask import ClusterTrainer
-
-            trainer = stack.enter_context(ClusterTrainer(cluster))
+    with opt.trained_by(cluster) as trainer:
         found = branch_run(
             run,
             epoch,

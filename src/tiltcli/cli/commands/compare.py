@@ -6,19 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from tiltcli.cli import options as opt
 from tiltcli.cli.app import app, say
-from tiltcli.cli.options import (
-    RESULTS,
-    By,
-    Format,
-    Methods,
-    OutputFormat,
-    Results,
-    Where,
-    names,
-    option,
-    run_argument,
-)
+from tiltcli.cli.options import option
 from tiltcli.cli.rendering import Result, write
 from tiltcli.errors import UserError
 
@@ -28,9 +18,9 @@ if TYPE_CHECKING:
 
 @app.command()
 def compare(
-    run_a: Annotated[str, run_argument("A run.", "RUN_A")],
-    run_b: Annotated[str, run_argument("Another; differences are B − A.", "RUN_B")],
-    where: Where = None,
+    run_a: Annotated[str, opt.run_argument("A run.", "RUN_A")],
+    run_b: Annotated[str, opt.run_argument("Another; differences are B − A.", "RUN_B")],
+    where: opt.Where = None,
     metric: Annotated[
         list[str] | None,
         option("--metric", "Column to compare; may be repeated. Default: accuracies."),
@@ -46,14 +36,14 @@ def compare(
             "METRIC",
         ),
     ] = None,
-    methods: Methods = None,
-    by: By = None,
+    methods: opt.Methods = None,
+    by: opt.By = None,
     threshold: Annotated[
         float, option("--threshold", "Training accuracy that fits.", min=0.0, max=1.0)
     ] = 0.99,
-    output_format: OutputFormat = Format.TABLE,
+    output_format: opt.OutputFormat = opt.Format.TABLE,
     plot: Annotated[Path | None, option("--plot", "Draw the differences to this file too.")] = None,
-    results: Results = RESULTS,
+    results: opt.Results = opt.RESULTS,
 ) -> None:
     """Compare two runs pair by pair: what differs, by how much, and how sure that is.
 
@@ -88,13 +78,13 @@ def compare(
         threshold=threshold,
         best=best,
         tune=tune,
-        methods=names(methods) or METHODS,
-        by=names(by),
+        methods=opt.names(methods) or METHODS,
+        by=opt.names(by),
     )
     write(result_of(found), output_format)
-    if output_format is Format.TABLE:
+    if output_format is opt.Format.TABLE:
         _show_learning(found, (run_a, run_b), results)
-    if output_format in (Format.TABLE, Format.CSV):  # the others hold them
+    if output_format in (opt.Format.TABLE, opt.Format.CSV):  # the others hold them
         for note in (*found.notes, legend(found)):
             say(f"note: {note}")
     if plot is not None:

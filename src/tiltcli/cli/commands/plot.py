@@ -9,21 +9,9 @@ from typing import Annotated
 import typer
 
 from tiltcli.api.figure_kinds import KINDS
+from tiltcli.cli import options as opt
 from tiltcli.cli.app import app, say
-from tiltcli.cli.options import (
-    RESULTS,
-    By,
-    Methods,
-    OneJob,
-    Results,
-    Runs,
-    Size,
-    Style,
-    Where,
-    choice,
-    names,
-    option,
-)
+from tiltcli.cli.options import choice, option
 from tiltcli.errors import UserError
 
 _TABLE = "\n".join(f"- {kind.name}: {kind.says}" for kind in KINDS.values())
@@ -50,26 +38,30 @@ def plot(
             metavar="KIND", show_default=False, help=", ".join(KINDS) + ".", autocompletion=_kinds
         ),
     ],
-    runs: Runs,
+    runs: opt.Runs,
     output: Annotated[
         Path | None, option("-o --output", "Figure to write: .png, .svg or .pdf.")
     ] = None,
-    size: Annotated[Size, choice(Size, "--size", "Width in columns of a paper.")] = Size.TWO,
+    size: Annotated[
+        opt.Size, choice(opt.Size, "--size", "Width in columns of a paper.")
+    ] = opt.Size.TWO,
     width: Annotated[
         float | None, option("--width", "Width in inches instead.", min=2.0, max=40.0)
     ] = None,
-    style: Annotated[Style, choice(Style, "--style", "Fonts and colours.")] = Style.PAPER,
+    style: Annotated[
+        opt.Style, choice(opt.Style, "--style", "Fonts and colours.")
+    ] = opt.Style.PAPER,
     metric: Annotated[
         str | None, option("--metric", "Column to draw (phase, map, curves, recall, budget).")
     ] = None,
-    methods: Methods = None,
-    by: By = None,
-    where: Where = None,
-    job: OneJob = None,
+    methods: opt.Methods = None,
+    by: opt.By = None,
+    where: opt.Where = None,
+    job: opt.OneJob = None,
     zoom: Annotated[str | None, option("--zoom", "Steps to enlarge (trace).", "FIRST,LAST")] = None,
     x: Annotated[str | None, option("--x", "Columns of the map (map).", "SETTING")] = None,
     y: Annotated[str | None, option("--y", "Rows of the map (map).", "SETTING")] = None,
-    results: Results = RESULTS,
+    results: opt.Results = opt.RESULTS,
 ) -> None:
     """Draw a run."""
     from tiltcli.api.plotting import plot as drawn
@@ -91,8 +83,8 @@ def plot(
         zoom=_window(zoom),
         x=x,
         y=y,
-        methods=names(methods),
-        by=names(by),
+        methods=opt.names(methods),
+        by=opt.names(by),
         width=width or SIZES[size],
         style=style,
         say=lambda note: say(f"note: {note}"),

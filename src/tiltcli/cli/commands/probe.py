@@ -7,25 +7,15 @@ from typing import Annotated
 
 import typer
 
+from tiltcli.cli import options as opt
 from tiltcli.cli.app import INTERRUPTED, app, say
-from tiltcli.cli.options import (
-    RESULTS,
-    Cluster,
-    OneJob,
-    Quiet,
-    Results,
-    Run,
-    Where,
-    Workers,
-    option,
-    trained_by,
-)
+from tiltcli.cli.options import option
 from tiltcli.errors import QUANTITY_COLUMNS, UserError
 
 
 @app.command()
 def probe(
-    run: Run,
+    run: opt.Run,
     every: Annotated[int | None, option("--every", "Epochs between probes, from epoch 0.")] = None,
     epochs: Annotated[str | None, option("--epochs", "These epochs instead.", "A,B,C")] = None,
     quantities: Annotated[
@@ -39,12 +29,12 @@ def probe(
     ntk_points: Annotated[
         int | None, option("--ntk-points", "Tangent kernel on the first so many training points.")
     ] = None,
-    where: Where = None,
-    job: OneJob = None,
-    workers: Workers = None,
-    cluster: Cluster = None,
-    quiet: Quiet = False,
-    results: Results = RESULTS,
+    where: opt.Where = None,
+    job: opt.OneJob = None,
+    workers: opt.Workers = None,
+    cluster: opt.Cluster = None,
+    quiet: opt.Quiet = False,
+    results: opt.Results = opt.RESULTS,
 ) -> None:
     """Add curvature to a run that is finished: train its jobs again and measure on the way.
 
@@ -71,7 +61,7 @@ def probe(
     )
     progress, stop = Progress(), Stop()
     stop.listen()
-    with trained_by(cluster) as trainer, display(progress, folder.resolve().name, stop, quiet):
+    with opt.trained_by(cluster) as trainer, display(progress, folder.resolve().name, stop, quiet):
         found = probe_run(
             folder,
             settings,

@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tiltcli.cli import options as opt
 from tiltcli.cli.app import INTERRUPTED, app, say
-from tiltcli.cli.options import (
-    RESULTS,
-    Cluster,
-    Device,
-    EngineName,
-    Quiet,
-    Results,
-    Workers,
-    choice,
-    option,
-    trained_by,
-)
+from tiltcli.cli.options import choice, option
 from tiltcli.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,19 +27,21 @@ def sweep(
     grid: Annotated[
         Path, typer.Argument(help="The grid file (TOML); - for stdin.", show_default=False)
     ],
-    results: Results = RESULTS,
+    results: opt.Results = opt.RESULTS,
     overrides: Annotated[
         list[str] | None, option("--set", "Override a setting; may be repeated.", "KEY=VALUE")
     ] = None,
-    workers: Workers = None,
+    workers: opt.Workers = None,
     engine: Annotated[
-        EngineName, choice(EngineName, "--engine", "What trains the jobs.")
-    ] = EngineName.AUTO,
-    device: Annotated[Device, choice(Device, "--device", "Where torch trains.")] = Device.AUTO,
+        opt.EngineName, choice(opt.EngineName, "--engine", "What trains the jobs.")
+    ] = opt.EngineName.AUTO,
+    device: Annotated[
+        opt.Device, choice(opt.Device, "--device", "Where torch trains.")
+    ] = opt.Device.AUTO,
     shard: Annotated[
         str | None, option("--shard", "Every N-th job from the I-th on; see above.", "I/N")
     ] = None,
-    cluster: Cluster = None,
+    cluster: opt.Cluster = None,
     send_tables: Annotated[
         bool,
         option("--send-tables", "With --cluster: workers send their tables back, in any case."),
@@ -63,7 +55,7 @@ def sweep(
     extend: Annotated[
         bool, option("--extend", "Let an earlier run of this name grow by what is new here.")
     ] = False,
-    quiet: Quiet = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Train every job of a grid that is not done yet.
 
@@ -99,7 +91,7 @@ def sweep(
     if not quiet:
         for key in spec.unused:
             say(f"note: {key} has no effect: no job of this grid uses it")
-    with trained_by(cluster, send_tables) as trainer:
+    with opt.trained_by(cluster, send_tables) as trainer:
         if dry_run:
             from tiltcli.cli.dry_run import show
 
