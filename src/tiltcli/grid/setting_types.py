@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     StrictBool,
@@ -219,24 +220,17 @@ def _words(value: object) -> object:
     return value
 
 
-def _schedule(value: object) -> object:
-    """Check (fraction, factor) pairs and bring them to floats."""
-    adapter: TypeAdapter[list[tuple[float, float]]] = TypeAdapter(list[tuple[float, float]])
-    pairs = adapter.validate_python(value)
-    fractions = [pair[0] for pair in pairs]
-    if not pairs or fractions != sorted(fractions) or len(set(fractions)) < len(fractions):
+def _rising(pairs: list[tuple[float, float]]) -> list[list[float]]:
+    fractions = [fraction for fraction, _ in pairs]
+    if fractions != sorted(set(fractions)):
         raise ValueError("fractions must rise")
-    if not all(0 <= x <= 1 and 0 <= y <= MOST_REAL for x, y in pairs):
-        raise ValueError("out of range")
     return [list(pair) for pair in pairs]
 
 
-def _shares(value: object) -> object:
-    adapter: TypeAdapter[tuple[float, float, float]] = TypeAdapter(tuple[float, float, float])
-    parts = adapter.validate_python(value)
-    if not (parts[0] > 0 and min(parts) >= 0 and math.isclose(sum(parts), 1, abs_tol=1e-9)):
+def _of_one(shares: list[float]) -> list[float]:
+    if not (shares[0] > 0 and math.isclose(sum(shares), 1, abs_tol=1e-9)):
         raise ValueError("not shares of one")
-    return list(parts)
+    return shares
 
 
 def _argument(value: object) -> object:
@@ -255,28 +249,21 @@ def _finite(value: float) -> float:
     return value
 
 
-_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
-_SHARES = {"type": "array", "items": _SHARE, "minItems": 3, "maxItems": 3}
-_PAIR = {
-    "type": "array",
-    "prefixItems": [_SHARE, {"type": "number", "minimum": 0, "maximum": MOST_REAL}],
-    "minItems": 2,
-    "maxItems": 2,
-}
-_PAIRS = {"type": "array", "items": _PAIR, "minItems": 1}
-
-_ONE = {"type": ["boolean", "number", "string"]}
-
-Argument = Annotated[Any, BeforeValidator(_argument), WithJsonSchema(_ONE)]
+Argument = Annotated[
+    Any, BeforeValidator(_argument), WithJsonSchema({"type": ["boolean", "number", "string"]})
+]
 """What TOML can say to a function of the user's."""
 
 Arguments = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
 """A table of them."""
 
-Shares = Annotated[list[float], BeforeValidator(_shares), WithJsonSchema(_SHARES)]
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Factor = Annotated[float, Field(ge=0, le=MOST_REAL, allow_inf_nan=False)]
+
+Shares = Annotated[list[_Share], Field(min_length=3, max_length=3), AfterValidator(_of_one)]
 """Shares of a training, a validation and a test part."""
 
-Factors = Annotated[list[list[float]], BeforeValidator(_schedule), WithJsonSchema(_PAIRS)]
+Factors = Annotated[list[tuple[_Share, _Factor]], Field(min_length=1), AfterValidator(_rising)]
 """Pairs of a fraction of the training and a factor."""
 
 
