@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -41,17 +42,13 @@ def locate(name: str, folder: Path) -> str:
         FileNotFoundError: if there is no such file or module.
 
     """
-    place, colon, function = name.rpartition(":")
-    if not colon or not place or not function.isidentifier():
+    place, _, function = name.rpartition(":")
+    of_file = place.endswith(".py")
+    if not (of_file or all(map(str.isidentifier, place.split(".")))) or not function.isidentifier():
         raise ValueError('allowed: "file.py:function" or "package.module:function"')
-    if place.endswith(".py"):
-        path = located(place, folder)
-        if not path.is_file():
-            raise FileNotFoundError(2, os.strerror(2), place)
-    else:
-        if not all(part.isidentifier() for part in place.split(".")):
-            raise ValueError('allowed: "file.py:function" or "package.module:function"')
-        path = _module_file(place, folder)
+    path = located(place, folder) if of_file else _module_file(place, folder)
+    if of_file and not path.is_file():
+        raise FileNotFoundError(2, os.strerror(2), place)
     return f"{path.resolve()}:{function}"
 
 
@@ -162,19 +159,18 @@ def fault_of(factory: str, said: str, *made: Any) -> Fault:
 def user_error(error: BaseException, factory: str) -> UserError:
     """Return an error of the user's code with the last line of it that was under way."""
     path = _split(factory)[0]
-    own = {str(path), *map(str, _sources_or_none(path))}
-    said = f"{type(error).__name__}: {error}".strip(": ")
+    own = {str(path)}
+    with suppress(OSError, UserError):
+        own.update(map(str, _sources(path).values()))
     if isinstance(error, SyntaxError) and error.filename:
-        return UserError(
-            Fault(f"{type(error).__name__}: {error.msg}", source=error.filename, line=error.lineno)
-        )
+        said = f"{type(error).__name__}: {error.msg}"
+        return UserError(Fault(said, source=error.filename, line=error.lineno))
+    said = f"{type(error).__name__}: {error}".strip(": ")
     lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in own]
     if not lines:
         return UserError(Fault(said, source=str(path)))
-    last = lines[-1]
-    return UserError(
-        Fault(f"{said} (in {last.name}: {last.line})", source=last.filename, line=last.lineno)
-    )
+    said += f" (in {lines[-1].name}: {lines[-1].line})"
+    return UserError(Fault(said, source=lines[-1].filename, line=lines[-1].lineno))
 
 
 def _split(factory: str) -> tuple[Path, str]:
@@ -188,13 +184,6 @@ def _root(path: Path) -> Path:
     while (folder / "__init__.py").is_file():
         folder = folder.parent
     return folder
-
-
-def _sources_or_none(path: Path) -> list[Path]:
-    try:
-        return list(_sources(path).values())
-    except (OSError, UserError):
-        return []
 
 
 def _sources(path: Path) -> dict[str, Path]:

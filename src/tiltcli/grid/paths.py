@@ -72,6 +72,7 @@ def cifar10_place(path: Path) -> Path:
     """Return the archive, or the folder of the six batches, that a path in or above them means."""
     if path.is_file():
         return path
+    what = os.strerror(errno.ENOENT)
     if path.is_dir():
         for place in (path, path / CIFAR10_FOLDER):
             if (place / CIFAR10_BATCHES[0]).exists():
@@ -79,9 +80,8 @@ def cifar10_place(path: Path) -> Path:
         archive = path / "cifar-10-binary.tar.gz"
         if archive.is_file():
             return archive
-        what = f"holds neither {CIFAR10_BATCHES[0]} … nor cifar-10-binary.tar.gz"
-        raise FileNotFoundError(errno.ENOENT, what, str(path))
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        what = f"holds neither {CIFAR10_BATCHES[0]} … nor {archive.name}"
+    raise FileNotFoundError(errno.ENOENT, what, str(path))
 
 
 def cifar10_digest(path: Path) -> str | None:
