@@ -84,7 +84,7 @@ def test_other_sizes_against_numpy(tmp_path, engine, P, D, C, W, shape):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_static_is_amplitude_one(tmp_path, engine):
-    case(tmp_path, 50, 3, 3, 5)
+    case(tmp_path, 50, 2, 3, 5)
     static = run(tmp_path, engine, 60, 5, {"kind": "static"}).metrics
     (tmp_path / "results" / engine).rename(tmp_path / "results" / "other")
     flat = run(tmp_path, engine, 60, 5, {"amplitude": 1, "period": 7}).metrics
@@ -94,7 +94,7 @@ def test_static_is_amplitude_one(tmp_path, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_learning_rate_schedule(tmp_path, engine):
-    X, y, theta, *_ = case(tmp_path, 30, 3, 3, 4)
+    X, y, theta, *_ = case(tmp_path, 30, 2, 3, 4)
     pairs = [[0.0, 0.0], [0.5, 1.0], [1.0, 0.1]]
     rows = run(tmp_path, engine, 10, 4, {"kind": "static"}, lr=0.4, lr_schedule=pairs).metrics
     factors = [0, 0.2, 0.4, 0.6, 0.8, 1, 0.82, 0.64, 0.46, 0.28, 0.1]
@@ -106,7 +106,7 @@ def test_learning_rate_schedule(tmp_path, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_divergence_ends_the_job_and_nothing_else(tmp_path, engine):
-    case(tmp_path, 30, 3, 3, 4)
+    case(tmp_path, 30, 2, 3, 4)
     tables = run(tmp_path, engine, 500, 4, {"kind": "static"}, lr=[0.1, 1e12], log_every=100)
     diverged, completed = (
         tables.jobs[tables.jobs["outcome"] == o].iloc[0] for o in ("diverged", "completed")

@@ -8,7 +8,7 @@ from helpers import save_case
 from oracle import losses
 from tiltcli.schedule import Schedule
 
-P, D, C, W = 37, 4, 3, 6
+P, D, C, W = 37, 2, 3, 6
 EPOCHS, SIZE = 12, 10  # the last batch of an epoch has 7
 
 
