@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import threading
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import tiltcli
 from helpers import GRID, same_tables, tilt, write_grid
 from tiltcli.cli.signals import Stop
 from tiltcli.errors import UserError
-from tiltcli.execution import local, train_job
+from tiltcli.execution import train_job
 from tiltcli.execution.reprobing import probe_run
 from tiltcli.grid import ProbeSettings
 from tiltcli.store.locks import RunLock
@@ -71,8 +70,6 @@ def test_other_numbers_of_workers_are_refused(tmp_path, workers):
 
 def test_fail_fast_waits_for_its_workers_and_keeps_their_checkpoints(tmp_path, monkeypatch):
     """The job of one seed kills its worker, always; that of the other never ends by itself."""
-    # A last attempt alone would wait for that of the other.
-    monkeypatch.setattr(local, "run_processes", partial(local.run_processes, retries=0))
     monkeypatch.setenv("CRASH_SEED", "1")
     path = f"{Path('tests/crashing').resolve()}:{os.environ.get('PYTHONPATH', '')}"
     monkeypatch.setenv("PYTHONPATH", path)
