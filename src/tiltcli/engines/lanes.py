@@ -9,6 +9,7 @@ a vector in parts. No fast-math flag is set: a NaN stays a NaN, which is how div
 from __future__ import annotations
 
 import hashlib
+import inspect
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,28 @@ _tools: Any = cgutils
 def intrinsic(function: Callable[..., Any]) -> Any:
     """Make a function that writes its own code usable in compiled functions."""
     return extending.intrinsic(function)
+
+
+def emitting(emit: Callable[..., None], parts: int = 1) -> Any:
+    """Return the intrinsic whose code `emit(lanes, types of the arguments, *arguments)` writes.
+
+    The lanes are of the first array's dtype; arrays come as the address of their first element.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        dtype = next(one.dtype for one in signature.args if isinstance(one, types.Array))
+        given = addresses(context, builder, signature, args)
+        emit(Lanes(builder, dtype, parts), signature.args, *given)
+        return context.get_dummy_value()
+
+    def typed(_typing: Any, *given: Any) -> Any:
+        return types.none(*given), generate
+
+    names = ["_typing", *list(inspect.signature(emit).parameters)[2:]]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    made: Any = typed  # whose signature Numba asks for
+    made.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+    return intrinsic(typed)
 
 
 LANES = {"float32": 16, "float64": 8}

@@ -11,11 +11,10 @@ what a convolution reads has a border of zeros around each picture, so that no l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
-from numba import types
-
-from tiltcli.engines.lanes import LANES, REGISTERS, Lanes, Value, Vector, addresses, intrinsic
+from tiltcli.engines.lanes import LANES, REGISTERS, Lanes, Value, Vector, emitting
 
 CHANNELS, COLUMNS = 4, 4 if REGISTERS.total == 32 else 2
 """Block of a convolution's result held in registers: channels, and neighbours in a row."""
@@ -53,19 +52,17 @@ def _vector(lanes: Lanes, index: Value, part: Value | int) -> Value:
     return lanes.offset((index, LANES[lanes.name]), (part, lanes.lanes))
 
 
-def _emitted(emit: Callable[..., None], parts: int = 1) -> Any:
-    """Make the function that writes an intrinsic's code from `emit(lanes, part, *arguments)`."""
+def _part_by_part(emit: Callable[..., None]) -> Any:
+    """Make the intrinsic whose code `emit(lanes, part, *arguments)` writes for each part."""
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = next(one.dtype for one in signature.args if isinstance(one, types.Array))
-        lanes, given = Lanes(builder, kind, parts), addresses(context, builder, signature, args)
-        if parts == 1:
+    @wraps(emit)
+    def every(lanes: Lanes, _kinds: Any, *given: Value) -> None:
+        if REGISTERS.parts == 1:
             emit(lanes, 0, *given)
         else:
-            lanes.repeat(lanes.at(parts), lambda part: emit(lanes, part, *given))
-        return context.get_dummy_value()
+            lanes.repeat(lanes.at(REGISTERS.parts), lambda part: emit(lanes, part, *given))
 
-    return generate
+    return emitting(every, REGISTERS.parts)
 
 
 def _pieces(
@@ -83,36 +80,6 @@ def _pieces(
         done = lanes.offset(done, (number, size))
 
 
-@intrinsic
-def convolve(
-    _typing: Any,
-    out: Any,
-    out_layout: Any,
-    X: Any,
-    X_layout: Any,
-    weights: Any,
-    bias: Any,
-    least: Any,
-    shape: Any,
-) -> Any:
-    """Compute max(least, bias + Σ weights · X) at every place.
-
-    Args:
-        out: result; nothing but its places is written.
-        out_layout: its layout.
-        X: pictures with a border.
-        X_layout: their layout.
-        weights: (channels of X, 9, channels of out), the nine row by row.
-        bias: (channels of out,).
-        least: scalar; −∞ lets everything pass. NaN stays NaN.
-        shape: (channels of X, channels of out, rows, columns).
-
-    """
-    return types.none(out, out_layout, X, X_layout, weights, bias, least, shape), _emitted(
-        _emit_convolve, REGISTERS.parts
-    )
-
-
 def _emit_convolve(
     lanes: Lanes,
     part: Value,
@@ -125,6 +92,21 @@ def _emit_convolve(
     least: Value,
     shape: Value,
 ) -> None:
+    """Compute max(least, bias + Σ weights · X) at every place.
+
+    Args:
+        lanes: of samples.
+        part: number of the part of the lanes.
+        out: result; nothing but its places is written.
+        out_layout: its layout.
+        X: pictures with a border.
+        X_layout: their layout.
+        weights: (channels of X, 9, channels of out), the nine row by row.
+        bias: (channels of out,).
+        least: scalar; −∞ lets everything pass. NaN stays NaN.
+        shape: (channels of X, channels of out, rows, columns).
+
+    """
     inputs, outputs, rows, columns = _values(lanes, shape, 4)
     into, of = _Pictures(lanes, out, out_layout, part), _Pictures(lanes, X, X_layout, part)
     floor = lanes.splat(least)
@@ -167,24 +149,7 @@ def _emit_convolve(
     _pieces(lanes, outputs, (CHANNELS, 3, 2, 1), strip)
 
 
-@intrinsic
-def correlate(
-    _typing: Any, sums: Any, X: Any, X_layout: Any, delta: Any, delta_layout: Any, shape: Any
-) -> Any:
-    """Add to `sums` the gradient of a convolution's weights, lane by lane.
-
-    Args:
-        sums: (channels of delta, channels of X, 9, lanes).
-        X: what the convolution read, with its border.
-        X_layout: its layout.
-        delta: gradient of what it made.
-        delta_layout: its layout.
-        shape: (channels of X, channels of delta, rows, columns).
-
-    """
-    return types.none(sums, X, X_layout, delta, delta_layout, shape), _emitted(
-        _emit_correlate, REGISTERS.parts
-    )
+convolve = _part_by_part(_emit_convolve)
 
 
 def _emit_correlate(
@@ -197,6 +162,19 @@ def _emit_correlate(
     delta_layout: Value,
     shape: Value,
 ) -> None:
+    """Add to `sums` the gradient of a convolution's weights, lane by lane.
+
+    Args:
+        lanes: of samples.
+        part: number of the part of the lanes.
+        sums: (channels of delta, channels of X, 9, lanes).
+        X: what the convolution read, with its border.
+        X_layout: its layout.
+        delta: gradient of what it made.
+        delta_layout: its layout.
+        shape: (channels of X, channels of delta, rows, columns).
+
+    """
     inputs, outputs, rows, columns = _values(lanes, shape, 4)
     of, back = _Pictures(lanes, X, X_layout, part), _Pictures(lanes, delta, delta_layout, part)
 
@@ -230,6 +208,9 @@ def _emit_correlate(
     _pieces(lanes, outputs, sorted({GRADIENTS, 4, 2, 1}, reverse=True), strip)
 
 
+correlate = _part_by_part(_emit_correlate)
+
+
 class _Windows:
     """Windows that lie side by side: loops over them and within them."""
 
@@ -261,11 +242,19 @@ class _Windows:
         )
 
 
-@intrinsic
-def pool(_typing: Any, out: Any, out_layout: Any, X: Any, X_layout: Any, shape: Any) -> Any:
+def _emit_pool(
+    lanes: Lanes,
+    _kinds: Any,
+    out: Value,
+    out_layout: Value,
+    X: Value,
+    X_layout: Value,
+    shape: Value,
+) -> None:
     """Take means over windows.
 
     Args:
+        lanes: of samples.
         out: result; nothing but its places is written.
         out_layout: its layout.
         X: pictures; what no window covers does not count.
@@ -273,19 +262,7 @@ def pool(_typing: Any, out: Any, out_layout: Any, X: Any, X_layout: Any, shape: 
         shape: (channels, rows and columns of the result, rows and columns of a window).
 
     """
-    return types.none(out, out_layout, X, X_layout, shape), _emitted(_emit_pool)
-
-
-def _emit_pool(
-    lanes: Lanes,
-    part: Value,
-    out: Value,
-    out_layout: Value,
-    X: Value,
-    X_layout: Value,
-    shape: Value,
-) -> None:
-    into, of = _Pictures(lanes, out, out_layout, part), _Pictures(lanes, X, X_layout, part)
+    into, of = _Pictures(lanes, out, out_layout), _Pictures(lanes, X, X_layout)
     windows = _Windows(lanes, shape)
     share = windows.share
     total = lanes.variable(lanes.constant(0.0))
@@ -300,21 +277,25 @@ def _emit_pool(
     lanes.repeat(windows.channels, lambda c: windows.each(lambda y, x: mean(c, y, x)))
 
 
-@intrinsic
-def gate(
-    _typing: Any,
-    delta: Any,
-    delta_layout: Any,
-    sums: Any,
-    Y: Any,
-    Y_layout: Any,
-    back: Any,
-    back_layout: Any,
-    shape: Any,
-) -> Any:
+pool = emitting(_emit_pool)
+
+
+def _emit_gate(
+    lanes: Lanes,
+    _kinds: Any,
+    delta: Value,
+    delta_layout: Value,
+    sums: Value,
+    Y: Value,
+    Y_layout: Value,
+    back: Value,
+    back_layout: Value,
+    shape: Value,
+) -> None:
     """Take a gradient back through a pool and the ReLU before it.
 
     Args:
+        lanes: of samples.
         delta: result, the gradient of what the ReLU was given; what no window covers is not
             written.
         delta_layout: its layout.
@@ -326,23 +307,6 @@ def gate(
         shape: as of `pool`; windows of 1 × 1 where there is none.
 
     """
-    return types.none(delta, delta_layout, sums, Y, Y_layout, back, back_layout, shape), _emitted(
-        _emit_gate
-    )
-
-
-def _emit_gate(
-    lanes: Lanes,
-    part: Value,
-    delta: Value,
-    delta_layout: Value,
-    sums: Value,
-    Y: Value,
-    Y_layout: Value,
-    back: Value,
-    back_layout: Value,
-    shape: Value,
-) -> None:
     into, of = _Pictures(lanes, delta, delta_layout), _Pictures(lanes, Y, Y_layout)
     pooled = _Pictures(lanes, back, back_layout)
     windows = _Windows(lanes, shape)
@@ -366,3 +330,6 @@ def _emit_gate(
         lanes.store(lanes.get(total), sums, at)
 
     lanes.repeat(windows.channels, channel)
+
+
+gate = emitting(_emit_gate)

@@ -5,89 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
 
-from tiltcli.engines.lanes import Lanes, Value, Vector, addresses, intrinsic
+from tiltcli.engines.lanes import Lanes, Value, Vector, emitting
 
 BASES = ("cross_entropy", "mse")
 """Base losses; the kernel is given one by its place here."""
 
 GROUP = 4
 """Vectors of points handled side by side, so that one's latency hides behind the others'."""
-
-
-def _measuring(with_gradient: bool) -> Any:
-    """Make the intrinsic that measures, and with the gradient turns logits into deltas."""
-
-    @intrinsic
-    def measuring(
-        _typing: Any,
-        dims: Any,
-        base: Any,
-        logits: Any,
-        labels: Any,
-        groups: Any,
-        grouped: Any,
-        gammas: Any,
-        inverse: Any,
-        points: Any,
-        stride: Any,
-        classes: Any,
-        bias: Any,
-        hits: Any,
-        sums: Any,
-    ) -> Any:
-        """Measure a stretch of points; see `forward_backward` in the modules that call this.
-
-        Args:
-            dims: (inputs, classes) as the lengths of two tuples, or () if not known beforehand.
-            base: place in BASES.
-            logits: (classes, stride); with the gradient, overwritten by ∂F/∂logits.
-            labels: (stride,) class of each point as a float, −1 for padding.
-            groups: (stride,) group of each point, whose Γ weights it; −1 for padding.
-            grouped: number of groups; 0 where they are the classes.
-            gammas: (groups,) Γ in the network's dtype.
-            inverse: 1/P in the network's dtype.
-            points: points to go through, a multiple of the lanes.
-            stride: points from one class's logits to the next's.
-            classes: their number.
-            bias: (classes, lanes) that ∂F/∂b of the last layer is added to, lane by lane.
-            hits: (stride,) 1 where a point is classified right, else 0.
-            sums: (3,) float64 that Σ loss, Σ Γ loss and the number right are added to.
-
-        """
-        signature = types.none(
-            dims,
-            base,
-            logits,
-            labels,
-            groups,
-            grouped,
-            gammas,
-            inverse,
-            points,
-            stride,
-            classes,
-            bias,
-            hits,
-            sums,
-        )
-        known = len(dims.types[1]) if len(dims) else None
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, signature.args[2].dtype)
-            _, base, *rest = addresses(context, builder, signature, args)
-            squared = builder.icmp_signed("==", base, lanes.at(BASES.index("mse")))
-            with builder.if_else(squared) as (yes, no):
-                with yes:
-                    _emit(lanes, rest, known, with_gradient, _Squares)
-                with no:
-                    _emit(lanes, rest, known, with_gradient, _CrossEntropy)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return measuring
 
 
 class _CrossEntropy:
@@ -149,15 +74,22 @@ class _Squares:
 
 def _emit(
     lanes: Lanes,
-    args: list[Value],
-    known: int | None,
-    with_gradient: bool,
     base: type[_CrossEntropy | _Squares],
+    with_gradient: bool,
+    count: Value | int,
+    logits: Value,
+    labels: Value,
+    groups: Value,
+    grouped: Value,
+    gammas: Value,
+    inverse: Value,
+    points: Value,
+    stride: Value,
+    bias: Value,
+    right_ones: Value,
+    sums: Value,
 ) -> None:
-    logits, labels, groups, grouped, gammas, inverse, points, stride, classes, *rest = args
-    bias, right_ones, sums = rest
     build = lanes.builder
-    count = classes if known is None else known
     double = ir.DoubleType()
     static = lanes.variable(ir.Constant(lanes.double, [0.0] * lanes.lanes))
     dynamical = lanes.variable(ir.Constant(lanes.double, [0.0] * lanes.lanes))
@@ -246,6 +178,59 @@ def _emit(
     for i, value in enumerate(found):
         place = build.gep(sums, [lanes.at(i)])
         build.store(build.fadd(build.load(place), value), place)
+
+
+def _measuring(with_gradient: bool) -> Any:
+    """Make the intrinsic that measures, and with the gradient turns logits into deltas."""
+
+    def emit(
+        lanes: Lanes,
+        kinds: Any,
+        _dims: Value,
+        base: Value,
+        logits: Value,
+        labels: Value,
+        groups: Value,
+        grouped: Value,
+        gammas: Value,
+        inverse: Value,
+        points: Value,
+        stride: Value,
+        classes: Value,
+        bias: Value,
+        hits: Value,
+        sums: Value,
+    ) -> None:
+        """Measure a stretch of points.
+
+        Args:
+            lanes: of points.
+            kinds: that of dims, (inputs, classes) as the lengths of two tuples, or ().
+            base: place in BASES.
+            logits: (classes, stride); with the gradient, overwritten by ∂F/∂logits.
+            labels: (stride,) class of each point as a float, −1 for padding.
+            groups: (stride,) group of each point, whose Γ weights it; −1 for padding.
+            grouped: number of groups; 0 where they are the classes.
+            gammas: (groups,) Γ in the network's dtype.
+            inverse: 1/P in the network's dtype.
+            points: points to go through, a multiple of the lanes.
+            stride: points from one class's logits to the next's.
+            classes: their number.
+            bias: (classes, lanes) that ∂F/∂b of the last layer is added to, lane by lane.
+            hits: (stride,) 1 where a point is classified right, else 0.
+            sums: (3,) float64 that Σ loss, Σ Γ loss and the number right are added to.
+
+        """
+        count = len(kinds[0].types[1]) if len(kinds[0]) else classes
+        given = logits, labels, groups, grouped, gammas, inverse, points, stride, bias, hits, sums
+        squared = lanes.builder.icmp_signed("==", base, lanes.at(BASES.index("mse")))
+        with lanes.builder.if_else(squared) as (yes, no):
+            with yes:
+                _emit(lanes, _Squares, with_gradient, count, *given)
+            with no:
+                _emit(lanes, _CrossEntropy, with_gradient, count, *given)
+
+    return emitting(emit)
 
 
 measure = _measuring(with_gradient=False)

@@ -14,9 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import types
-
-from tiltcli.engines.lanes import REGISTERS, Lanes, Value, Vector, addresses, intrinsic
+from tiltcli.engines.lanes import REGISTERS, Lanes, Value, Vector, emitting
 from tiltcli.engines.mlp.logits import measure, measure_and_differentiate
 from tiltcli.engines.mlp.optimisers import Parameter, State, emit_step, step_along
 
@@ -30,22 +28,23 @@ def _lengths(dims: Any) -> tuple[int, int]:
     return len(dims.types[0]), len(dims.types[1])
 
 
-@intrinsic
-def _forward(
-    _typing: Any,
-    dims: Any,
-    X: Any,
-    theta: Any,
-    logits: Any,
-    width: Any,
-    stride: Any,
-    points: Any,
-    padded: Any,
-) -> Any:
+def _emit_forward(
+    lanes: Lanes,
+    kinds: Any,
+    _dims: Value,
+    X: Value,
+    theta: Value,
+    logits: Value,
+    width: Value,
+    stride: Value,
+    points: Value,
+    padded: Value,
+) -> None:
     """Compute logits = relu(x W1 + b1) W2 + b2.
 
     Args:
-        dims: (inputs, classes) as the lengths of two tuples.
+        lanes: of points.
+        kinds: those of dims tell inputs and classes.
         X: (inputs, padded) points in the lanes.
         theta: all parameters.
         logits: (classes, padded), the result.
@@ -55,20 +54,7 @@ def _forward(
         padded: distance of the rows of X and logits.
 
     """
-    signature = types.none(dims, X, theta, logits, width, stride, points, padded)
-    inputs, classes = _lengths(dims)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = Lanes(builder, signature.args[1].dtype, REGISTERS.parts)
-        _, *rest = addresses(context, builder, signature, args)
-        _emit_forward(lanes, rest, inputs, classes)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-def _emit_forward(lanes: Lanes, args: list[Value], inputs: int, classes: int) -> None:
-    X, theta, logits, width, stride, points, padded = args
+    inputs, classes = _lengths(kinds[0])
 
     def block(start: Value, group: int) -> None:
         begins = [lanes.offset(start, g * lanes.lanes) for g in range(group)]
@@ -103,6 +89,9 @@ def _emit_forward(lanes: Lanes, args: list[Value], inputs: int, classes: int) ->
     lanes.portions(points, groups, block)
 
 
+_forward = emitting(_emit_forward, REGISTERS.parts)
+
+
 def _hidden(lanes: Lanes, x: list[Vector], w: list[Vector], bias: Vector) -> Vector:
     """Value of hidden units before the ReLU; one order of operations for both passes."""
     h = bias
@@ -111,28 +100,29 @@ def _hidden(lanes: Lanes, x: list[Vector], w: list[Vector], bias: Vector) -> Vec
     return h
 
 
-@intrinsic
-def _backward_step(
-    _typing: Any,
-    dims: Any,
-    X: Any,
-    deltas: Any,
-    kind: Any,
-    coefficients: Any,
-    theta: Any,
-    first: Any,
-    second: Any,
-    stride: Any,
-    padded: Any,
-    points: Any,
-) -> Any:
+def _emit_backward(
+    lanes: Lanes,
+    kinds: Any,
+    _dims: Value,
+    X: Value,
+    deltas: Value,
+    kind: Value,
+    coefficients: Value,
+    theta: Value,
+    first: Value,
+    second: Value,
+    stride: Value,
+    padded: Value,
+    points: Value,
+) -> None:
     """Make the optimiser's step of W1, b1 and W2 in place.
 
     Args:
-        dims: (inputs, classes) as the lengths of two tuples.
+        lanes: of hidden units.
+        kinds: those of dims tell inputs and classes.
         X: (inputs, padded).
         deltas: (classes, padded) ∂F/∂logits.
-        kind: see `optimisers.step_along`, as for the next four.
+        kind: see `optimisers.State`, as for the next four.
         coefficients: the step's.
         theta: all parameters.
         first: first moments.
@@ -142,23 +132,8 @@ def _backward_step(
         points: points to go through.
 
     """
-    signature = types.none(
-        dims, X, deltas, kind, coefficients, theta, first, second, stride, padded, points
-    )
-    inputs, classes = _lengths(dims)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = Lanes(builder, signature.args[1].dtype, REGISTERS.parts)
-        _, *rest = addresses(context, builder, signature, args)
-        _emit_backward(lanes, rest, inputs, classes)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-def _emit_backward(lanes: Lanes, args: list[Value], inputs: int, classes: int) -> None:
-    X, deltas, *optimiser, stride, padded, points = args
-    state = State(*optimiser)
+    inputs, classes = _lengths(kinds[0])
+    state = State(kind, coefficients, theta, first, second)
     zero = lanes.constant(0.0)
 
     def units(begin: Value, vectors: int) -> None:
@@ -202,34 +177,30 @@ def _emit_backward(lanes: Lanes, args: list[Value], inputs: int, classes: int) -
     lanes.portions(stride, together, units)
 
 
-def forward_backward(
-    dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: Any
-) -> None:
-    """Go forward, measure into `sums`, and leave ∂F/∂logits in `logits` for `step`."""
-    X, _, labels, groups, grouped, count, inverse = points
-    theta, layers = network
-    logits, bias, _, hits, sums = work
-    sums[:] = 0.0
-    bias[:] = 0.0
-    padded, lanes = X.shape[1], bias.shape[1]
-    through = (count + lanes - 1) // lanes * lanes
-    _forward(dims, X, theta, logits, layers[0, 1], layers[0, 3], through, padded)
-    measure_and_differentiate(
-        dims,
-        base,
-        logits,
-        labels,
-        groups,
-        grouped,
-        gamma,
-        inverse,
-        through,
-        padded,
-        layers[1, 1],
-        bias,
-        hits,
-        sums,
-    )
+_backward_step = emitting(_emit_backward, REGISTERS.parts)
+
+
+def _passing(measuring: Any) -> Any:
+    """Make the function that goes forward and measures into `sums`."""
+
+    def go(dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: Any) -> None:
+        X, _, labels, groups, grouped, count, inverse = points
+        theta, layers = network
+        logits, bias, _, hits, sums = work
+        sums[:] = 0.0
+        bias[:] = 0.0
+        padded, lanes = X.shape[1], bias.shape[1]
+        through = (count + lanes - 1) // lanes * lanes
+        _forward(dims, X, theta, logits, layers[0, 1], layers[0, 3], through, padded)
+        given = labels, groups, grouped, gamma, inverse, through, padded, layers[1, 1]
+        measuring(dims, base, logits, *given, bias, hits, sums)
+
+    return go
+
+
+evaluate = _passing(measure)
+forward_backward = _passing(measure_and_differentiate)
+"""As `evaluate`, and leave ∂F/∂logits in `logits` for `step`."""
 
 
 def step(dims: Any, points: Any, network: Any, work: Any, optimiser: Any) -> None:
@@ -248,30 +219,3 @@ def step(dims: Any, points: Any, network: Any, work: Any, optimiser: Any) -> Non
         gradient[c] = total
     at = layers[1, 4]
     step_along(gradient, kind, coefficients, theta[at:], first[at:], second[at:], gradient.shape[0])
-
-
-def evaluate(dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: Any) -> None:
-    """Go forward and measure into `sums`."""
-    X, _, labels, groups, grouped, count, inverse = points
-    theta, layers = network
-    logits, bias, _, hits, sums = work
-    sums[:] = 0.0
-    padded, lanes = X.shape[1], bias.shape[1]
-    through = (count + lanes - 1) // lanes * lanes
-    _forward(dims, X, theta, logits, layers[0, 1], layers[0, 3], through, padded)
-    measure(
-        dims,
-        base,
-        logits,
-        labels,
-        groups,
-        grouped,
-        gamma,
-        inverse,
-        through,
-        padded,
-        layers[1, 1],
-        bias,
-        hits,
-        sums,
-    )

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 from numba.extending import register_jitable
 
-from tiltcli.engines.lanes import REGISTERS, Lanes, Value, Vector, addresses, intrinsic
+from tiltcli.engines.lanes import REGISTERS, Lanes, Value, Vector, emitting
 
 PLAIN, SGD, ADAM = range(3)
 
@@ -165,44 +164,28 @@ def emit_step(
             body(lambda parameter, rule=rule: rule(lanes, state, parameter))  # type: ignore[misc]
 
 
-@intrinsic
-def step_along(
-    _typing: Any,
-    gradient: Any,
-    kind: Any,
-    coefficients: Any,
-    theta: Any,
-    first: Any,
-    second: Any,
-    count: Any,
-) -> Any:
-    """Update parameters along their gradient.
+def _emit_step_along(
+    lanes: Lanes,
+    _kinds: Any,
+    gradient: Value,
+    kind: Value,
+    coefficients: Value,
+    theta: Value,
+    first: Value,
+    second: Value,
+    count: Value,
+) -> None:
+    """Update `count` parameters, a multiple of the lanes, along their gradient; see `State`."""
+    vectors = lanes.builder.sdiv(count, lanes.at(lanes.lanes))
 
-    Args:
-        gradient: (count,).
-        kind: number of the rule.
-        coefficients: brought to this step by `set_rate`.
-        theta: (count,) parameters.
-        first: (count,) momentum or mean of the gradient, where the rule has one.
-        second: (count,) mean of its square, where the rule has one.
-        count: a multiple of the lanes.
+    def body(apply: Callable[[Parameter], None]) -> None:
+        def vector(i: Value) -> None:
+            place = lanes.offset((i, lanes.lanes))
+            apply((place, lanes.load(theta, place), lanes.load(gradient, place)))
 
-    """
-    signature = types.none(gradient, kind, coefficients, theta, first, second, count)
+        lanes.repeat(vectors, vector)
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = Lanes(builder, signature.args[0].dtype, REGISTERS.parts)
-        gradient, *state, count = addresses(context, builder, signature, args)
-        vectors = builder.sdiv(count, lanes.at(lanes.lanes))
+    emit_step(lanes, State(kind, coefficients, theta, first, second), body, fused=False)
 
-        def body(apply: Callable[[Parameter], None]) -> None:
-            def vector(i: Value) -> None:
-                place = lanes.offset((i, lanes.lanes))
-                apply((place, lanes.load(state[2], place), lanes.load(gradient, place)))
 
-            lanes.repeat(vectors, vector)
-
-        emit_step(lanes, State(*state), body, fused=False)
-        return context.get_dummy_value()
-
-    return signature, generate
+step_along = emitting(_emit_step_along, REGISTERS.parts)

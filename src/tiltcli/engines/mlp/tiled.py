@@ -58,22 +58,8 @@ def forward_backward(
         taken = min(TILE, count - begin)
         n = (taken + lanes - 1) // lanes * lanes
         forward(points, network, work, begin, n)
-        measure_and_differentiate(
-            dims,
-            base,
-            logits,
-            labels[begin:],
-            groups[begin:],
-            grouped,
-            gamma,
-            inverse,
-            n,
-            TILE,
-            classes,
-            bias,
-            hits[begin:],
-            sums,
-        )
+        given = labels[begin:], groups[begin:], grouped, gamma, inverse, n, TILE, classes
+        measure_and_differentiate(dims, base, logits, *given, bias, hits[begin:], sums)
         deltas, columns = logits, turned_logits
         for k in range(last, -1, -1):
             inputs, outputs, at, stride, _ = layers[k]
@@ -118,24 +104,10 @@ def evaluate(dims: Any, base: Any, points: Any, network: Any, work: Any, gamma: 
     _, _, labels, groups, grouped, count, inverse = points
     _, layers = network
     logits, bias, hits, sums = work[2], work[7], work[8], work[9]
-    lanes = bias.shape[1]
+    lanes, classes = bias.shape[1], layers[layers.shape[0] - 1, 1]
     sums[:] = 0.0
     for begin in range(0, count, TILE):
         n = (min(TILE, count - begin) + lanes - 1) // lanes * lanes
         forward(points, network, work, begin, n)
-        measure(
-            dims,
-            base,
-            logits,
-            labels[begin:],
-            groups[begin:],
-            grouped,
-            gamma,
-            inverse,
-            n,
-            TILE,
-            layers[layers.shape[0] - 1, 1],
-            bias,
-            hits[begin:],
-            sums,
-        )
+        given = labels[begin:], groups[begin:], grouped, gamma, inverse, n, TILE, classes
+        measure(dims, base, logits, *given, bias, hits[begin:], sums)
