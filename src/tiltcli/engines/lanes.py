@@ -156,11 +156,7 @@ FORMATS = {
 class Lanes:
     """Writes LLVM code on vectors of one dtype; each method returns the value it computes.
 
-    Args:
-        builder: LLVM's.
-        dtype: of the lanes.
-        parts: divides the lanes, for code whose block of vectors should fit narrow registers.
-
+    `parts` divides the lanes, for code whose block of vectors should fit narrow registers.
     """
 
     def __init__(self, builder: Any, dtype: types.Float, parts: int = 1) -> None:
@@ -244,12 +240,7 @@ class Lanes:
     ) -> None:
         """Run `body(begin, group)` over `count` numbers: so many vectors at once, then fewer.
 
-        Args:
-            count: a multiple of `size`.
-            groups: numbers of vectors, falling to 1.
-            body: given where its vectors begin and how many they are.
-            size: of what is counted in groups, if not vectors.
-
+        `count` is a multiple of `size` (of a vector, if not given), `groups` fall to 1.
         """
         build = self.builder
         size = self.lanes if size is None else size

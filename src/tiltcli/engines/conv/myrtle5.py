@@ -28,13 +28,7 @@ LARGEST = 64 if REGISTERS.parts == 1 else 16
 class BlockedMyrtle5:
     """Logits of a network, as it would compute them itself; their gradient can be taken once.
 
-    Args:
-        network: whose parameters are used, on the processor.
-        sample: shape of one sample, (channels, rows, columns).
-
-    Attributes:
-        lanes: samples of a block; a last block of fewer takes as long.
-
+    A last block of fewer than `lanes` samples takes as long.
     """
 
     def __init__(self, network: Myrtle5, sample: Sequence[int]) -> None:

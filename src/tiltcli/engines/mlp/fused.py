@@ -126,14 +126,7 @@ def _slice(schedules: _Schedules, begin: int, end: int) -> _Slice:
 def network_of(
     job: Job, data: Dataset, theta: Float64[np.ndarray, " parameters"] | None = None
 ) -> FusedNetwork:
-    """Return a job's network with its optimiser, at its first step.
-
-    Args:
-        job: the job.
-        data: its data.
-        theta: parameters to begin with, flat; None: the job's own.
-
-    """
+    """Return a job's network with its optimiser at its first step; `theta`: not its own start."""
     classes, depth = data.classes, depth_of(job)
     if theta is None:
         start = initial_parameters(job, data.train.X.shape[1:], classes)

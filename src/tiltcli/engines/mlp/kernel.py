@@ -54,21 +54,10 @@ class Batches(NamedTuple):
 
 
 class FusedNetwork:
-    """A network being trained.
+    """A network being trained, from parameters [W1 row-major, b1, W2 …], W1 (inputs, width).
 
-    Args:
-        theta: initial parameters [W1 row-major, b1, W2 row-major, b2, …], W1 (inputs, width).
-        width: units of each hidden layer.
-        train: the training set; its dtype is that of all arithmetic but the sums of the losses
-            (float64).
-        val: the validation set, or None.
-        classes: number of classes C.
-        depth: hidden layers; `train` and `val` are laid out for so many.
-        base: loss, "cross_entropy" or "mse".
-        optimiser: what makes the steps.
-        batches: None for full batches.
-        recalls: whether to count by class even where all classes have as many points.
-
+    The dtype of `train` is that of all arithmetic but the sums of the losses (float64); it and
+    `val` are laid out for `depth`. `recalls`: to count by class even where classes are alike.
     """
 
     def __init__(
@@ -194,19 +183,10 @@ class FusedNetwork:
         update_last: bool = True,
         keep: bool = False,
     ) -> Steps:
-        """Make steps; the numbers do not depend on how steps are divided into calls.
+        """Return what steps measured, each before its update; the last may be measured only.
 
-        Args:
-            gammas: weights Γ of each step, of classes or of groups, shape (n, G).
-            lrs: learning rate of each step, shape (n,).
-            record: steps to keep measures of, shape (n,). With full batches a diverging step
-                always is kept; with others only the first step of an epoch may be recorded.
-            update_last: whether the last step is followed by its update, or only measured.
-            keep: whether to keep the trail.
-
-        Returns:
-            the measures; each is taken before the step's update.
-
+        The numbers do not depend on how steps are divided into calls. With full batches a diverging
+        step always is recorded; with others only the first of an epoch may be. `keep`s the trail.
         """
         out = np.full((int(np.count_nonzero(record)) + 1, 3), np.nan)
         rights, val_rights = (np.zeros((len(out), n), np.int64) for n in self._counts)

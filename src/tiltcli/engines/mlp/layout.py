@@ -40,16 +40,9 @@ class Points:
         groups: Labels | None = None,
         depth: int = 1,
     ) -> Points:
-        """Return points as the kernel has them.
+        """Return points X (n, inputs) as the kernel has them, for networks of a depth.
 
-        Args:
-            X: (n, inputs).
-            y: class of each, from 0 to classes − 1.
-            classes: their number C.
-            dtype: float32 or float64.
-            groups: group of each, from 0, whose Γ weights its loss; None: its class.
-            depth: hidden layers of the networks that they are for.
-
+        `groups`, from 0, are those whose Γ weights each loss; None: the classes.
         """
         kind, (count, inputs) = np.dtype(dtype), X.shape
         is_narrow = depth == 1 and inputs + classes <= narrow.LARGEST

@@ -147,15 +147,10 @@ def _coefficient(lanes: Lanes, state: State, number: int) -> Vector:
 def emit_step(
     lanes: Lanes, state: State, body: Callable[[Callable[[Parameter], None]], None], fused: bool
 ) -> None:
-    """Write a step.
+    """Write a step; `body` hands over the parameters, once for each rule.
 
-    Args:
-        lanes: of the parameters.
-        state: the optimiser's.
-        body: hands over the parameters; called once for each rule.
-        fused: whether plain descent rounds once: two layouts, two habits that published numbers
-            depend on.
-
+    `fused`: whether plain descent rounds once: two layouts, two habits that published numbers
+    depend on.
     """
     build = lanes.builder
     rules = {PLAIN: _plain_fused if fused else _plain, SGD: _sgd, ADAM: _adam}

@@ -40,16 +40,9 @@ class Resumed:
 
 
 class Checkpoint:
-    """The checkpoint file of one job.
+    """The checkpoint file of one job, saved every so many seconds; without a path there is none.
 
-    Args:
-        path: of the file; None keeps no checkpoints.
-        job: id of the job.
-        every: seconds between two saves.
-
-    Attributes:
-        unsaved: why the last save failed, else empty.
-
+    `unsaved` says why the last save failed, else it is empty.
     """
 
     def __init__(self, path: Path | None, job: str, every: float) -> None:
@@ -104,10 +97,6 @@ class Checkpoint:
         """Return what a new training, brought to where it is, resumes; None if no checkpoint fits.
 
         A file that is damaged, or is another job's, is set aside as `<job>.damaged`.
-
-        Returns:
-            what it had logged and how long it took.
-
         """
         if self.path is None:
             return None

@@ -85,14 +85,8 @@ class Sums(NamedTuple):
 class Training:
     """A job under way. What changes in it: `network`, `optimizer`, `dice`, `epoch` and `batch`.
 
-    `Interrupted` is raised only between updates, so that these belong together whenever it comes.
-
-    Args:
-        job: what to train.
-        data: what to train on.
-        device: where.
-        stop: asked before every piece of work; true ends it with `Interrupted`.
-
+    `stop` is asked before every piece of work; true ends it with `Interrupted`, only ever between
+    updates, so that these belong together whenever it comes.
     """
 
     def __init__(
@@ -144,13 +138,9 @@ class Training:
         return self.epoch >= self.epochs
 
     def advance(self, logged: bool) -> tuple[Row | None, float]:
-        """Measure the state if it is logged, then make the next update, if there is one.
+        """Return the metrics of a logged state and the largest static loss seen, after an update.
 
-        No update is made from a state whose loss is not finite or has exploded.
-
-        Returns:
-            the metrics, and the largest static loss seen: of the batch, or of the training set.
-
+        That loss is of the batch or of the training set; none is made from where it is not sound.
         """
         if self.full and self.dice is None:
             return self._full(logged)
@@ -181,13 +171,9 @@ class Training:
         return row, loss
 
     def _differentiate(self, rows: Tensor | None) -> Sums:
-        """Leave the gradient of the weighted loss of a batch (None: of all samples) in the network.
+        """Return sums over a batch (None: all samples), whose gradient of F the network then has.
 
-        F = (1/P) Σ_j Γ_{y_j}(t) L_j, summed up piece by piece.
-
-        Returns:
-            sums over the batch.
-
+        F = (1/P) Σ_j Γ_{y_j}(t) L_j, piece by piece.
         """
         gamma, _ = self._pace()
         self.optimizer.zero_grad(set_to_none=True)
@@ -320,12 +306,7 @@ class Training:
 def _ready(
     network: torch.nn.Module, sample: Sequence[int], device: torch.device, own: bool
 ) -> tuple[Callable[[Tensor], Tensor], int]:
-    """Move a network to its device.
-
-    Returns:
-        what computes its logits there, and the number of samples that it likes multiples of.
-
-    """
+    """Return what computes a network's logits on a device, and samples it likes multiples of."""
     if device.type == "cpu" and isinstance(network, Myrtle5):
         from tiltcli.engines.conv.myrtle5 import LARGEST, BlockedMyrtle5
 

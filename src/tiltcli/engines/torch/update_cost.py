@@ -27,14 +27,7 @@ class Costs(NamedTuple):
 
 
 def torch_costs(job: Job, data: Dataset, device: str = "auto") -> Costs:
-    """Return the costs on one thread, as a worker has; measured on few samples, counted up to all.
-
-    Args:
-        job: what would be trained.
-        data: what it would be trained on.
-        device: where.
-
-    """
+    """Return the costs on one thread, as a worker has; of few samples, counted up to all."""
     size = job["train.batch_size"]
     batch = len(data.train) if size == "full" else min(int(size), len(data.train))
     taken = min(batch, MOST_SAMPLES)
