@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from tiltcli.engines.torch.checkpoint import _digest
 from tiltcli.errors import UserError
 from tiltcli.execution import branching
 from tiltcli.execution.branching import branch_run
-from tiltcli.execution.dask import ClusterTrainer, client
+from tiltcli.execution.dask import ClusterTrainer, client, scheduler
 from tiltcli.execution.dask.connection import Connection, check_address
 from tiltcli.execution.dask.wire import blocks_of, pack_jobs, table_bytes, unpack_jobs
 from tiltcli.execution.run_options import RunOptions
@@ -249,6 +250,56 @@ def test_the_client_is_ended_and_started_again(tmp_path, cluster, whole):
     assert again.returncode == 0, again.stderr
     assert "were done before" in again.stderr
     same(tmp_path, whole)
+
+
+def test_two_sweeps_on_one_cluster(tmp_path, cluster, monkeypatch):
+    """A run has one writer; two runs share the workers, and to stop one ends no other."""
+    monkeypatch.setattr(scheduler, "GRACE_SECONDS", 1.0)  # what waits behind the other's jobs
+    text = MANY.replace(PROBE, "").replace("seeds = 20", "seeds = 3")
+    go, sweep = cluster.folder / "go", load_sweep(write_grid(tmp_path, text))
+    for mark in cluster.folder.glob("go*"):
+        mark.unlink()
+    stops = [threading.Event(), threading.Event()]
+    with ThreadPoolExecutor(2) as pool, ExitStack() as stack:
+        stack.callback(go.touch)
+        trainers = [stack.enter_context(ClusterTrainer(cluster.address)) for _ in range(3)]
+        under_way = [
+            pool.submit(run_sweep, sweep, tmp_path / place, trainer=trainer, stop=stop)
+            for place, trainer, stop in zip(("results", "other"), trainers, stops, strict=False)
+        ]
+        deadline = time.monotonic() + 60
+        # Four trainings wait in the workers' threads, and both runs are begun.
+        while len(list(cluster.folder.glob("go.*"))) < 2 or not (tmp_path / "other/grid").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with pytest.raises(UserError, match="in use by another tiltcli process"):
+            run_sweep(sweep, tmp_path / "results", trainer=trainers[2])
+        stops[0].set()
+        assert under_way[0].result(60).interrupted
+        go.touch()
+        assert under_way[1].result(60).ended == {"completed": 18}
+        run_sweep(sweep, tmp_path / "results", trainer=trainers[2])
+    same_tables(read(tmp_path), tiltcli.read("grid", tmp_path / "other"))
+
+
+def test_a_file_swapped_after_the_handshake(tmp_path, cluster, monkeypatch):
+    """The worker that loads it finds out: the run ends, and no row is of other data."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "points.npz", X=rng.normal(size=(30, 2)), y=np.arange(30) % 3)
+    spiral = 'kind = "spiral"\npoints_per_class = 20'
+    text = GRID.replace(spiral, 'kind = "file"\npath = "points.npz"')
+    submit = scheduler.ClusterRun._submit_all
+
+    def swap(run):
+        np.savez(tmp_path / "points.npz", X=rng.normal(size=(30, 2)), y=np.arange(30) % 3)
+        monkeypatch.setattr(scheduler.ClusterRun, "_submit_all", submit)
+        submit(run)
+
+    monkeypatch.setattr(scheduler.ClusterRun, "_submit_all", swap)
+    words = {"results": tmp_path / "results", "cluster": cluster.address}
+    with pytest.raises(UserError, match=r"points\.npz.*has changed since the grid was read"):
+        tiltcli.sweep(write_grid(tmp_path, text), **words)
+    assert not len(read(tmp_path).jobs)
 
 
 def test_the_scheduler_is_killed(tmp_path, cluster, whole):

@@ -144,6 +144,15 @@ class Connection:
                 raise
             raise SchedulerLost from error
 
+    def ask(self, function: Callable[..., Any], *arguments: Any, worker: str) -> Future:
+        """Return the future of a coroutine on a worker, whatever its threads are busy with."""
+
+        async def answer() -> Any:
+            run = self._client._run
+            return (await run(function, *arguments, workers=[worker]))[worker]
+
+        return asyncio.run_coroutine_threadsafe(answer(), self._client.loop.asyncio_loop)
+
     def cancel(self, futures: list[Future]) -> None:
         """Take back what was submitted."""
         with contextlib.suppress(Exception):

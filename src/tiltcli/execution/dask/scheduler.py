@@ -14,7 +14,7 @@ import queue
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias
@@ -46,10 +46,10 @@ Ended: TypeAlias = Iterator[Done[Sequence[Task], Mapping[str, Any]]]
 class WorkerProtocol(Generic[Task]):
     """What is done on the workers; the functions of texts are sent there by name."""
 
-    # Run on each worker first, with the requirements; its `mismatch` says why the worker cannot be
-    # used, if so, its `process` names the process (another one after a restart), `host`, `pid` and
-    # `nanny` (its address, or None) where it is.
-    handshake: Callable[[str], Mapping[str, Any]]
+    # A coroutine, asked of each worker first, whose threads may be busy for others: its `mismatch`
+    # says why the worker cannot be used, if so, its `process` names the process (another one after
+    # a restart), `host`, `pid` and `nanny` (its address, or None) where it is.
+    handshake: Callable[[str], Awaitable[Mapping[str, Any]]]
     requirements: str
     # Does a batch; returns a mapping with the `process`, the `seconds` it took and the `amounts` of
     # progress of its tasks, one each.
@@ -79,14 +79,16 @@ def handshake_result(
 
 
 def check_workers(
-    connection: Connection, handshake: Callable[[str], Mapping[str, Any]], requirements: str
+    connection: Connection,
+    handshake: Callable[[str], Awaitable[Mapping[str, Any]]],
+    requirements: str,
 ) -> None:
     """Shake hands with all workers that are there; refuse those that cannot be used, with why."""
     deadline = time.monotonic() + WAIT_SECONDS
     mismatches: dict[str, str] = {}
     try:
         there = connection.workers()
-        asked = {who: connection.submit(handshake, requirements, worker=who) for who in there}
+        asked = {who: connection.ask(handshake, requirements, worker=who) for who in there}
         while asked and time.monotonic() < deadline:
             there = connection.workers()
             for who, future in list(asked.items()):
@@ -208,7 +210,7 @@ class ClusterRun(Generic[Task]):
         there = self.connection.workers()
         for address, threads in there.items():
             if address not in {*self._workers, *self._pending, *self._refused}:
-                future = self.connection.submit(
+                future = self.connection.ask(
                     self.protocol.handshake, self.protocol.requirements, worker=address
                 )
                 self._pending[address] = threads, future
@@ -217,7 +219,8 @@ class ClusterRun(Generic[Task]):
                 del self._pending[address]
             elif future.done():
                 del self._pending[address]
-                self._admit(address, threads, future)
+                if not isinstance(future.exception(), OSError):  # gone meanwhile; or asked again
+                    self._admit(address, threads, future)
         for address in [address for address in self._workers if address not in there]:
             yield from self._worker_lost(self._workers.pop(address))
         if self._workers or self._pending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
@@ -45,14 +46,18 @@ _halted: set[str] = set()
 _loading = threading.Lock()
 
 
-def handshake(request: str) -> dict[str, Any]:
+async def handshake(request: str, dask_worker: Any = None) -> dict[str, Any]:
     """Return who this is, and why it could not work for the client, if so.
 
     The request has `versions`, `files` (path → digest), `engines`, and `probe`: a file in the run's
     folder that is seen where the folder is shared; null if it does not matter.
     """
-    from distributed import get_worker
+    nanny = getattr(dask_worker, "nanny", None)
+    answer = await asyncio.to_thread(_answer, request)
+    return {**answer, "nanny": str(nanny) if nanny else None}
 
+
+def _answer(request: str) -> dict[str, Any]:
     asked = json.loads(request)
     here = versions()
     mismatches = [
@@ -70,8 +75,6 @@ def handshake(request: str) -> dict[str, Any]:
             mismatches.append(
                 f"{path} cannot be read there ({error.strerror}); put it where all workers see it"
             )
-    worker = get_worker()
-    nanny = getattr(worker, "nanny", None)
     if not mismatches:
         for name in asked["engines"]:
             _load(name)
@@ -80,7 +83,6 @@ def handshake(request: str) -> dict[str, Any]:
         "process": PROCESS,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "nanny": str(nanny) if nanny else None,
         "shared": asked["probe"] is not None and _writable(Path(asked["probe"])),
     }
 
