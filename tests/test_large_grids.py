@@ -46,6 +46,7 @@ HUGE = {
         BASE + f"[[also]]\ntrain.lr = {AXIS}\n" * 1000,
         "train: the grid has 2,000,001 jobs",
     ),
+    "an axis beside a fault": (BASE + f"lr = {AXIS}\nfoo = 1\n", "train.foo: unknown"),
     "digits": ("x = " + "1" * 4301 + "\n" + BASE, ":1: a number of more than 308 digits"),
     "bits": (BASE + f"lr = {BITS}\n", ":9: train.lr: a number of more than 308 digits"),
     "bits of seeds": (BASE + f"seeds = {BITS}\n", "train.seeds: a number of more than 308"),

@@ -95,6 +95,7 @@ def test_little_memory_is_a_message(folder):
         check=False,
     )
     assert done.returncode == 2 and "not enough memory" in done.stderr
+    assert "needed: 1,200 MiB, more for large runs or many cores" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -300,6 +300,8 @@ class _Reader(FaultList):
                 # What else is missing is still worth saying.
                 values = {key: found or [None] for key, found in values.items()}
                 ties = []
+            if self.faults:  # the first of them tell what else is wrong
+                values = {key: found[:10_000] for key, found in values.items()}
 
             def resolve(given: Mapping[str, Any], block: str = block) -> Resolved:
                 resolved = self._resolve(given, block)
@@ -314,7 +316,6 @@ class _Reader(FaultList):
                 self.fault("train", bounds.too_many(expanded + grid.size), block)
                 continue
             expanded += grid.size
-            # Where something is wrong already, the first of them tell what else is.
             for job in itertools.islice(grid.jobs(resolve), 10_000 if self.faults else None):
                 if not self.faults:
                     jobs.setdefault(job.id, job)
