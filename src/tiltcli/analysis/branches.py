@@ -14,7 +14,6 @@ from tiltcli.data import Dataset
 from tiltcli.engines.base import (
     Array,
     Interrupted,
-    Trail,
     balance_of,
     class_weights,
     schedule_of,
@@ -126,11 +125,10 @@ class Brancher:
                 losses.append(made.dynamical_loss[:number])
                 return self._diverged(lr, done + made.diverged_at, losses)
             losses.append(made.dynamical_loss)
-            if done >= bulk:
-                before = made.trail[-1].astype(np.float64)
+            if made.trail is not None:
+                before = made.trail.thetas[-1].astype(np.float64)
                 if follower is not None:
-                    trail = Trail(made.trail, self._gammas[done:end], rates)
-                    exponent = follower.follow(trail)
+                    exponent = follower.follow(made.trail)
             done = end
         last = network.run(
             self._gammas[-1:], np.full(1, lr), np.ones(1, dtype=np.bool_), update_last=False

@@ -13,7 +13,8 @@ from tiltcli.curvature.lyapunov import Follower
 from tiltcli.curvature.points import kernel_points
 from tiltcli.curvature.prober import Prober, curvature_of
 from tiltcli.data import Dataset, Part
-from tiltcli.engines import Context, Interrupted, Snapshot, Trail, load_engine
+from tiltcli.engines import Context, Interrupted, Snapshot, load_engine
+from tiltcli.engines.mlp import fused
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.networks.initial import has_one_hidden_layer
 
@@ -82,10 +83,10 @@ def probe_seconds(job: Job, data: Dataset, settings: ProbeSettings, engine: str)
 
 
 def _update_seconds(job: Job, data: Dataset, at: Snapshot) -> float:
-    trail = Trail(
-        at.theta[None].repeat(UPDATES, 0), at.gamma[None].repeat(UPDATES, 0), np.ones(UPDATES)
-    )
-    follow = Follower(job, data).follow
+    gammas, none = at.gamma[None].repeat(UPDATES, 0), np.zeros(UPDATES, np.bool_)
+    network, follow = fused.network_of(job, data, at.theta), Follower(job, data).follow
+    trail = network.run(gammas, np.zeros(UPDATES), none, keep=True).trail
+    assert trail is not None
     return _second(lambda: follow(trail)) / UPDATES
 
 

@@ -89,10 +89,19 @@ class Snapshot:
 class Trail:
     """Updates made one after the other, whose derivatives can be multiplied."""
 
-    # parameters before each, as in `Snapshot`, in the training's dtype
-    thetas: Float[np.ndarray, "updates parameters"]
+    # parameters before each in the kernel's layout and the training's dtype; where those of
+    # `Snapshot` lie in it
+    rows: Float[np.ndarray, "updates size"]
+    places: Int64[np.ndarray, " parameters"]
+    # ∂F/∂logits of each, (classes, padded points), where inputs and classes are few; else none
+    slopes: Float[np.ndarray, "some ..."]
     gammas: Float64[np.ndarray, "updates groups"]  # weights Γ of each, as of a `Snapshot`
     rates: Float64[np.ndarray, " updates"]  # learning rate of each, float64
+
+    @property
+    def thetas(self) -> Float[np.ndarray, "updates parameters"]:
+        """Parameters before each, as in `Snapshot`, in the training's dtype."""
+        return self.rows[:, self.places]
 
 
 class Interrupted(Exception):

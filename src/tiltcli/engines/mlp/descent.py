@@ -100,6 +100,7 @@ def _compiled(sources: str) -> tuple[Any, Any]:
         rights: Any,
         val_rights: Any,
         trail: Any,
+        slopes: Any,
     ) -> tuple[int, int, float]:
         kept, last = 0, gammas.shape[0] - 1
         sums, val_sums = work[-1], val_work[-1]
@@ -138,6 +139,8 @@ def _compiled(sources: str) -> tuple[Any, Any]:
                     return kept, i, loss
             if trail.shape[0]:
                 trail[i] = network[0]
+            if slopes.shape[0]:
+                slopes[i] = work[0]
             set_rate(optimiser[0], optimiser[1], optimiser[2], rates[i])
             _step(dims, points, network, work, optimiser)
         return kept, -1, np.nan

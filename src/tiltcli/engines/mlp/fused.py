@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # A block lasts about this long: short enough to stop at once, long enough to cost nothing.
 BLOCK_SECONDS = 0.1
 FIRST_BLOCK, LARGEST_BLOCK = 1 << 11, 1 << 15
-TRAIL_BYTES = 1 << 22
+TRAIL_BYTES = 1 << 21
 """Parameters of a trail yielded at once: few wait in memory, and in the cache."""
 FIRST_PRODUCTS = 1 << 31
 """Multiplications in the first block at most: about BLOCK_SECONDS of them."""
@@ -207,9 +207,8 @@ def train(job: Job, data: Dataset, context: Context) -> Iterator[Block | Snapsho
         if theta is not None and diverged != 0:
             rate, gamma = float(part.rates[0]), part.gammas[0]
             yield Snapshot(begin // per_epoch, begin, rate, gamma, theta, adam)
-        if keep:
-            made = len(result.trail)
-            yield Trail(result.trail, part.gammas[:made], part.rates[:made])
+        if result.trail is not None:
+            yield result.trail
         if diverged is not None:
             outcome, ended = Outcome.DIVERGED, (begin + diverged) // per_epoch
             note = divergence_note(ended, result.diverged_loss)

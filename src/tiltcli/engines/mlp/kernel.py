@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tiltcli.engines.base import Trail
 from tiltcli.engines.mlp.descent import descend, evaluate
 from tiltcli.engines.mlp.layout import Labels, Points, as_given, lanes_of, padded, room, zeros
 from tiltcli.engines.mlp.logits import BASES
@@ -34,8 +36,7 @@ class Steps(NamedTuple):
     # step at which the loss was not finite or had exploded; None if none was
     diverged_at: int | None
     diverged_loss: float  # that loss, of the training set or of the step's batch; NaN if none was
-    # parameters before each update, (updates, parameters); no rows unless asked for
-    trail: npt.NDArray[Any]
+    trail: Trail | None  # None unless asked for
 
 
 class Measures(NamedTuple):
@@ -154,11 +155,14 @@ class FusedNetwork:
         """Numbers right that are kept of some points: of each class, or one."""
         return 1 if points.even and not self._recalls else self._classes
 
+    @cached_property
+    def _places(self) -> npt.NDArray[np.int64]:
+        return np.concatenate([p.ravel() for p in self._parts(np.arange(self._theta.size))])
+
     @property
     def layout(self) -> tuple[Any, ...]:
         """Sizes as types, base, training points, layers, place of each parameter, dtype."""
-        places = np.concatenate([p.ravel() for p in self._parts(np.arange(self._theta.size))])
-        return self._dims, self._base, self._train, self._layers, places, self._dtype
+        return self._dims, self._base, self._train, self._layers, self._places, self._dtype
 
     @property
     def theta(self) -> Float[np.ndarray, " parameters"]:
@@ -191,6 +195,7 @@ class FusedNetwork:
         out = np.full((int(np.count_nonzero(record)) + 1, 3), np.nan)
         rights, val_rights = (np.zeros((len(out), n), np.int64) for n in self._counts)
         trail = np.empty((len(lrs) if keep else 0, self._theta.size), self._dtype)
+        slopes = np.empty((len(trail) if self._narrow else 0, *self._work[0].shape), self._dtype)
         kept, diverged, diverged_loss = descend(
             self._dims,
             self._base,
@@ -210,15 +215,18 @@ class FusedNetwork:
             rights,
             val_rights,
             trail,
+            slopes,
         )
         self._made += len(lrs)
         loss, weighted, val_loss = out[:kept].T
         at = None if diverged < 0 else int(diverged)
-        if keep:
-            made = len(lrs) - (not update_last) if at is None else at
-            trail = trail[:made, self.layout[4]]
         right, val_right = rights[:kept], val_rights[:kept]
-        return Steps(loss, weighted, right, val_loss, val_right, at, float(diverged_loss), trail)
+        made = len(lrs) - (not update_last) if at is None else at
+        rest = trail[:made], self._places, slopes[:made], gammas[:made], lrs[:made]
+        kept_trail = Trail(*rest) if keep else None
+        return Steps(
+            loss, weighted, right, val_loss, val_right, at, float(diverged_loss), kept_trail
+        )
 
     def measure(self, points: Points, gamma: Float64[np.ndarray, " groups"]) -> Measures:
         """Measure on some points, weighted by Γ (G,)."""

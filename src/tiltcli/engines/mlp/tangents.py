@@ -1,13 +1,25 @@
 """Tangent vectors taken along a training by the derivative of each update, in the narrow layout.
 
-The derivative of a logit in the direction v of the parameters goes forward with it, and what the
-Hessian makes of v comes back (Pearlmutter 1994), see `tiltcli.curvature.hidden_layer`, whose
-formulas these are; here with points or units in the lanes, as in `narrow`.
+The derivative of the logits towards v and the product H v are Pearlmutter's (1994), as in
+`tiltcli.curvature.hidden_layer`. Here they come from sums that need nothing but comparisons and
+additions for each pair of hidden unit and point. A unit is open at a point or not, m = [w·x > 0]
+with the bias in w; open, its value w·x and the derivative dw·x are linear in x, so that
+
+    dz_c = Σ_k x_k Σ_units m (w_k dW2_c + dw_k W2_c) + db2_c,
+
+and with d = ∂F/∂z, e its derivative, M_ck = Σ_points m x_k e_c and N_ck = Σ_points m x_k d_c
+
+    (H v)(W2_c) = Σ_k w_k M_ck + dw_k N_ck,    (H v)(w_k) = Σ_c W2_c M_ck + dW2_c N_ck.
+
+Over the classes d and e of the cross-entropy sum to zero, so that differences from the last class
+are enough: its own sums are what is left.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,27 +30,215 @@ from tiltcli.engines import lanes as lanes_module
 from tiltcli.engines import subnormals
 from tiltcli.engines.base import Trail
 from tiltcli.engines.lanes import REGISTERS, Lanes, Value, Vector, addresses, intrinsic
-from tiltcli.engines.mlp.layout import padded, zeros
+from tiltcli.engines.mlp.layout import zeros
 from tiltcli.engines.mlp.logits import BASES
 from tiltcli.engines.subnormals import flush_subnormals, restore_mode
 
 if TYPE_CHECKING:
     from tiltcli.engines.mlp.kernel import FusedNetwork
 
+MOST = 28
+"""Vectors that stay in registers: sums, and the inputs that they are made of."""
 
-def _emitting(emit: Any) -> Any:
-    """Make an intrinsic of (dims, an array, …) whose code `emit` writes, given inputs, classes."""
+
+class _Writer:
+    """Writes the code of the parts of an update, for sizes that the compiler knows.
+
+    Args:
+        lanes: of the dtype.
+        inputs: of the network.
+        classes: of the network.
+        kept: classes whose sums are made; all, or all but the last.
+
+    """
+
+    def __init__(self, lanes: Lanes, inputs: int, classes: int, kept: int) -> None:
+        self.lanes, self.inputs, self.classes, self.kept = lanes, inputs, classes, kept
+        self.K = inputs + 1
+
+    def _rows(self, array: Value, rows: range, stride: Value, begin: Value) -> list[Vector]:
+        at = self.lanes.offset
+        return [self.lanes.load(array, at((r, stride), begin)) for r in rows]
+
+    def terms(self, W: Value, V: Value, outs: Value, terms: Value, stride: Value) -> None:
+        """W2 and its derivative, of the classes kept; what is summed over the units."""
+        lanes, K = self.lanes, self.K
+
+        def units(begin: Value, _: int) -> None:
+            both = [self._rows(given, range(K + self.classes), stride, begin) for given in (W, V)]
+            for c in range(self.kept):
+                out, change = (
+                    lanes.sub(one[K + c], one[-1]) if self.kept < self.classes else one[K + c]
+                    for one in both
+                )
+                lanes.store(out, outs, lanes.offset((c, stride), begin))
+                lanes.store(change, outs, lanes.offset((self.kept + c, stride), begin))
+                for k in range(K):
+                    term = lanes.fma(both[0][k], change, lanes.mul(both[1][k], out))
+                    lanes.store(term, terms, lanes.offset((c * K + k, stride), begin))
+
+        lanes.portions(stride, [1], units)
+
+    def sums(
+        self,
+        A: Value,
+        B: Value,
+        F: Value,
+        out: Value,
+        stride: Value,
+        distance: Value,
+        count: Value,
+        *,
+        over_points: bool,
+    ) -> None:
+        """Sum F[:, r] over the r < count where A[:, i]·B[:, r] + bias > 0, into out[:, i].
+
+        The units' rows hold the bias. Rows of A and out are `stride` apart, others `distance`.
+        """
+        lanes, inputs, zero = self.lanes, self.inputs, self.lanes.constant(0.0)
+        rows = range((2 if over_points else 1) * self.kept * self.K)
+
+        def block(rows: range, start: Value, group: int) -> None:
+            begins = [lanes.offset(start, g * lanes.lanes) for g in range(group)]
+            own = [self._rows(A, range(inputs + over_points), stride, begin) for begin in begins]
+            sums = [[lanes.variable(zero) for _ in rows] for _ in begins]
+
+            def one(r: Value) -> None:
+                ahead = range(inputs + (not over_points))
+                other = [lanes.spread(B, lanes.offset((k, distance), r)) for k in ahead]
+                terms = [lanes.spread(F, lanes.offset((j, distance), r)) for j in rows]
+                for g in range(group):
+                    h = own[g][-1] if over_points else other[-1]
+                    for a, b in zip(own[g], other, strict=False):
+                        h = lanes.fma(a, b, h)
+                    is_open = lanes.compare(">", h, zero)
+                    for term, place in zip(terms, sums[g], strict=True):
+                        total = lanes.get(place)
+                        lanes.put(lanes.select(is_open, lanes.add(total, term), total), place)
+
+            lanes.repeat(count, one)
+            for g, begin in enumerate(begins):
+                for j, place in zip(rows, sums[g], strict=True):
+                    lanes.store(lanes.get(place), out, lanes.offset((j, stride), begin))
+
+        for begin in range(0, len(rows), MOST - inputs):
+            some = rows[begin : begin + MOST - inputs]
+            fits = REGISTERS.total == 32 and 2 * (inputs + len(some)) <= MOST
+            lanes.portions(stride, [2, 1] if fits else [1], partial(block, some))
+
+    def slopes(
+        self,
+        ahead: Value,
+        X: Value,
+        d: Value,
+        labels: Value,
+        groups: Value,
+        grouped: Value,
+        gamma: Value,
+        inverse: Value,
+        v: Value,
+        given: Value,
+        u: Value,
+        padded: Value,
+    ) -> None:
+        """Derivative e of d = ∂F/∂z; what is summed over the points, and the last biases' in u."""
+        lanes, K, zero = self.lanes, self.K, self.lanes.constant(0.0)
+        totals = [lanes.variable(zero) for _ in range(self.classes)]
+
+        def points(begin: Value, _: int) -> None:
+            x = self._rows(X, range(self.inputs), padded, begin)
+            slope = self._rows(d, range(self.classes), padded, begin)
+            label, group = lanes.load(labels, begin), lanes.load(groups, begin)
+            own = [
+                lanes.compare("==", label, lanes.constant(float(c))) for c in range(self.classes)
+            ]
+            found = lanes.variable(zero)
+
+            def weigh(number: Value) -> None:
+                at = lanes.splat(lanes.builder.sitofp(number, lanes.scalar))
+                factor, here = lanes.spread(gamma, number), lanes.compare("==", group, at)
+                lanes.put(lanes.select(here, factor, lanes.get(found)), found)
+
+            lanes.repeat(grouped, weigh)
+            weight = lanes.mul(lanes.get(found), lanes.splat(inverse))
+            dz = [lanes.spread(v, lanes.at(c)) for c in range(self.classes)]
+            if self.kept < self.classes:
+                dz = [*(lanes.sub(one, dz[-1]) for one in dz[:-1]), zero]
+            for c in range(self.kept):
+                sums = self._rows(ahead, range(c * K, c * K + K), padded, begin)
+                dz[c] = lanes.add(dz[c], sums[-1])
+                for one, other in zip(x, sums, strict=False):
+                    dz[c] = lanes.fma(one, other, dz[c])
+            if self.kept == self.classes:
+                e = [lanes.mul(lanes.add(weight, weight), one) for one in dz]
+            else:
+                e = softmax(slope, dz, weight, own)
+            for total, one in zip(totals, e, strict=True):
+                lanes.put(lanes.add(lanes.get(total), one), total)
+            for at, one in enumerate((*e[: self.kept], *slope[: self.kept])):
+                for k, term in enumerate([*(lanes.mul(one, other) for other in x), one]):
+                    lanes.store(term, given, lanes.offset((at * K + k, padded), begin))
+
+        def softmax(
+            slope: list[Vector], dz: list[Vector], weight: Vector, own: list[Vector]
+        ) -> list[Vector]:
+            # Probabilities p are d/weight but of the own class, from whose dz all are counted; its
+            # e is what is left, which keeps its digits where p is near one.
+            base, mean, rest = zero, zero, zero
+            for mine, one in zip(own, dz, strict=True):
+                base = lanes.select(mine, one, base)
+            for mine, one, p in zip(own, dz, slope, strict=True):
+                mean = lanes.fma(lanes.select(mine, zero, p), lanes.sub(one, base), mean)
+            mean = lanes.div(mean, weight)
+            mean = lanes.add(base, lanes.select(lanes.compare(">", weight, zero), mean, zero))
+            found = []
+            for mine, one, p in zip(own, dz, slope, strict=True):
+                found.append(lanes.mul(lanes.select(mine, zero, p), lanes.sub(one, mean)))
+                rest = lanes.sub(rest, found[-1])
+            return [lanes.select(mine, rest, e) for mine, e in zip(own, found, strict=True)]
+
+        lanes.portions(padded, [1], points)
+        for c, total in enumerate(totals):
+            place = lanes.builder.gep(u, [lanes.at(c)])
+            lanes.builder.store(lanes.sum(lanes.get(total)), place)
+
+    def product(
+        self, W: Value, V: Value, outs: Value, back: Value, u: Value, stride: Value
+    ) -> None:
+        """H v but for the last biases, from the sums over the points."""
+        lanes, K, kept, zero = self.lanes, self.K, self.kept, self.lanes.constant(0.0)
+
+        def units(begin: Value, _: int) -> None:
+            into = [self._rows(given, range(K), stride, begin) for given in (W, V)]
+            out = self._rows(outs, range(2 * kept), stride, begin)
+            found, rest = [zero] * (K + kept), zero
+            for half, w in enumerate(into):
+                for c in range(kept):
+                    at = (half * kept + c) * K
+                    for k, one in enumerate(self._rows(back, range(at, at + K), stride, begin)):
+                        found[K + c] = lanes.fma(w[k], one, found[K + c])
+                        found[k] = lanes.fma(out[half * kept + c], one, found[k])
+            for one in found[K:]:
+                rest = lanes.sub(rest, one)
+            for r, one in enumerate([*found, rest][: K + self.classes]):
+                lanes.store(one, u, lanes.offset((r, stride), begin))
+
+        lanes.portions(stride, [1], units)
+
+
+def _emitting(write: Callable[..., None], **options: bool) -> Any:
+    """Make an intrinsic of (sizes, arguments of the writer's method): see `_Writer`."""
 
     @intrinsic
-    def emitting(_typing: Any, dims: Any, rest: Any) -> Any:
-        signature = types.none(dims, rest)
-        sizes = len(dims.types[0]), len(dims.types[1])
+    def emitting(_typing: Any, sizes: Any, rest: Any) -> Any:
+        signature = types.none(sizes, rest)
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lanes = Lanes(builder, signature.args[1].types[0].dtype, REGISTERS.parts)
             parts = [builder.extract_value(args[1], i) for i in range(len(rest.types))]
             inner = types.none(*rest.types)
-            emit(lanes, *sizes, *addresses(context, builder, inner, parts))
+            writer = _Writer(lanes, *(len(one) for one in sizes.types))
+            write(writer, *addresses(context, builder, inner, parts), **options)
             return context.get_dummy_value()
 
         return signature, generate
@@ -46,206 +246,9 @@ def _emitting(emit: Any) -> Any:
     return emitting
 
 
-def _weighted(lanes: Lanes, x: list[Vector], row: list[Vector]) -> Vector:
-    """Bias plus Σ x w; the row has the weights and then the bias."""
-    total = row[len(x)]
-    for one, other in zip(x, row, strict=False):
-        total = lanes.fma(one, other, total)
-    return total
-
-
-def _emit_forward(
-    lanes: Lanes,
-    inputs: int,
-    classes: int,
-    X: Value,
-    theta: Value,
-    v: Value,
-    z: Value,
-    dz: Value,
-    width: Value,
-    stride: Value,
-    points: Value,
-    padded: Value,
-) -> None:
-    """Logits z and their derivative dz towards v, (classes, padded)."""
-    rows, zero = inputs + 1 + classes, lanes.constant(0.0)
-
-    def block(start: Value, group: int) -> None:
-        begins = [lanes.offset(start, g * lanes.lanes) for g in range(group)]
-        x = [[lanes.load(X, lanes.offset((d, padded), b)) for d in range(inputs)] for b in begins]
-        sums = [
-            [
-                lanes.variable(lanes.spread(given, lanes.offset((rows, stride), c)))
-                for given in (theta, v)
-                for c in range(classes)
-            ]
-            for _ in begins
-        ]
-
-        def unit(u: Value) -> None:
-            w, dw = (
-                [lanes.spread(given, lanes.offset((r, stride), u)) for r in range(rows)]
-                for given in (theta, v)
-            )
-            for g in range(group):
-                h, dh = _weighted(lanes, x[g], w), _weighted(lanes, x[g], dw)
-                active = lanes.compare(">", h, zero)
-                h, dh = lanes.select(active, h, zero), lanes.select(active, dh, zero)
-                for c in range(classes):
-                    out, change = w[inputs + 1 + c], dw[inputs + 1 + c]
-                    total, tangent = sums[g][c], sums[g][classes + c]
-                    lanes.put(lanes.fma(h, out, lanes.get(total)), total)
-                    both = lanes.fma(h, change, lanes.get(tangent))
-                    lanes.put(lanes.fma(dh, out, both), tangent)
-
-        lanes.repeat(width, unit)
-        for g, begin in enumerate(begins):
-            for c in range(classes):
-                place = lanes.offset((c, padded), begin)
-                lanes.store(lanes.get(sums[g][c]), z, place)
-                lanes.store(lanes.get(sums[g][classes + c]), dz, place)
-
-    groups = [2, 1] if REGISTERS.total == 32 and inputs + 2 * classes <= 10 else [1]
-    lanes.portions(points, groups, block)
-
-
-def _emit_slopes(
-    lanes: Lanes,
-    inputs: int,
-    classes: int,
-    z: Value,
-    dz: Value,
-    u: Value,
-    labels: Value,
-    groups: Value,
-    grouped: Value,
-    gamma: Value,
-    inverse: Value,
-    squared: Value,
-    stride: Value,
-    points: Value,
-    padded: Value,
-) -> None:
-    """Turn z into d = ∂F/∂z and dz into its derivative e; what e sums to is the biases' in u."""
-    zero, build = lanes.constant(0.0), lanes.builder
-    sums = [lanes.variable(zero) for _ in range(classes)]
-    share = lanes.splat(inverse)
-
-    def block(start: Value, _: int) -> None:
-        places = [lanes.offset((c, padded), start) for c in range(classes)]
-        logits = [lanes.load(z, place) for place in places]
-        change = [lanes.load(dz, place) for place in places]
-        label, group = lanes.load(labels, start), lanes.load(groups, start)
-        found = lanes.variable(zero)
-
-        def weigh(number: Value) -> None:
-            here = lanes.compare("==", group, lanes.splat(build.sitofp(number, lanes.scalar)))
-            lanes.put(lanes.select(here, lanes.spread(gamma, number), lanes.get(found)), found)
-
-        lanes.repeat(grouped, weigh)
-        weight = lanes.mul(lanes.get(found), share)
-        own = [lanes.compare("==", label, lanes.constant(float(c))) for c in range(classes)]
-
-        def store(slopes: list[Vector], changes: list[Vector]) -> None:
-            for c, place in enumerate(places):
-                lanes.store(slopes[c], z, place)
-                lanes.store(changes[c], dz, place)
-                lanes.put(lanes.add(lanes.get(sums[c]), changes[c]), sums[c])
-
-        with build.if_else(squared) as (yes, no):
-            with yes:
-                twice, one = lanes.add(weight, weight), lanes.constant(1.0)
-                errors = [
-                    lanes.sub(logit, lanes.select(mine, one, zero))
-                    for logit, mine in zip(logits, own, strict=True)
-                ]
-                store([lanes.mul(twice, e) for e in errors], [lanes.mul(twice, t) for t in change])
-            with no:
-                top = logits[0]
-                for logit in logits[1:]:
-                    top = lanes.select(lanes.compare(">", logit, top), logit, top)
-                p = [lanes.exp(lanes.sub(logit, top)) for logit in logits]
-                total = p[0]
-                for one in p[1:]:
-                    total = lanes.add(total, one)
-                p = [lanes.div(one, total) for one in p]
-                mean = lanes.mul(p[0], change[0])
-                for one, other in zip(p[1:], change[1:], strict=True):
-                    mean = lanes.fma(one, other, mean)
-                slopes = [lanes.mul(weight, one) for one in p]
-                changes = [
-                    lanes.mul(one, lanes.sub(other, mean))
-                    for one, other in zip(slopes, change, strict=True)
-                ]
-                # Both sum to zero over the classes: that of the own class is what is left, which
-                # keeps its digits where its probability is near one.
-                for parts in (slopes, changes):
-                    rest = zero
-                    for part, mine in zip(parts, own, strict=True):
-                        rest = lanes.sub(rest, lanes.select(mine, zero, part))
-                    parts[:] = [lanes.select(m, rest, p) for m, p in zip(own, parts, strict=True)]
-                store(slopes, changes)
-
-    lanes.portions(points, [1], block)
-    last = lanes.offset((inputs + 1 + classes, stride))
-    for c in range(classes):
-        build.store(lanes.sum(lanes.get(sums[c])), build.gep(u, [lanes.offset(last, c)]))
-
-
-def _emit_back(
-    lanes: Lanes,
-    inputs: int,
-    classes: int,
-    X: Value,
-    d: Value,
-    e: Value,
-    theta: Value,
-    v: Value,
-    u: Value,
-    stride: Value,
-    padded: Value,
-    points: Value,
-) -> None:
-    """Product u = H v but for the last biases."""
-    rows, zero = inputs + 1 + classes, lanes.constant(0.0)
-
-    def units(begin: Value, _: int) -> None:
-        places = [lanes.offset((r, stride), begin) for r in range(rows)]
-        w, dw = ([lanes.load(given, place) for place in places] for given in (theta, v))
-        sums = [lanes.variable(zero) for _ in places]
-
-        def add(value: Vector, factor: Vector, to: Value) -> None:
-            lanes.put(lanes.fma(value, factor, lanes.get(to)), to)
-
-        def point(p: Value) -> None:
-            x = [lanes.spread(X, lanes.offset((k, padded), p)) for k in range(inputs)]
-            slope, change = (
-                [lanes.spread(given, lanes.offset((c, padded), p)) for c in range(classes)]
-                for given in (d, e)
-            )
-            h, dh = _weighted(lanes, x, w), _weighted(lanes, x, dw)
-            active = lanes.compare(">", h, zero)
-            h, dh = lanes.select(active, h, zero), lanes.select(active, dh, zero)
-            back = zero
-            for c in range(classes):
-                at = inputs + 1 + c
-                add(h, change[c], sums[at])
-                add(dh, slope[c], sums[at])
-                back = lanes.fma(change[c], w[at], lanes.fma(slope[c], dw[at], back))
-            back = lanes.select(active, back, zero)
-            for k in range(inputs):
-                add(x[k], back, sums[k])
-            lanes.put(lanes.add(lanes.get(sums[inputs]), back), sums[inputs])
-
-        lanes.repeat(points, point)
-        for place, total in zip(places, sums, strict=True):
-            lanes.store(lanes.get(total), u, place)
-
-    lanes.portions(stride, [1], units)
-
-
-_forward, _slopes, _back = _emitting(_emit_forward), _emitting(_emit_slopes), _emitting(_emit_back)
+_terms, _slopes = _emitting(_Writer.terms), _emitting(_Writer.slopes)
+_product = _emitting(_Writer.product)
+_over_units, _over_points = (_emitting(_Writer.sums, over_points=way) for way in (False, True))
 
 
 MSE = BASES.index("mse")
@@ -274,51 +277,60 @@ def _step(
 
 
 def _compiled(sources: str) -> Any:
-    @njit(cache=True, nogil=True, error_model="numpy")
+    @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
     def follow(
-        dims: Any,
-        base: Any,
+        sizes: Any,
         points: Any,
-        width: Any,
-        stride: Any,
+        shape: Any,
         trail: Any,
+        slopes: Any,
         gammas: Any,
         rates: Any,
         rule: Any,
         vectors: Any,
-        work: Any,
         growth: Any,
     ) -> None:
         """Take the tangent vector through updates.
 
         Args:
-            dims: (inputs, classes) as the lengths of two tuples.
-            base: place in `logits.BASES`.
+            sizes: inputs, classes and classes kept, as the lengths of tuples.
             points: as in `layout.Points.arrays`.
-            width: hidden units.
-            stride: with padding.
+            shape: hidden units, those with padding, and with the padding that the trail has.
             trail: (updates, size) parameters before each.
+            slopes: (updates, classes, points, padded) ∂F/∂logits there.
             gammas: (updates, groups).
             rates: (updates,).
             rule: (momentum, Nesterov's, decay).
             vectors: (3, size) that of the parameters, of the velocity, and room for one.
-            work: (2, classes, padded).
             growth: (updates,) float64, becomes ln of the factor by which the vector grew.
 
         """
         _ = sources
         X, _, labels, groups, _, count, inverse = points
+        width, stride, theirs = shape
         momentum, nesterov, decay = rule
+        inputs, classes, kept = len(sizes[0]), len(sizes[1]), len(sizes[2])
+        rows, most = inputs + 1 + classes, (inputs + 1) * kept
         v, velocity, u = vectors[0], vectors[1], vectors[2]
-        columns = X.shape[1]
+        end, columns = rows * stride, X.shape[1]
+        W, outs = np.zeros((rows, stride), X.dtype), np.empty((2 * kept, stride), X.dtype)
+        terms, back = np.empty((most, stride), X.dtype), np.empty((2 * most, stride), X.dtype)
+        ahead, given = np.empty((most, columns), X.dtype), np.empty((2 * most, columns), X.dtype)
+        d = np.zeros((classes, columns), X.dtype)
         mode = flush_subnormals()  # what dies out of the vector is zero
         for i in range(trail.shape[0]):
-            theta = trail[i]
-            z, dz = work[0], work[1]
-            _forward(dims, (X, theta, v, z, dz, width, stride, columns, columns))
+            for r in range(rows):
+                for n in range(width):
+                    W[r, n] = trail[i, r * theirs + n]
+            for c in range(classes):
+                for n in range(count):
+                    d[c, n] = slopes[i, c, n]
+            _terms(sizes, (W, v, outs, terms, stride))
+            _over_units(sizes, (X, W, terms, ahead, columns, stride, width))
             weights = groups, gammas.shape[1], gammas[i], inverse
-            _slopes(dims, (z, dz, u, labels, *weights, base == MSE, stride, columns, columns))
-            _back(dims, (X, z, dz, theta, v, u, stride, columns, count))
+            _slopes(sizes, (ahead, X, d, labels, *weights, v[end:], given, u[end:], columns))
+            _over_points(sizes, (W, X, given, back, stride, columns, count))
+            _product(sizes, (W, v, outs, back, u, stride))
             length = _step(v, velocity, u, rates[i], momentum, nesterov, decay)
             growth[i] = math.log(length) if length > 0.0 else -np.inf
             if not (length > 0.0 and length < np.inf):
@@ -333,12 +345,10 @@ follow = _compiled(lanes_module.digest(lanes_module, subnormals))
 
 
 class Tangents:
-    """A tangent vector of a training, from a seeded random direction on.
-
-    All in the network's dtype.
+    """A tangent vector of a training, from a seeded random direction on; in float32.
 
     Args:
-        network: whose layout and training points it shares; in the narrow layout.
+        network: whose training points it shares; in the narrow layout, in float32.
         momentum: of the optimiser; with it the vector is of parameters and velocity.
         nesterov: whether it looks ahead.
         decay: weight decay.
@@ -348,25 +358,25 @@ class Tangents:
     def __init__(
         self, network: FusedNetwork, momentum: float, nesterov: bool, decay: float
     ) -> None:
-        dims, base, points, layers, self._places, kind = network.layout
-        self._kind = kind
-        width, stride = layers[0, 1], layers[0, 3]
-        self._of = dims, base, points, width, stride
+        dims, base, points, layers, places, kind = network.layout
+        classes = len(dims[1])
+        sizes = *dims, (0,) * (classes if base == MSE else classes - 1)
+        self._of = sizes, points
+        self._width, self._stride = layers[0, [1, 3]].tolist()
         self._rule = kind.type(momentum), nesterov, kind.type(decay)
-        self._size = int(layers[-1, 4] + padded(int(layers[-1, 1]), kind))
-        self._vectors = zeros((3, self._size), kind)
-        start = first_direction(self._places.size * (2 if momentum else 1))
-        for row, part in zip(self._vectors, start.reshape(-1, self._places.size), strict=False):
-            row[self._places] = part
-        self._work = zeros((2, int(layers[-1, 1]), points[0].shape[1]), kind)
+        self._vectors = zeros((3, int(layers[-1, 4]) + classes), kind)
+        start = first_direction(places.size * (2 if momentum else 1))
+        for row, part in zip(self._vectors, start.reshape(-1, places.size), strict=False):
+            row[places] = part
 
     def grow(self, trail: Trail) -> npt.NDArray[np.float64]:
         """Take the updates that come next; ln of the factor by which each makes the vector grow."""
-        rows = np.zeros((len(trail.thetas), self._size), self._kind)
-        rows[:, self._places] = trail.thetas
-        growth = np.empty(len(rows))
-        gammas, rates = (np.asarray(given, self._kind) for given in (trail.gammas, trail.rates))
-        follow(*self._of, rows, gammas, rates, self._rule, self._vectors, self._work, growth)
+        assert trail.slopes is not None
+        kind, growth = self._vectors.dtype, np.empty(len(trail.rates))
+        shape = self._width, self._stride, trail.places[self._width]
+        gammas, rates = (np.asarray(given, kind) for given in (trail.gammas, trail.rates))
+        given = shape, trail.rows, trail.slopes, gammas, rates, self._rule, self._vectors, growth
+        follow(*self._of, *given)
         return growth
 
 
