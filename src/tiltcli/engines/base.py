@@ -184,7 +184,7 @@ def class_weights(
     steps: Int64[np.ndarray, " steps"],
     classes: int,
     balance: Sequence[float] = (),
-) -> Float64[np.ndarray, "steps groups"]:
+) -> Float64[np.ndarray, "steps {max(classes,len(balance))}"]:
     """Γ at `steps`, times each group's constant weight, (steps, groups); static: Γ = 1."""
     with np.errstate(over="ignore", invalid="ignore"):  # the job will diverge
         gammas = np.ones((len(steps), classes)) if schedule is None else schedule.gamma(steps)
