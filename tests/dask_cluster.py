@@ -90,6 +90,13 @@ class DaskCluster:
         )
         return [int(line) for line in found.stdout.split()]
 
+    def wait_for_workers(self):
+        """Wait until all workers are there; one that was killed is begun again by its nanny."""
+        from distributed import Client
+
+        with Client(self.address, set_as_default=False) as asking:
+            asking.wait_for_workers(self.workers, timeout=60)
+
     def wait_for_client(self):
         """Wait until a client is connected."""
         self._wait("scheduler", "Receive client connection")

@@ -380,6 +380,7 @@ def test_workers_that_share_nothing(tmp_path):
 def test_other_versions_are_refused(tmp_path, cluster, monkeypatch):
     grid = write_grid(tmp_path)
     monkeypatch.setattr(client, "versions", lambda: {"tiltcli": "9.9", "numpy": "0.1"})
+    cluster.wait_for_workers()
     with pytest.raises(UserError) as caught:
         tiltcli.sweep(grid, results=tmp_path / "results", cluster=cluster.address)
     assert len(caught.value.faults) == 2  # one for each worker
