@@ -40,19 +40,12 @@ KEPT = 4 * PIECE
 
 
 class AutogradCurvature:
-    """See `tiltcli.curvature.prober.NetworkCurvature`.
+    """Of any module from (n, …) to logits (n, C); see `tiltcli.curvature.prober.NetworkCurvature`.
 
-    Args:
-        network: any module from (n, …) to logits (n, C), as it is in evaluation; its tensors are
-            replaced. Of `theta`, the first are the parameters that are trained; the others, see
-            `tiltcli.networks.models.tensors_of`, do not vary.
-        base: loss, "cross_entropy" or "mse".
-        X: training points, shape (P, …).
-        y: class of each, int64, shape (P,).
-        group: group of each, whose Γ weighs it, int64, shape (P,).
-        points: training points of the tangent kernel, indices.
-        classes: number of classes C.
-
+    `network` is as it is in evaluation, and its tensors are replaced: the first of `theta` are the
+    parameters that are trained, the others do not vary (`tiltcli.networks.models.tensors_of`). `y`
+    holds the class, `group` the group whose Γ weighs a point; `points` are those of the tangent
+    kernel.
     """
 
     def __init__(
@@ -84,15 +77,7 @@ class AutogradCurvature:
     def hessian(
         self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> dict[str, float]:
-        """Return the columns of the Hessian of F but `hessian_max_static`.
-
-        The trace is an estimate, see `tiltcli.curvature.spectrum.trace`.
-
-        Args:
-            theta: parameters flat, in the order of the network's, then its other tensors.
-            gamma: weights of the classes or groups, shape (G,).
-
-        """
+        """Return the Hessian's columns but `hessian_max_static`; the trace is an estimate."""
         product = self.hessian_product(theta, gamma)
         return hessian_columns(product, self._count, *trace(product, self._count))
 

@@ -20,15 +20,7 @@ Array = npt.NDArray[np.float64]
 
 
 class CompiledCurvature:
-    """See `tiltcli.curvature.prober.NetworkCurvature`.
-
-    Args:
-        data: the job's data.
-        width: hidden units W.
-        base: loss, "cross_entropy" or "mse".
-        points: training points of the tangent kernel, indices.
-
-    """
+    """Of one hidden layer; see `tiltcli.curvature.prober.NetworkCurvature`."""
 
     def __init__(
         self, data: Dataset, width: int, base: str, points: Int64[np.ndarray, " points"]
@@ -41,13 +33,7 @@ class CompiledCurvature:
     def hessian(
         self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> dict[str, float]:
-        """Return the columns of the Hessian of F but `hessian_max_static`; the trace is exact.
-
-        Args:
-            theta: parameters flat, see `tiltcli.networks.initial.Weights.theta`.
-            gamma: weights of the classes or groups, shape (G,).
-
-        """
+        """Return the columns of the Hessian of F but `hessian_max_static`; the trace is exact."""
         state = self._state(theta, gamma)
         trace = float(hidden_layer.trace(*state[:5]))
         return hessian_columns(_hessian(state, theta.size), theta.size, trace)

@@ -67,16 +67,7 @@ class _Passed:
 
 
 class LayeredCurvature:
-    """See `tiltcli.curvature.prober.NetworkCurvature`.
-
-    Args:
-        data: the job's data.
-        width: units of each hidden layer.
-        depth: hidden layers.
-        base: loss, "cross_entropy" or "mse".
-        points: training points of the tangent kernel, indices.
-
-    """
+    """Of `depth` hidden layers; see `tiltcli.curvature.prober.NetworkCurvature`."""
 
     def __init__(
         self, data: Dataset, width: int, depth: int, base: str, points: Int64[np.ndarray, " points"]
@@ -90,13 +81,7 @@ class LayeredCurvature:
     def hessian(
         self, theta: Float64[np.ndarray, " parameters"], gamma: Float64[np.ndarray, " groups"]
     ) -> dict[str, float]:
-        """Return the columns of the Hessian of F but `hessian_max_static`; the trace is exact.
-
-        Args:
-            theta: parameters flat: W1 row by row, b1, and so on.
-            gamma: weights of the classes or groups, shape (G,).
-
-        """
+        """Return the columns of the Hessian of F but `hessian_max_static`; the trace is exact."""
         passed, weights, p, _ = self._state(theta, gamma)
         trace = 0.0
         for a, B in zip(passed.values, passed.jacobians(), strict=True):

@@ -36,16 +36,10 @@ _compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contrac
 
 @_compiled
 def ritz(diagonal: Any, off: Any, last: Any) -> bool:
-    """Eigenvalues of a tridiagonal matrix, in place, by QL with implicit shifts.
+    """Return whether a tridiagonal matrix became its eigenvalues, by QL with implicit shifts.
 
-    Args:
-        diagonal: (k,), becomes the eigenvalues, in no order.
-        off: (k,), off[i] couples i and i + 1; the last entry is not read; is overwritten.
-        last: (k,), becomes the last component of every unit eigenvector.
-
-    Returns:
-        whether it converged.
-
+    `diagonal` (k) becomes the eigenvalues, in no order; `off` (k), whose off[i] couples i and
+    i + 1, is overwritten; `last` (k) becomes the last component of every unit eigenvector.
     """
     n = diagonal.size
     last[:] = 0.0
@@ -97,13 +91,9 @@ def ritz(diagonal: Any, off: Any, last: Any) -> bool:
 
 @_compiled
 def orthogonalise(basis: Any, count: Any, w: Any) -> float:
-    """Remove from w (n), twice, what lies in the first rows of the basis (·, n); its length then.
+    """Return the length of w (n) once what lies in the first rows of the basis (·, n) is out.
 
-    The first row is met last: products lie mostly along the latest.
-
-    Returns:
-        the length of what is left.
-
+    It is taken out of w in place, twice, the first row last: products lie mostly along the latest.
     """
     length = 0.0
     for _ in range(2):
@@ -129,15 +119,7 @@ def inner(a: Any, b: Any) -> float:
 
 @dataclass
 class Krylov:
-    """Orthonormal rows q_0 … q_{k−1} and the tridiagonal matrix T = Q A Qᵀ.
-
-    Attributes:
-        basis: (at least k, n).
-        alpha: diagonal of T, (at least k,).
-        beta: beside it; beta[i] couples i and i + 1, (at least k,).
-        count: k.
-
-    """
+    """Orthonormal rows q_0 … q_{k−1} of `basis`; T = Q A Qᵀ: alpha, and beta[i] at (i, i + 1)."""
 
     basis: Array
     alpha: Array
@@ -159,12 +141,7 @@ class Krylov:
         self.alpha, self.beta = (np.resize(a, room) for a in (self.alpha, self.beta))
 
     def values(self) -> tuple[Array, Array]:
-        """Return the eigenvalues of T, rising, and the residual of each.
-
-        Raises:
-            FloatingPointError: if they cannot be found.
-
-        """
+        """Eigenvalues of T, rising, and each one's residual; FloatingPointError without them."""
         theta, last = self.alpha[: self.count].copy(), np.empty(self.count)
         if not ritz(theta, self.beta[: self.count].copy(), last):
             raise FloatingPointError("no eigenvalues of the tridiagonal matrix")
@@ -175,15 +152,7 @@ class Krylov:
 def hessian_columns(
     product: Product, size: int, trace: float, error: float = 0.0
 ) -> dict[str, float]:
-    """Return the columns of a Hessian that every probe has but `hessian_max_static`.
-
-    Args:
-        product: as of `extreme_eigenvalues`.
-        size: n.
-        trace: of the matrix.
-        error: its standard error; 0 where it is exact.
-
-    """
+    """Return the columns of a Hessian that every probe has but `hessian_max_static`."""
     found = extreme_eigenvalues(product, size, 3, 1)
     return {
         "hessian_max": float(found[0]),
@@ -198,34 +167,16 @@ def hessian_columns(
 def extreme_eigenvalues(
     product: Product, size: int, top: int, bottom: int = 0, tolerance: float = TOLERANCE
 ) -> Array:
-    """Extreme eigenvalues of a symmetric matrix.
+    """Return extreme eigenvalues of a symmetric matrix: `top` falling, then `bottom` rising.
 
-    Args:
-        product: A times a float64 vector of shape (n,), a new array each time.
-        size: n.
-        top: how many of the largest.
-        bottom: how many of the smallest.
-        tolerance: see TOLERANCE.
-
-    Returns:
-        shape (top + bottom,): the largest, falling, then the smallest, rising; NaN where there are
-        not so many, or where one did not converge within MOST products.
-
+    `product` gives A times a float64 vector (size,), a new array each time. NaN stands where there
+    are not so many, or where one did not converge within MOST products.
     """
     return _lanczos(product, size, top, bottom, tolerance)[0]
 
 
 def top_eigenvector(product: Product, size: int) -> Array:
-    """Return the unit eigenvector of the largest eigenvalue, up to its sign.
-
-    Args:
-        product: as of `extreme_eigenvalues`.
-        size: n.
-
-    Returns:
-        shape (n,); NaN if it did not converge.
-
-    """
+    """Return the unit eigenvector of the largest eigenvalue, up to its sign; NaN without one."""
     found, krylov = _lanczos(product, size, 1, 0, TOLERANCE)
     if math.isnan(found[0]):
         return np.full(size, np.nan)

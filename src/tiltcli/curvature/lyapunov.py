@@ -22,12 +22,7 @@ Array = npt.NDArray[np.float64]
 
 
 class Tangent:
-    """A vector that the derivative J of each step takes to the next, renormalised.
-
-    Args:
-        size: its length.
-
-    """
+    """A vector that the derivative J of each step takes to the next, renormalised."""
 
     def __init__(self, size: int) -> None:
         self._vector = first_direction(size)
@@ -43,17 +38,10 @@ class Tangent:
 
 
 def largest_exponent(derivatives: Iterable[Product], size: int, align: int = 0) -> float:
-    """Return the largest Lyapunov exponent, per step.
+    """Return the largest Lyapunov exponent, per step: the mean of ln(‖J v‖/‖v‖); NaN without steps.
 
-    Args:
-        derivatives: v ↦ J_s v of successive steps.
-        size: length of v.
-        align: first steps that only turn the vector, from a seeded random direction, towards that
-            of growth.
-
-    Returns:
-        the mean of ln(‖J v‖/‖v‖) over the steps after those; NaN without any.
-
+    `derivatives` are v ↦ J_s v of successive steps; the first `align` of them only turn the vector,
+    from a seeded random direction, towards that of growth.
     """
     tangent = Tangent(size)
     growth = [tangent.push(derivative) for derivative in derivatives][align:]
@@ -65,17 +53,8 @@ def descent_derivative(
 ) -> Product:
     """Return the derivative of a step of gradient descent, by torch.optim.SGD's definition.
 
-    Args:
-        hessian: product with the Hessian at the step's parameters.
-        rate: learning rate η.
-        momentum: β.
-        nesterov: whether it looks ahead.
-        decay: weight decay.
-
-    Returns:
-        v ↦ v − η (H + decay) v without momentum; else of parameters and velocity, one after the
-        other.
-
+    That is v ↦ v − η (H + decay) v without momentum, else of parameters and velocity, one after the
+    other; `hessian` is the product with H at the step's parameters.
     """
 
     def plain(v: Array) -> Array:
@@ -92,16 +71,10 @@ def descent_derivative(
 
 
 class Follower:
-    """Lyapunov exponent of a training, from its updates as they are made.
+    """Lyapunov exponent of a training, from its updates; the first `align` are not counted.
 
     Where inputs and classes are few, products are made in float32 by the kernel's own code, about
-    as fast as it trains; else in float64.
-
-    Args:
-        job: one that is not `tiltcli.engines.coverage.without_derivative`.
-        data: its data.
-        align: first updates that are not counted.
-
+    as fast as it trains; else in float64. Jobs `without_derivative` (coverage.py) have none.
     """
 
     def __init__(self, job: Job, data: Dataset, align: int = 0) -> None:

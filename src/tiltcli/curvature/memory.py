@@ -49,17 +49,7 @@ def memory_faults(
     settings: ProbeSettings,
     option: Callable[[str], str] = "probe.{}".format,
 ) -> list[Fault]:
-    """Return what of a job cannot be probed on this machine, and what to do instead.
-
-    Args:
-        job: the job.
-        samples: training points.
-        classes: their classes.
-        shapes: of the network's parameters.
-        settings: what to probe.
-        option: how the user knows a key.
-
-    """
+    """Return what of a job cannot be probed on this machine; `option` gives a key's name."""
     parameters = sum(math.prod(shape) for shape in shapes)
     room = int(SHARE * machine_memory())
     has = f"this machine has {_said(machine_memory())}"

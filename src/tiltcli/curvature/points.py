@@ -17,16 +17,7 @@ SAMPLE = 500
 
 
 def kernel_count(samples: int, asked: int | None) -> int:
-    """How many points the kernel is taken on.
-
-    Args:
-        samples: training points that there are.
-        asked: the first so many; None: all where they are few, else a sample.
-
-    Returns:
-        their number.
-
-    """
+    """How many points the kernel is taken on: the first `asked`, or all where they are few."""
     if asked is not None:
         return min(asked, samples)
     return samples if samples <= ALL_UP_TO else SAMPLE
@@ -35,16 +26,10 @@ def kernel_count(samples: int, asked: int | None) -> int:
 def kernel_points(
     labels: Int64[np.ndarray, " samples"], asked: int | None
 ) -> Int64[np.ndarray, " points"]:
-    """Indices of the points.
+    """Return the indices of the points, rising, of training points with these classes.
 
-    Args:
-        labels: class of each training point, shape (P,).
-        asked: the first so many; None: all where they are few, else a sample drawn with seed 0
-            that has the classes in equal numbers as far as they go, the same for every job.
-
-    Returns:
-        rising indices.
-
+    `asked`: the first so many; None: all where they are few, else a sample drawn with seed 0 that
+    has the classes in equal numbers as far as they go, the same for every job.
     """
     count = kernel_count(len(labels), asked)
     if asked is not None or count == len(labels):

@@ -41,13 +41,6 @@ def probe_seconds(job: Job, data: Dataset, settings: ProbeSettings, engine: str)
     training, as Lanczos takes more products at some weights than at others. Of any other
     network one product is measured, which takes long enough, and counted as often as usual. Either
     on few points, and reckoned up to all.
-
-    Args:
-        job: the job.
-        data: its data.
-        settings: what is probed.
-        engine: what trains it.
-
     """
     if not has_one_hidden_layer(job):
         return _by_products(job, data, settings)

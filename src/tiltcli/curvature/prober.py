@@ -58,14 +58,7 @@ class NetworkCurvature(Protocol):
 
 
 class Prober:
-    """Measures the snapshots of one job; may be called from several threads.
-
-    Args:
-        job: the job.
-        data: its data.
-        settings: what to measure.
-
-    """
+    """Measures the snapshots of one job; may be called from several threads."""
 
     def __init__(self, job: Job, data: Dataset, settings: ProbeSettings) -> None:
         self._job = job.id
@@ -153,14 +146,7 @@ class Prober:
 
 
 def curvature_of(job: Job, data: Dataset, points: Int64[np.ndarray, " points"]) -> NetworkCurvature:
-    """Return what measures a job's network.
-
-    Args:
-        job: the job.
-        data: its data.
-        points: training points of the tangent kernel.
-
-    """
+    """Return what measures a job's network; `points` are those of the tangent kernel."""
     base, depth = str(job["loss.base"]), depth_of(job)
     if has_one_hidden_layer(job):
         from tiltcli.curvature.compiled import CompiledCurvature

@@ -20,12 +20,9 @@ WAITING_BYTES, WAITING_LEAST = 64 << 20, 4
 
 
 class ProbeQueue:
-    """Hands the snapshots of one training to an executor.
+    """Hands the snapshots of one training at the epochs `due` to an executor.
 
-    Attributes:
-        due: epochs, rising, whose snapshots are wanted.
-        follow: takes the updates in between; None where they are not wanted.
-
+    `follow` takes the updates in between; None where they are not wanted.
     """
 
     def __init__(
@@ -76,16 +73,7 @@ class ProbeQueue:
     def finish(
         self, stopped: Callable[[], bool], report: Callable[[int], None]
     ) -> list[dict[str, Any]]:
-        """Return the rows of all probes, once they are made, in the order of the snapshots.
-
-        Args:
-            stopped: asked now and then.
-            report: told of probes as they end.
-
-        Raises:
-            Interrupted: when `stopped()` became true.
-
-        """
+        """Rows of all probes, once they are made; Interrupted once `stopped()` is true."""
         while self._waiting:
             if stopped():
                 raise Interrupted
@@ -115,19 +103,7 @@ def probing(
     executor: Executor | None = None,
     threads: int = 1,
 ) -> Iterator[ProbeQueue | None]:
-    """Probe a training while the body runs it.
-
-    Args:
-        job: what is trained.
-        data: its data.
-        settings: what to probe; None for nothing.
-        executor: makes the probes; None: threads of this training's own.
-        threads: how many, then.
-
-    Yields:
-        the queue for its snapshots; None for nothing.
-
-    """
+    """Probe a training while the body runs it; gives the queue for its snapshots."""
     if settings is None:
         yield None
         return

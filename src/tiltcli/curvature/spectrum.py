@@ -35,14 +35,7 @@ class Estimate(NamedTuple):
 
 
 def trace(product: Product, size: int, vectors: int = SIGNS) -> Estimate:
-    """Return an estimate of a trace: the mean of s·Hs over vectors s of random signs.
-
-    Args:
-        product: v ↦ H v.
-        size: length of v.
-        vectors: how many, at least 2.
-
-    """
+    """Return an estimate of a trace: the mean of s·Hs over `vectors` vectors s of random signs."""
     generator = np.random.default_rng(1)
     signs = (generator.choice([-1.0, 1.0], size) for _ in range(vectors))
     found = [float(s @ product(s)) for s in signs]
@@ -51,13 +44,7 @@ def trace(product: Product, size: int, vectors: int = SIGNS) -> Estimate:
 
 @dataclass(frozen=True)
 class Density:
-    """Density of eigenvalues, as nodes and weights; a row for each random vector.
-
-    Attributes:
-        nodes: (vectors, products).
-        weights: share of the eigenvalues at each node; 1 in a row.
-
-    """
+    """Density of eigenvalues: nodes (vectors, products), and weights that add up to 1 in a row."""
 
     nodes: Array
     weights: Array
@@ -72,13 +59,7 @@ class Density:
         return float(np.max(np.std(shares, axis=1, ddof=1)) / math.sqrt(len(self.nodes)))
 
     def smooth(self, at: Array, width: Array | float) -> tuple[Array, Array]:
-        """Return the density, each node spread as a Gaussian, and its standard error.
-
-        Args:
-            at: where, shape (n,).
-            width: standard deviation there.
-
-        """
+        """Return the density at points (n,), nodes spread as Gaussians, and its standard error."""
         away = (at[:, None, None] - self.nodes) / np.reshape(width, (-1, 1, 1))
         each = (np.exp(-(away**2) / 2) * self.weights).sum(axis=2)
         each /= np.reshape(width, (-1, 1)) * math.sqrt(2 * math.pi)
@@ -86,17 +67,9 @@ class Density:
 
 
 def density(product: Product, size: int, vectors: int = VECTORS, nodes: int = NODES) -> Density:
-    """Estimate the density of eigenvalues.
+    """Return the density of eigenvalues, of random directions and `nodes` products with each.
 
-    Args:
-        product: v ↦ H v, a new array each time.
-        size: length of v.
-        vectors: random directions, at least 2.
-        nodes: products with each.
-
-    Returns:
-        the density; where Lanczos ended early the rest of a row has weight 0.
-
+    Where Lanczos ended early the rest of a row has weight 0.
     """
     steps = min(nodes, size)
     generator = np.random.default_rng(2)

@@ -46,14 +46,7 @@ class Bound:
 
 
 def stability_bound(settings: Mapping[str, Any]) -> Bound | None:
-    """Return the bound of a job's optimiser; None where theory has none.
-
-    That is: minibatches with momentum or Adam.
-
-    Args:
-        settings: of a job; what does not apply may be missing or None.
-
-    """
+    """Return the bound of a job's optimiser; None for minibatches with momentum or Adam."""
     size = settings.get("train.batch_size")
     batches = isinstance(size, (int, float)) and size == size  # neither "full" nor null
     decay = float(settings.get("train.weight_decay") or 0.0)
