@@ -16,6 +16,7 @@ from tiltcli.engines.base import EXPLODED
 from tiltcli.engines.mlp import logits, narrow, optimisers, order, products, tiled
 from tiltcli.engines.mlp.optimisers import set_rate
 from tiltcli.engines.mlp.order import shuffle
+from tiltcli.engines.mlp.products import turn
 from tiltcli.engines.subnormals import flush_subnormals, restore_mode
 
 
@@ -45,11 +46,17 @@ def _gather(batch: Any, points: Any, chosen: Any) -> Any:
     labels[count:] = -1
     groups[count:] = -1
     if rows.size:
+        read, width = points[1], rows.shape[1]
         for j in range(count):
-            rows[j] = points[1][chosen[j]]
-    for d in range(points[0].shape[0]):
-        for j in range(count):
-            X[d, j] = points[0][d, chosen[j]]
+            i = chosen[j]
+            for d in range(width):
+                rows[j, d] = read[i, d]
+        # Turned in the cache: to gather it by columns would touch a line for every number.
+        turn(rows, X, X.shape[1], width, width, X.shape[1])
+    else:
+        for d in range(X.shape[0]):
+            for j in range(count):
+                X[d, j] = points[0][d, chosen[j]]
     return X, rows, labels, groups, points[4], count, X.dtype.type(1 / count)
 
 

@@ -64,8 +64,11 @@ def room(count: int, inputs: int, dtype: np.dtype[Any], is_narrow: bool) -> tupl
     size = padded(count, dtype)
     labels, groups = (zeros((size,), dtype) for _ in range(2))
     labels[:] = groups[:] = -1
-    rows = (0, 0) if is_narrow else (size, padded(inputs, dtype))
-    return zeros((inputs, size), dtype), zeros(rows, dtype), labels, groups
+    if is_narrow:
+        return zeros((inputs, size), dtype), zeros((0, 0), dtype), labels, groups
+    lines = padded(inputs, dtype)  # of X too, which may be made by whole vectors of the rows
+    X, rows = zeros((lines, size), dtype)[:inputs], zeros((size, lines), dtype)
+    return X, rows, labels, groups
 
 
 def lanes_of(dtype: np.dtype[Any]) -> int:
