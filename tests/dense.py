@@ -1,5 +1,6 @@
 """Hessians and Jacobians formed whole by automatic differentiation: the oracle of the probes."""
 
+import numpy as np
 import torch
 from torch.func import functional_call, jacrev
 
@@ -25,3 +26,19 @@ def dense(network, base, X, y, gamma):
 
     J = jacrev(logits)(theta).numpy()
     return theta.numpy(), jacrev(jacrev(loss))(theta).numpy(), J
+
+
+def check_density(row, values):
+    """Assert that a probe's spectral density is that of these eigenvalues, within its error."""
+    nodes = np.reshape(row["density_nodes"], (int(row["density_vectors"]), -1))
+    weights = np.reshape(row["density_weights"], nodes.shape)
+    np.testing.assert_allclose(weights.sum(), 1)
+    # What is nearly zero falls to either side by rounding, as in the matrix itself.
+    places = [at for at in np.linspace(-2, 2, 81) if abs(at) > 1e-6]
+    shares = [abs(weights[nodes <= at].sum() - np.mean(values <= at)) for at in places]
+    assert 0 < row["density_error"] < 0.2
+    assert max(shares) < 4 * row["density_error"]
+    for power in (1, 2):
+        moments = (weights * nodes**power).sum(axis=1) * len(nodes)
+        error = moments.std(ddof=1) / np.sqrt(len(nodes))
+        assert abs(moments.mean() - np.mean(values**power)) < 4 * error

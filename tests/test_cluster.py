@@ -23,7 +23,6 @@ from dask_cluster import DaskCluster
 from helpers import GRID, command, same_tables, tilt, tilt_process, unlucky, write_grid
 from tiltcli.engines.torch.checkpoint import _digest
 from tiltcli.errors import UserError
-from tiltcli.execution import branching
 from tiltcli.execution.branching import branch_run
 from tiltcli.execution.dask import ClusterTrainer, client, scheduler
 from tiltcli.execution.dask.connection import Connection, check_address
@@ -87,9 +86,10 @@ def wait_for_jobs(folder, before=0):
         time.sleep(0.01)
 
 
-def begin(folder, *words):
+def begin(folder, *words, tool=("-m", "tiltcli")):
+    words = [sys.executable, *tool, *words]
     return subprocess.Popen(
-        command(*words), cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        words, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 
@@ -127,37 +127,55 @@ def test_probes_of_a_finished_run(tmp_path, cluster):
     assert both.returncode == 2 and "--workers" in both.stderr
 
 
-def test_a_branch(tmp_path, cluster, monkeypatch):
-    """To the last bit as here; what is left when it is interrupted, or lost, is made again."""
+EAGER = """
+from tiltcli.cli import main
+from tiltcli.execution import branching
+
+branching.COMMIT_SECONDS = 0.0
+main()
+"""
+"""The tool, whose branches are written as they come."""
+
+
+def test_a_branch(tmp_path, cluster):
+    """To the last bit as here, whatever is interrupted, lost or killed on the way."""
     results = tmp_path / "results"
     text = GRID.replace("[4, 8]", "4").replace('["static", "dynamical"]', '"dynamical"')
     text = text.replace("[3, 10]", "3").replace("seeds = 3", "lr = 2.0\nseeds = 1")
     for name in ("here", "there"):
         tiltcli.sweep(write_grid(tmp_path, text, name), results=results)
-    asked = {"results": results, "rates": (0.5, 4.0), "points": 60, "steps": 5000, "keep": 7}
-    branch_run("here", 60, **asked)
-    monkeypatch.setattr(branching, "COMMIT_SECONDS", 0.0)
-    stop, files = threading.Event(), results / "there" / "branches"
-    with ClusterTrainer(cluster.address) as trainer, ThreadPoolExecutor(1) as pool:
-        made = pool.submit(branch_run, "there", 60, **asked, trainer=trainer, stop=stop)
-        while not list(files.glob("*.parquet")):
-            assert not made.done(), made.result()
+    branch_run("here", 60, results=results, rates=(0.5, 4.0), points=80, steps=8000, keep=7)
+    files = results / "there" / "branches"
+    words = ["--epoch", "60", "--lr", "0.5..4", "--points", "80", "--steps", "8000", "--keep", "7"]
+    words = ["branch", "there", *words, "--cluster", cluster.address]
+    refused = tilt(*words, "--workers", "1", cwd=tmp_path)
+    assert "--workers: of no use with --cluster" in refused.stderr and refused.returncode == 2
+
+    def begun():
+        """Begin a branch, and wait until it has written one file more."""
+        before = set(files.glob("*.parquet"))
+        process = begin(tmp_path, *words, tool=("-W", "ignore", "-c", EAGER))
+        while not set(files.glob("*.parquet")) - before:
+            assert process.poll() is None, process.communicate()
             time.sleep(0.01)
-        stop.set()
-        first = made.result(60)
-        assert first.interrupted and 0 < first.added < 60
-        with pytest.raises(UserError, match="--workers: of no use with --cluster"):
-            branch_run("there", 60, **asked, trainer=trainer, workers=1)
+        return process
+
+    with begun() as process:
+        process.send_signal(signal.SIGINT)
+        message = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "the same command again to resume" in message
+    (some,) = branch_rows.read_branches(results / "there").values()
+    assert 0 < some["lr"].nunique() < 80
     next(files.iterdir()).unlink()
-    words = ["--epoch", "60", "--lr", "0.5..4", "--points", "60", "--steps", "5000", "--keep", "7"]
-    words += ["--cluster", cluster.address]
-    done = tilt_process("branch", "there", *words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "were there before" in done.stderr
+    with begun() as process:
+        os.kill(cluster.worker_pids()[0], signal.SIGKILL)
+        message = process.communicate(timeout=60)[1]
+    assert process.returncode == 0 and "were there before" in message, message
+    assert "was lost; its jobs run again" in message
     here, there = (
         list(branch_rows.read_branches(results / name).values()) for name in ("here", "there")
     )
-    assert len(here) == 1 and here[0]["lr"].nunique() == 60
+    assert len(here) == 1 and here[0]["lr"].nunique() == 80
     assert here[0]["lyapunov"].notna().any()
     pd.testing.assert_frame_equal(there[0], here[0], check_exact=True)
 

@@ -5,6 +5,7 @@ import pytest
 
 import perceptron
 import tiltcli
+from dense import check_density
 from helpers import tilt, write_grid
 from tiltcli.curvature.lyapunov import Follower
 from tiltcli.curvature.prober import Prober, curvature_of
@@ -33,7 +34,7 @@ lr = 0.4
 log_every = 2
 dtype = "float64"
 """
-PROBE = '[probe]\nevery = 4\nquantities = ["hessian", "alignment"]\n'
+PROBE = '[probe]\nevery = 4\nquantities = ["hessian", "alignment", "density"]\n'
 STATIC = GRID.replace('kind = "dynamical"\namplitude = 6\nperiod = 7', 'kind = "static"')
 
 
@@ -172,10 +173,12 @@ def cut(theta, inputs, width=5, classes=4):
     return [W1.reshape(inputs, width), b1, W2.reshape(width, classes), b2]
 
 
-@pytest.mark.parametrize("path", ["few", "wide"])
-def test_balanced_weights_of_random_groups_are_probed(folder, path):
-    """Gradient, sharpness and the exponent of what is trained; and of groups, not of pairs."""
-    words = ["loss.class_weight=balanced", "loss.groups=random", f'data.path="{path}.npz"']
+@pytest.mark.parametrize(
+    ("path", "groups"), [("few", "random"), ("wide", "random"), ("few", "class")]
+)
+def test_balanced_weights_are_probed(folder, path, groups):
+    """Gradient, spectrum and the exponent of what is trained; and of groups, not of pairs."""
+    words = ["loss.class_weight=balanced", f"loss.groups={groups}", f'data.path="{path}.npz"']
     words += ["train.epochs=12", "train.lr=0.1"]
     job = parse_sweep(GRID, name="x", folder=folder, overrides=words).jobs[0]
     data = dataset_of(job)
@@ -183,7 +186,7 @@ def test_balanced_weights_of_random_groups_are_probed(folder, path):
     items = list(load_engine("fused")(job, data, context))
     shot = next(item for item in items if isinstance(item, Snapshot))
     X, y = data.train.X, data.train.y
-    group = random_groups(y, 0)
+    group = random_groups(y, 0) if groups == "random" else y
     gamma = tiltcli.gamma(4, num_classes=4, amplitude=6, period=7)
     weights = gamma[group] * balanced(y)[y]
     curvature = curvature_of(job, data, np.arange(3))
@@ -206,6 +209,7 @@ def test_balanced_weights_of_random_groups_are_probed(folder, path):
     row = Prober(job, data, parse_sweep(GRID + PROBE, name="x", folder=folder).probe)(shot)
     values, vectors = np.linalg.eigh(hessian(weights))
     assert row["hessian_max"] == pytest.approx(values[-1], rel=1e-6)
+    check_density(row, values)
     static = np.linalg.eigvalsh(hessian(np.ones(len(y))))[-1]
     assert row["hessian_max_static"] == pytest.approx(static, rel=1e-6)
     for g, found in enumerate(row["alignment"]):
@@ -213,17 +217,18 @@ def test_balanced_weights_of_random_groups_are_probed(folder, path):
         wanted = (slope @ vectors[:, -1]) ** 2 / (slope @ slope)
         assert found == pytest.approx(wanted, abs=1e-5)
     assert len(row["alignment"]) == 4
-    trail = [item for item in items if isinstance(item, Trail)]
-    direction = first_direction(shot.theta.size)
-    follower, total = Follower(job, data), 0.0
-    for part in trail:
-        exponent = follower.follow(part)
-        for theta, weight, rate in zip(part.thetas, part.gammas, part.rates, strict=True):
-            product = curvature.hessian_product(theta, weight)
-            direction = direction - rate * product(direction)
+    direction, total, step = first_direction(shot.theta.size), 0.0, 0
+    follower = Follower(job, data)
+    for trail in (item for item in items if isinstance(item, Trail)):
+        exponent = follower.follow(trail)
+        for theta in trail.thetas:
+            at = tiltcli.gamma(step, num_classes=4, amplitude=6, period=7)[group] * balanced(y)[y]
+            ends = [gradient(theta + sign * 1e-6 * direction, at) for sign in (1, -1)]
+            direction = direction - 0.1 * (ends[0] - ends[1]) / 2e-6
             total += np.log(np.linalg.norm(direction))
             direction /= np.linalg.norm(direction)
-    assert exponent == pytest.approx(total / 12, abs=1e-5)
+            step += 1
+    assert step == 12 and exponent == pytest.approx(total / 12, abs=1e-5)
 
 
 def test_balancing_lifts_the_rare_classes(folder, tmp_path):

@@ -1,6 +1,7 @@
 """Alignment and spectral density along trainings, against dense matrices; their figures."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import tiltcli
+from dense import check_density
 from helpers import tilt, write_grid
 from tiltcli.analysis.retraining import weights_at
 from tiltcli.analysis.traces import jobs_of, trace_of
@@ -77,20 +79,7 @@ def test_against_dense_matrices(tmp_path, depth, groups):
     slopes = [slope(each[group == k].mean()).numpy() for k in range(3)]
     expected = [float(g @ vectors[:, -1]) ** 2 / (g @ g) for g in slopes]
     np.testing.assert_allclose(row["alignment"], expected, rtol=1e-5)
-    nodes = np.reshape(row["density_nodes"], (int(row["density_vectors"]), -1))
-    weights = np.reshape(row["density_weights"], nodes.shape)
-    assert weights.sum() == pytest.approx(1)
-    shares = [
-        abs(weights[nodes <= at].sum() - np.mean(values <= at)) for at in np.linspace(-2, 2, 81)
-    ]
-    # What is nearly zero falls to either side by rounding, as in the matrix itself.
-    away = np.abs(np.linspace(-2, 2, 81)) > 1e-6
-    assert 0 < row["density_error"] < 0.2
-    assert max(np.array(shares)[away]) < 4 * row["density_error"]
-    for power in (1, 2):
-        moments = (weights * nodes**power).sum(axis=1) * len(nodes)
-        error = moments.std(ddof=1) / np.sqrt(len(nodes))
-        assert abs(moments.mean() - np.mean(values**power)) < 4 * error
+    check_density(row, values)
 
 
 def test_top_eigenvector_of_a_matrix():
@@ -153,6 +142,33 @@ def test_alignments_are_drawn_cell_by_cell(tmp_path):
     assert len([panel for panel in half.axes if panel.axison]) == 2
     narrow = alignment(traces[:1], "x", Look("screen", 3.4))
     assert narrow.axes[0].get_xlabel() == "optimiser step"
+
+
+def test_alignments_of_many_classes_whose_names_differ(tmp_path):
+    """Eight lines a panel, and a legend in each, as a colour is another class there."""
+    draw = np.random.default_rng(0)
+    for kind in "ab":
+        rows = [f"{x:.3f},{y:.3f},{kind}{i % 10}" for i, (x, y) in enumerate(draw.random((40, 2)))]
+        (tmp_path / f"{kind}.csv").write_text("\n".join(["x,y,label", *rows]))
+    where = 'kind = "file"\npath = ["a.csv", "b.csv"]\ntarget = "label"'
+    text = GRID.replace('kind = "spiral"\npoints_per_class = 12', where)
+    few = ["train.lr=0.2", "loss.kind=static", "train.seeds=1", "train.epochs=20"]
+    grid = write_grid(tmp_path, text.format(depth=1, groups="class"), "one")
+    tiltcli.sweep(grid, results=tmp_path, overrides=few, workers=0)
+    tables = tiltcli.read("one", tmp_path)
+    jobs = jobs_of(tmp_path / "one", list(tables.jobs["job"]))
+    figure = alignment([trace_of(tables, job) for job in jobs], "one")
+    assert "first 8 of 10" in figure.get_suptitle().replace("\n", " ")
+    assert not figure.legends
+    every = tables.probes.set_index("job")
+    for job, panel in zip(jobs, figure.axes, strict=True):
+        lines, labels = panel.get_legend_handles_labels()
+        assert [text.get_text() for text in panel.get_legend().get_texts()] == labels
+        assert labels == [f"{Path(job['data.path']).stem}{i}" for i in range(8)]
+        drawn = np.column_stack([line.get_ydata() for line in lines])
+        wanted = np.stack(every.loc[job.id, "alignment"])
+        assert wanted.shape == (2, 10)
+        np.testing.assert_array_equal(drawn, wanted[:, :8])
 
 
 def test_exponents_between_probes_are_differences_of_sums(tmp_path):
