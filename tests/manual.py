@@ -14,9 +14,8 @@ from typer.cli import get_docs_for_click
 
 from tiltcli.cli.app import app
 from tiltcli.cli.main import load_commands
-from tiltcli.grid.conditions import ALWAYS, NEVER
 from tiltcli.grid.json_schema import json_schema
-from tiltcli.grid.setting_types import REQUIRED, Setting
+from tiltcli.grid.setting_types import ALWAYS, NEVER, REQUIRED, Setting
 from tiltcli.grid.settings import SETTINGS, TABLES
 
 REPORTS = [Path("results/published/REPORT.md"), Path("results/published/PICTURES.md")]

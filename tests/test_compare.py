@@ -11,8 +11,7 @@ from helpers import tilt, write_grid
 from tiltcli.cli.commands.compare import result_of
 from tiltcli.cli.rendering import to_csv, to_json, to_markdown
 from tiltcli.errors import UserError
-from tiltcli.evaluation.claims import Verdict, verdict_of
-from tiltcli.evaluation.claims.accuracy_claims import accuracy_claims
+from tiltcli.evaluation.claims import Verdict, accuracy_claims, verdict_of
 from tiltcli.evaluation.comparison import compare
 from tiltcli.statistics import Estimate
 

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tiltcli.evaluation.decision import (
+from tiltcli.statistics import (
     decided,
+    holm,
     least_p,
+    mean_interval,
+    permutation_test,
     replicates_for_power,
     replicates_needed,
 )
-from tiltcli.statistics import holm, mean_interval, permutation_test
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tiltcli.evaluation.decision import decided
-from tiltcli.evaluation.fair import Question, contests, in_words, standings
+from tiltcli.evaluation.fair import Question, contests, in_words
 from tiltcli.evaluation.tuning import tune
-from tiltcli.statistics import holm, mean_interval, permutation_tests
+from tiltcli.statistics import decided, holm, mean_interval, permutation_tests
 
 METHODS = ["loss.kind", "loss.groups", "train.optimizer"]
 USUAL = {
@@ -129,8 +128,7 @@ def test_a_gain_of_the_rate_is_not_one_of_tilting(judged):
 
 def test_in_plain_words(judged):
     _, tuning, found = judged
-    shown = standings(tuning, "test_accuracy")
-    small, large = in_words(tuning, found, shown, "test_accuracy")
+    small, large = in_words(tuning, found, "test_accuracy")
     assert small.startswith("At width 3: tilting (dynamical, optimizer adam) raises test accuracy")
     assert "over the best tuned static loss (static, optimizer adam)" in small
     assert "Of 1 control the classes in turn are shown to beat" in small

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiltcli.errors import UserError
-from tiltcli.evaluation.grid_writer import Replicates, fresh, grid_text
+from tiltcli.evaluation.next_grids import Replicates, fresh, grid_text
 from tiltcli.grid import parse_sweep
 
 MIXED = """

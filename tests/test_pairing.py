@@ -11,7 +11,7 @@ import tiltcli
 from helpers import GRID, tilt, write_grid
 from test_cells import CLASSES, Oracle, grid, job, plain, random_jobs, table
 from tiltcli.errors import UserError
-from tiltcli.evaluation.claims.accuracy_claims import accuracy_claims
+from tiltcli.evaluation.claims import accuracy_claims
 from tiltcli.evaluation.comparison import compare
 
 METRICS = ("train_accuracy", "val_accuracy", "test_accuracy")

@@ -9,8 +9,19 @@ import pytest
 from tiltcli.engines.coverage import uncovered
 from tiltcli.errors import UserError
 from tiltcli.grid import SETTINGS, parse_sweep
-from tiltcli.grid.conditions import ALWAYS, Both, Either, Given, Unless, When
-from tiltcli.grid.setting_types import ALL, Setting, choice, real, whole
+from tiltcli.grid.setting_types import (
+    ALL,
+    ALWAYS,
+    Setting,
+    both,
+    choice,
+    either,
+    given,
+    real,
+    unless,
+    when,
+    whole,
+)
 from tiltcli.grid.settings import (
     deciding,
     replicates,
@@ -91,16 +102,16 @@ def test_queries():
 
 
 def test_conditions_hold_and_say_themselves():
-    file = Unless("data.kind", ("file",))
-    either = Either((file, Given("data.split")))
-    assert str(either) == 'data.kind is not "file", or data.split is given'
-    assert either.keys == ("data.kind", "data.split")
-    assert [either({"data.kind": kind}) for kind in ("file", "spiral")] == [False, True]
-    assert either({"data.kind": "file", "data.split": [1, 0, 0]})
-    both = Both((When("a", ("x", "y")), file))
-    assert both({"a": "x"}) and not both({"a": "x", "data.kind": "file"})
-    assert not both({})
-    assert (str(Both()), Both()({}), str(Either()), Either()({})) == (
+    file = unless("data.kind", "file")
+    one = either(file, given("data.split"))
+    assert str(one) == 'data.kind is not "file", or data.split is given'
+    assert one.keys == ("data.kind", "data.split")
+    assert [one({"data.kind": kind}) for kind in ("file", "spiral")] == [False, True]
+    assert one({"data.kind": "file", "data.split": [1, 0, 0]})
+    all_of = both(when("a", "x", "y"), file)
+    assert all_of({"a": "x"}) and not all_of({"a": "x", "data.kind": "file"})
+    assert not all_of({})
+    assert (str(both()), both()({}), str(either()), either()({})) == (
         "always",
         True,
         "never",
@@ -143,7 +154,7 @@ def test_older_files_lack_later_settings(monkeypatch, tmp_path):
     path = tmp_path / "0-0.parquet"
     table = pa.table({"job": ["a", "b"], "loss.kind": ["static", "dynamical"]})
     pq.write_table(table, path)
-    for key, applies in (("model.new", ALWAYS), ("loss.new", When("loss.kind", ("dynamical",)))):
+    for key, applies in (("model.new", ALWAYS), ("loss.new", when("loss.kind", "dynamical"))):
         later = real(key, meaning="new", default=0.5, since_stored=True, applies=applies)
         monkeypatch.setitem(SETTINGS, key, later)
     fields = [("job", "string"), ("model.new", "float64"), ("loss.new", "float64")]

@@ -42,23 +42,16 @@ if TYPE_CHECKING:
     from tiltcli.store.read import Tables, read
 
 _HOMES = {
-    "Comparison": "tiltcli.evaluation.comparison",
-    "Curvature": "tiltcli.curvature.own_loop",
-    "DynamicalCrossEntropy": "tiltcli.losses",
-    "DynamicalMSE": "tiltcli.losses",
-    "Schedule": "tiltcli.schedule",
-    "Summary": "tiltcli.execution.runner",
-    "Tables": "tiltcli.store.read",
-    "UserError": "tiltcli.errors",
-    "compare": "tiltcli.api.finished_runs",
-    "confirm": "tiltcli.api.finished_runs",
-    "gamma": "tiltcli.schedule",
-    "load": "tiltcli.api.finished_runs",
-    "plot": "tiltcli.api.plotting",
-    "read": "tiltcli.store.read",
-    "report": "tiltcli.api.finished_runs",
-    "runs": "tiltcli.api.finished_runs",
-    "sweep": "tiltcli.api.sweeping",
+    "tiltcli.api.finished_runs": ("compare", "confirm", "load", "report", "runs"),
+    "tiltcli.api.plotting": ("plot",),
+    "tiltcli.api.sweeping": ("sweep",),
+    "tiltcli.curvature.own_loop": ("Curvature",),
+    "tiltcli.errors": ("UserError",),
+    "tiltcli.evaluation.comparison": ("Comparison",),
+    "tiltcli.execution.runner": ("Summary",),
+    "tiltcli.losses": ("DynamicalCrossEntropy", "DynamicalMSE"),
+    "tiltcli.schedule": ("Schedule", "gamma"),
+    "tiltcli.store.read": ("Tables", "read"),
 }
 
 __all__ = [
@@ -84,12 +77,13 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its home when it is first used."""
-    if name not in _HOMES:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
     import sys
 
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(home), name)
     # A module of the same name, imported meanwhile, must not hide the function.
     setattr(sys.modules[__name__], name, value)
     return value

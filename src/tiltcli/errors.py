@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 FEW = 6
 MOST_SAID = 4000
@@ -251,3 +252,13 @@ def listing(names: Sequence[object], limit: int = 12) -> str:
     """Join names for a message, cut where there are too many to read."""
     shown = ", ".join(str(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown}, … ({len(names)} in all)"
+
+
+def unadorned() -> bool:
+    """Whether the user wants text only, on a terminal too: NO_COLOR, --no-color or TERM=dumb."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def plain(stream: TextIO) -> bool:
+    """Whether a stream gets text only: it is no terminal, or the user wants it so."""
+    return unadorned() or not stream.isatty()

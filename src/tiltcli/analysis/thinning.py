@@ -8,6 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 
+def evenly(count: int, most: int) -> npt.NDArray[np.int64]:
+    """Return evenly spaced ones of so many indices, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
 def thin(values: npt.ArrayLike, limit: int = 1500) -> npt.NDArray[np.int64]:
     """Return indices that draw a long series as it looks: lowest and highest of each stretch."""
     series = np.asarray(values, dtype=float)

@@ -97,15 +97,15 @@ class Trace:
         return instabilities(self.step_losses(), self.schedule, self.curvature, thresholds)
 
 
-def pick(folder: Path, tables: Tables, *, dynamical: bool) -> Job:
-    """Return the first dynamical job of the tables; where none is, and none must be, the first."""
+def pick(folder: Path, tables: Tables, *, dynamical: bool = False) -> Trace:
+    """Return the first dynamical one of the jobs; where none is, and none must be, the first."""
     jobs = tables.jobs
     chosen = jobs[jobs["loss.kind"] == "dynamical"]
     if chosen.empty:
         if dynamical:
             raise UserError(f"{tables.name}: the class weights of a static job do not change")
         chosen = jobs
-    return jobs_of(folder, [str(chosen["job"].iloc[0])])[0]
+    return traces_of(folder, tables, [str(chosen["job"].iloc[0])])[0]
 
 
 def jobs_of(folder: Path, wanted: list[str]) -> list[Job]:
@@ -117,6 +117,11 @@ def jobs_of(folder: Path, wanted: list[str]) -> list[Job]:
                 f"{folder}/sweep.toml does not lead to job {one}: were files that it names changed?"
             )
     return [known[one] for one in wanted]
+
+
+def traces_of(folder: Path, tables: Tables, wanted: list[str]) -> list[Trace]:
+    """Trainings of a run by the ids of their jobs, in that order."""
+    return [trace_of(tables, job) for job in jobs_of(folder, wanted)]
 
 
 def trace_of(tables: Tables, job: Job) -> Trace:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +43,12 @@ class Request:
 
     def one(self, *, dynamical: bool = False) -> Trace:
         """Return one training of the selected: the first; a dynamical one if there is any."""
-        from tiltcli.analysis.traces import pick, trace_of
+        from tiltcli.analysis.traces import pick
 
-        job = pick(self.folder, self.tables, dynamical=dynamical)
+        one = pick(self.folder, self.tables, dynamical=dynamical)
         if (many := len(self.tables.jobs)) > 1:
-            self.say(f"{many} jobs; drawn: {job.id} (choose with --job or --where)")
-        return trace_of(self.tables, job)
+            self.say(f"{many} jobs; drawn: {one.job.id} (choose with --job or --where)")
+        return one
 
     def warn(self, jobs: pd.DataFrame) -> None:
         """Say where the rows of jobs are no fair sample of their pulses."""
@@ -73,10 +72,9 @@ class Request:
 
     def all(self) -> list[Trace]:
         """All trainings that were selected."""
-        from tiltcli.analysis.traces import jobs_of, trace_of
+        from tiltcli.analysis.traces import traces_of
 
-        wanted = list(self.tables.jobs["job"])
-        return [trace_of(self.tables, job) for job in jobs_of(self.folder, wanted)]
+        return traces_of(self.folder, self.tables, list(self.tables.jobs["job"]))
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def _recall(request: Request) -> Figure:
 
 
 def _gamma(request: Request) -> Figure:
-    from tiltcli.analysis.traces import jobs_of, trace_of
+    from tiltcli.analysis.traces import traces_of
     from tiltcli.plots.gamma import gamma_figure
 
     one = request.one(dynamical=True)
@@ -140,11 +138,10 @@ def _gamma(request: Request) -> Figure:
     tilt = ["loss.amplitude", "loss.period", "loss.rest", "loss.shape"]
     alike = jobs[(jobs[tilt] == jobs.loc[jobs["job"] == one.job.id, tilt].iloc[0]).all(axis=1)]
     first = alike.drop_duplicates(["loss.order", "loss.groups", "loss.timing", "loss.half_life"])
-    shown = jobs_of(request.folder, list(first["job"])[:MOST_SCHEDULES])
+    shown = traces_of(request.folder, request.tables, list(first["job"])[:MOST_SCHEDULES])
     if (others := len(shown) - 1) > 0:
         request.say(f"and of its amplitude, period, rest and shape {others} other schedules")
-    traces = [trace_of(request.tables, job) for job in shown]
-    schedules = [found.schedule for found in traces if found.schedule is not None]
+    schedules = [found.schedule for found in shown if found.schedule is not None]
     return gamma_figure(schedules, request.tables.name, request.look, one.labels)
 
 
@@ -157,11 +154,12 @@ def _trace(request: Request) -> Figure:
 
 
 def _of_all(name: str, says: str) -> Kind:
-    """A kind that draws all trainings, by the function of a module of its own name."""
+    """A kind that draws what was probed of all trainings."""
 
     def draw(request: Request) -> Figure:
-        module = importlib.import_module(f"tiltcli.plots.{name}")
-        figure: Figure = getattr(module, name)(request.all(), request.title, request.look)
+        from tiltcli.plots import curvature
+
+        figure: Figure = getattr(curvature, name)(request.all(), request.title, request.look)
         return figure
 
     return Kind(name, says, draw, ("job",), probes=True)

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from html import escape
 from typing import Any
 
+from tiltcli.errors import plain
 from tiltcli.execution.progress import Pace, Progress
-from tiltcli.terminal import plain
 
 FRAME_SECONDS, LINE_SECONDS = 0.2, 10.0
 

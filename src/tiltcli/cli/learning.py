@@ -71,9 +71,8 @@ def learning(tables: Tables, width: int) -> list[str]:
 
     Where the terminal's width, in characters, is short, curves go first, then training.
     """
-    from tiltcli.evaluation.cells import choosing_metric, gather
+    from tiltcli.evaluation.cells import choosing_metric, gather, learning_curves
     from tiltcli.evaluation.facets import cell_name, groups, short, value_text
-    from tiltcli.evaluation.learning_curves import learning_curves
     from tiltcli.evaluation.texts import mean_text
 
     jobs = tables.jobs

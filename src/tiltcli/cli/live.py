@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from tiltcli.cli.app import say
 from tiltcli.cli.signals import STOPPING, Stop
 from tiltcli.cli.standings import standings
+from tiltcli.errors import plain
 from tiltcli.execution.progress import Pace, time_left
-from tiltcli.terminal import plain
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

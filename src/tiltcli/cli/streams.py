@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from tiltcli.errors import UserError
-from tiltcli.terminal import plain, unadorned
+from tiltcli.errors import UserError, plain, unadorned
 
 if TYPE_CHECKING:
     from rich.console import Console

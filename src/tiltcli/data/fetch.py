@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiltcli.errors import UserError
-from tiltcli.terminal import plain
+from tiltcli.errors import UserError, plain
 
 WAIT_SECONDS = 3600.0  # for another process that is fetching the same file
 TIMEOUT_SECONDS = 30.0  # without a byte from the server

@@ -9,11 +9,12 @@ partner, or would have, make a *group*: they differ only in how the loss is tilt
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.errors import Fault, Outcome, with_suggestion
@@ -307,3 +308,37 @@ def _whole(key: str, value: Any) -> Any:
     """Whole numbers as such: a column that has gaps (a full batch beside batches) holds floats."""
     whole = value is not None and key in SETTINGS and SETTINGS[key].whole
     return int(value) if whole else value
+
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric along the trainings of one cell."""
+
+    epochs: npt.NDArray[np.int64]  # logged, rising, shape (n,)
+    mean: Array  # over the replicates, shape (n,)
+    low: Array  # lower end of its 95% interval; NaN with fewer than two replicates
+    high: Array  # upper end
+    replicates: int  # most that an epoch has
+
+
+def learning_curves(
+    cells: Cells, jobs: pd.DataFrame, metrics: pd.DataFrame, metric: str, wanted: Collection[int]
+) -> dict[int, Curve]:
+    """Average a metric over the completed jobs of some cells: where a lost one ends, it jumps."""
+    done = jobs.loc[jobs["outcome"].eq(Outcome.COMPLETED), "job"]
+    cell = cells.of_job.reindex(done)
+    known = metrics[metrics["job"].isin(cell.index[cell.isin(list(wanted))])]
+    table = known[["epoch", metric]].assign(
+        cell=known["job"].map(cell), unit=known["job"].map(cells.unit_of)
+    )
+    found = averaged(table, ["cell", "epoch"], metric)
+    curves = {}
+    for number in found.index.unique("cell"):
+        own = found.loc[number]
+        mean, half = own["mean"].to_numpy(float), own["half"].to_numpy(float)
+        epochs = own.index.to_numpy(np.int64)
+        curves[int(number)] = Curve(epochs, mean, mean - half, mean + half, int(own["n"].max()))
+    return curves

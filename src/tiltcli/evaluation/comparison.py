@@ -12,12 +12,21 @@ import pandas as pd
 
 from tiltcli.errors import Outcome, UserError, listing, with_suggestion
 from tiltcli.evaluation.cells import FITTED, UNKNOWN, choosing_metric, gather, results_of
-from tiltcli.evaluation.decision import decided, least_p, replicates_for_power, replicates_needed
 from tiltcli.evaluation.facets import tail
 from tiltcli.evaluation.pairing import Pairing, Side, paired, sides
 from tiltcli.evaluation.tuning import faults_of_names, metric_faults, rows_apart
 from tiltcli.grid.settings import METHODS, SETTINGS
-from tiltcli.statistics import DRAWS, EXACT_UP_TO, half_width, holm, permutation_tests
+from tiltcli.statistics import (
+    DRAWS,
+    EXACT_UP_TO,
+    decided,
+    half_width,
+    holm,
+    least_p,
+    permutation_tests,
+    replicates_for_power,
+    replicates_needed,
+)
 
 METRICS = ("train_accuracy", "val_accuracy", "test_accuracy")
 

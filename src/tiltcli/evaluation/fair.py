@@ -18,11 +18,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiltcli.evaluation.cells import replicate_values
-from tiltcli.evaluation.decision import decided, replicates_for_power
 from tiltcli.evaluation.texts import p_value
 from tiltcli.evaluation.tuning import Candidate, Tuning
 from tiltcli.schedule import by_class
-from tiltcli.statistics import Estimate, holm, mean_interval, permutation_tests
+from tiltcli.statistics import (
+    Estimate,
+    decided,
+    holm,
+    mean_interval,
+    permutation_tests,
+    replicates_for_power,
+)
 
 
 class Question(StrEnum):
@@ -45,29 +51,9 @@ class Contest:
     difference: Estimate  # of the metric, method − other, with its 95% interval and n
     p: float  # permutation test over the replicates; NaN without pairs
     p_corrected: float  # Holm's, over the contests of the same question and metric
-    decided: int  # 1 better, −1 worse, 0 undecided; see `tiltcli.evaluation.decision`
+    decided: int  # 1 better, −1 worse, 0 undecided; see `tiltcli.statistics`
     lost: tuple[int, int]  # jobs that diverged or failed, of the method and of the other
     needed: float  # replicates with which such a difference would be shown in four of five cases
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A method in one row: the mean of its chosen cell."""
-
-    candidate: Candidate  # the method, its row and its chosen cell
-    estimate: Estimate  # mean of the metric over replicates, with its 95% interval
-    lost: int  # jobs of the chosen cell that diverged or failed
-
-
-def standings(tuning: Tuning, metric: str) -> list[Standing]:
-    """Return the mean of every candidate's chosen cell; those without one are left out."""
-    cells = tuning.cells
-    lost = cells.rows["lost"].astype(int).to_dict()
-    return [
-        Standing(one, cells.estimate(one.chosen, metric), lost[one.chosen])
-        for one in tuning.candidates
-        if one.chosen is not None
-    ]
 
 
 def _judged(tuning: Tuning, one: Candidate) -> float:
@@ -111,12 +97,8 @@ def contests(tuning: Tuning, jobs: pd.DataFrame, metric: str) -> list[Contest]:
 
 def _asked(tuning: Tuning) -> Iterator[tuple[Question, Candidate, int | None, str]]:
     """Question and method; cell and name of what it is held against."""
-    by_row: dict[tuple[Any, ...], list[Candidate]] = {}
-    for one in tuning.candidates:
-        if one.chosen is not None:
-            by_row.setdefault(tuple(one.row.items()), []).append(one)
     stills = set(tuning.cells.rows.index[tuning.cells.rows["static"]])
-    for together in by_row.values():
+    for _, together in tuning.rows:
         static = [one for one in together if one.chosen in stills]
         tilted = [one for one in together if one.chosen not in stills]
         best = max(static, key=lambda one: _judged(tuning, one), default=None)
@@ -151,21 +133,21 @@ def _differences(values: pd.DataFrame, a: int | None, b: int | None) -> npt.NDAr
     return np.asarray(difference.groupby(pairs[unit]).mean().to_numpy(float))
 
 
-def in_words(
-    tuning: Tuning, found: Sequence[Contest], shown: Sequence[Standing], metric: str
-) -> list[str]:
+def in_words(tuning: Tuning, found: Sequence[Contest], metric: str) -> list[str]:
     """Return a paragraph for each row: whether tilting helps, and whether it is the tilting."""
     said = metric.replace("_", " ")
     paragraphs = []
-    for row in dict.fromkeys(tuple(one.candidate.row.items()) for one in shown):
-        asked: dict[Question, list[Contest]] = {question: [] for question in Question}
-        for one in found:
-            if tuple(one.row.items()) == row:
-                asked[one.question].append(one)
+    for row, together in tuning.rows:
+        asked = {
+            question: [one for one in found if one.question is question and one.row == row]
+            for question in Question
+        }
         against = asked[Question.BEST_STATIC]
         if not against:
             continue
-        where = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row) or "here"
+        where = (
+            ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row.items()) or "here"
+        )
         real = {one.method for one in asked[Question.PARTNER] if one.decided > 0}
         helps = [one for one in against if one.decided > 0 and one.method in real]
         top = max(helps or against, key=lambda one: one.difference.mean)
@@ -184,18 +166,13 @@ def in_words(
                 f"tilting is not shown to raise {said} over {rival}: at best {interval} "
                 f"with {top.method}"
             )
-        best = max(
-            (one for one in shown if tuple(one.candidate.row.items()) == row),
-            key=lambda one: _judged(tuning, one.candidate),
-        )
         sentences = [f"At {where}: {verdict}."]
         sentences += _same_optimiser(asked[Question.TUNED], real, helps=bool(helps))
         sentences += _controls(asked[Question.CLASS])
         if metric.startswith("test"):
-            sentences.append(
-                f"Validation likes {best.candidate.name} best: {best.estimate.mean:.4f} on the "
-                "test set."
-            )
+            best = max(together, key=lambda one: _judged(tuning, one))
+            mean = tuning.cells.estimate(best.chosen, metric).mean
+            sentences.append(f"Validation likes {best.name} best: {mean:.4f} on the test set.")
         paragraphs.append(" ".join(sentences))
     return paragraphs
 

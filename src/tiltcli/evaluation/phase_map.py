@@ -137,25 +137,36 @@ def _map(
     apart: int,
 ) -> Map:
     (x, y), (xs, ys) = axes, values
-    shape = len(ys), len(xs)
-    means, halves = np.full(shape, np.nan), np.full(shape, np.nan)
-    counted, jobs, lost, against = (np.zeros(shape, np.int64) for _ in range(4))
-    places = {}
     drawn = pd.concat([own, static]) if apart == 1 else own
-    for number, row in drawn.iterrows():
-        at = _place(row, y, ys), _place(row, x, xs)
-        places[number] = at
-        means[at] = row[f"{metric}:mean"]
-        halves[at] = row[f"{metric}:high"] - row[f"{metric}:mean"]
-        counted[at], jobs[at], lost[at] = row[f"{metric}:n"], row["jobs"], row["lost"]
-        low, high = row[f"{metric}:change_low"], row[f"{metric}:change_high"]
-        if high - low > 1e-9:  # an interval of width zero decides nothing
-            against[at] = int(low > 0) - int(high < 0)
+    places = {number: (_place(row, y, ys), _place(row, x, xs)) for number, row in drawn.iterrows()}
+
+    def filled(column: pd.Series[Any], empty: float = 0) -> npt.NDArray[Any]:
+        table = np.full((len(ys), len(xs)), empty)
+        for at, value in zip(places.values(), column, strict=True):
+            table[at] = value
+        return table
+
+    mean, high, n, low, top = (
+        drawn[f"{metric}:{name}"] for name in ("mean", "high", "n", "change_low", "change_high")
+    )
+    # An interval of width zero decides nothing.
+    against = ((low > 0).astype(int) - (top < 0)).where(top - low > 1e-9, 0)
     found = best(own[~own["static"]], metric)
     level = cells.estimate(static.index[0] if apart == 2 and len(static) else None, metric)
-    at_best = None if found is None else places[found]
-    numbers = means, halves, counted, jobs, lost, against
-    return Map(settings, xs, ys, *numbers, level, at_best, cells.estimate(found, metric))
+    return Map(
+        settings,
+        xs,
+        ys,
+        filled(mean, np.nan),
+        filled(high - mean, np.nan),
+        filled(n),
+        filled(drawn["jobs"]),
+        filled(drawn["lost"]),
+        filled(against),
+        level,
+        None if found is None else places[found],
+        cells.estimate(found, metric),
+    )
 
 
 def _place(row: pd.Series[Any], key: str, values: tuple[Any, ...]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,12 @@ class Tuning:
         """Settings that vary and tell neither methods nor rows apart."""
         varying = (*self.cells.outside, *self.cells.inside)
         return [key for key in varying if key not in (*self.methods, *self.by)]
+
+    @property
+    def rows(self) -> list[tuple[Mapping[str, Any], list[Candidate]]]:
+        """Each row with its methods, those that have a chosen cell."""
+        chosen = (one for one in self.candidates if one.chosen is not None)
+        return [(row, list(own)) for row, own in groupby(chosen, lambda one: one.row)]
 
 
 def tune(

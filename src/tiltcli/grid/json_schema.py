@@ -13,10 +13,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tiltcli.grid.axes import LONGEST, SPANS
-from tiltcli.grid.conditions import ALWAYS, When
 from tiltcli.grid.probe_settings import DEFAULT, QUANTITIES
 from tiltcli.grid.search import SEED, TRIALS
-from tiltcli.grid.setting_types import MOST_WHOLE, REQUIRED, Setting
+from tiltcli.grid.setting_types import ALWAYS, MOST_WHOLE, REQUIRED, Condition, Setting
 from tiltcli.grid.settings import SETTINGS, TABLES
 from tiltcli.grid.sweep import MOST_SEEDS, NAME
 
@@ -142,7 +141,7 @@ def _needs() -> Iterable[Schema]:
     """If this setting has such a value, that one must be there."""
     for setting in SETTINGS.values():
         needed = setting.applies if setting.default is REQUIRED else setting.needed
-        if not isinstance(needed, When):
+        if not needed.values:
             continue
         table, _, name = setting.key.partition(".")
         yield {
@@ -151,12 +150,12 @@ def _needs() -> Iterable[Schema]:
         }
 
 
-def _may_be(condition: When) -> Schema:
+def _may_be(condition: Condition) -> Schema:
     """Whether some jobs of a file meet a condition."""
-    table, _, name = condition.key.partition(".")
+    table, _, name = condition.keys[0].partition(".")
     values = {"enum": list(condition.values)}
     among = {"anyOf": [values, {"type": "array", "contains": values}]}
-    if SETTINGS[condition.key].default in condition.values:
+    if SETTINGS[condition.keys[0]].default in condition.values:
         return {"properties": {table: {"properties": {name: among}}}}  # holds if it is left out
     own = {"properties": {name: among}, "required": [name]}
     return {"properties": {table: own}, "required": [table]}

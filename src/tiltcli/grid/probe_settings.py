@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiltcli.errors import QUANTITY_COLUMNS, Fault, UserError, listing, with_suggestion
-from tiltcli.grid.bounds import Report, refuse_unknown
 from tiltcli.grid.setting_types import MOST_WHOLE
 from tiltcli.grid.settings import SETTINGS
+from tiltcli.grid.syntax import Report, refuse_unknown
 
 QUANTITIES = tuple(QUANTITY_COLUMNS)
 DEFAULT = QUANTITIES[:2]

@@ -16,11 +16,11 @@ from random import Random
 from typing import Any
 
 from tiltcli.grid.axes import Span
-from tiltcli.grid.bounds import Report, refuse_unknown
 from tiltcli.grid.expand import Grid, Resolved
 from tiltcli.grid.jobs import Job, identity_text
 from tiltcli.grid.setting_types import seed, whole
 from tiltcli.grid.settings import METHODS, SETTINGS, position, replicates, tells_rows
+from tiltcli.grid.syntax import Report, refuse_unknown
 
 MOST_TRIALS = 10_000
 TRIALS = whole("search.trials", "cells of each method in each row", 1, MOST_TRIALS)

@@ -6,7 +6,6 @@ equal work has equal settings.
 
 from __future__ import annotations
 
-from tiltcli.grid.conditions import Above, Both, Either, Given, Unless, When
 from tiltcli.grid.setting_types import (
     ALL,
     MOST_REAL,
@@ -14,21 +13,27 @@ from tiltcli.grid.setting_types import (
     Factors,
     Setting,
     Shares,
+    above,
     alike,
     arguments,
+    both,
     choice,
+    either,
     flag,
+    given,
     real,
     seed,
     text,
+    unless,
+    when,
     whole,
 )
 
 PICTURES = ("cifar10", "fashion_mnist", "idx")
 _FACTORY = '"file.py:function", relative to the grid file, or "package.module:function"'
-_FILE, _SPIRAL, _OWN_DATA = (When("data.kind", (kind,)) for kind in ("file", "spiral", "python"))
-_MLP, _OWN_MODEL = When("model.kind", ("mlp",)), When("model.kind", ("python",))
-_DYNAMICAL, _SGD = When("loss.kind", ("dynamical",)), When("train.optimizer", ("sgd",))
+_FILE, _SPIRAL, _OWN_DATA = (when("data.kind", kind) for kind in ("file", "spiral", "python"))
+_MLP, _OWN_MODEL = when("model.kind", "mlp"), when("model.kind", "python")
+_DYNAMICAL, _SGD = when("loss.kind", "dynamical"), when("train.optimizer", "sgd")
 
 _DATA = alike(
     choice(
@@ -43,8 +48,8 @@ _DATA = alike(
         "fashion_mnist: Debian's package, else the cache",
         "the path of an .npz, .parquet or .csv file (cifar10: of its archive or folder; idx and "
         "fashion_mnist: of a folder of the four files)",
-        applies=When("data.kind", ("file", *PICTURES)),
-        needed=When("data.kind", ("file", "idx")),
+        applies=when("data.kind", "file", *PICTURES),
+        needed=when("data.kind", "file", "idx"),
     ),
     *(
         text(
@@ -98,7 +103,7 @@ _DATA = alike(
         "data.seed",
         "seed of the data's points, or of its split; file: only with data.split",
         # A file that brings its own split leaves nothing to chance.
-        applies=Either((Unless("data.kind", ("file",)), Given("data.split"))),
+        applies=either(unless("data.kind", "file"), given("data.split")),
         decides=("data",),
     ),
     whole(
@@ -107,7 +112,7 @@ _DATA = alike(
         "default: all but the tenth that validates",
         *(2, 10_000_000),
         default=None,
-        applies=When("data.kind", PICTURES),
+        applies=when("data.kind", *PICTURES),
     ),
     *alike(
         whole(
@@ -157,7 +162,7 @@ _MODEL = alike(
         "units of a hidden layer, or channels; python: where the factory takes it",
         *(1, 10_000_000),
         default=None,
-        needed=When("model.kind", ("mlp", "myrtle5")),
+        needed=when("model.kind", "mlp", "myrtle5"),
         fused=ALL,
     ),
     whole(
@@ -182,7 +187,7 @@ _MODEL = alike(
         "model.init_file",
         "initial parameters, instead of random ones",
         "the path of an .npz file with the network's parameters",
-        applies=Unless("model.kind", ("python",)),
+        applies=unless("model.kind", "python"),
         decides=("network",),
         fused=ALL,
     ),
@@ -244,9 +249,7 @@ _LOSS = alike(
             "order of the classes' pulses: 0, 1, … again and again; or drawn anew each round",
             *("cyclic", "random"),
             # All together have no order, nor has noise.
-            applies=Both(
-                (_DYNAMICAL, Unless("loss.groups", ("all",)), Unless("loss.timing", ("noise",)))
-            ),
+            applies=both(_DYNAMICAL, unless("loss.groups", "all"), unless("loss.timing", "noise")),
             since_stored=True,
         ),
         whole(
@@ -297,7 +300,7 @@ _TRAIN = alike(
         "Nesterov's momentum",
         "true | false (true needs train.momentum > 0)",
         default=False,
-        applies=Both((_SGD, Above("train.momentum"))),
+        applies=both(_SGD, above("train.momentum")),
         steps=True,
     ),
     real("train.weight_decay", "weight decay", least=0, default=0.0, steps=True),

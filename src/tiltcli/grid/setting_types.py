@@ -1,4 +1,4 @@
-"""What a setting is: a description of one, and the kinds of values there are.
+"""What a setting is: a description of one, when it applies, and the kinds of values there are.
 
 The words for what is allowed are made of the very bounds that are checked.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -22,7 +23,65 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from tiltcli.grid.conditions import ALWAYS, NEVER, Condition, Values
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """When a setting applies: what the settings before it must be, that says itself in words."""
+
+    said: str
+    keys: tuple[str, ...]  # settings that it looks at
+    holds: Callable[[Values], bool]
+    values: tuple[str, ...] = ()  # those that the one key of `when` may have
+
+    def __call__(self, settings: Values) -> bool:
+        """Whether it holds for a job with these settings."""
+        return self.holds(settings)
+
+    def __str__(self) -> str:
+        return self.said
+
+
+def given(key: str) -> Condition:
+    """A setting is set."""
+    return Condition(f"{key} is given", (key,), lambda job: job.get(key) is not None)
+
+
+def above(key: str, bound: float = 0) -> Condition:
+    """A setting is a number above a bound."""
+    return Condition(f"{key} > {bound:g}", (key,), lambda job: (job.get(key) or 0) > bound)
+
+
+def when(key: str, *values: str) -> Condition:
+    """A setting has one of some values."""
+    said = " or ".join(f'"{value}"' for value in values)
+    return Condition(f"{key} = {said}", (key,), lambda job: job.get(key) in values, values)
+
+
+def unless(key: str, *values: str) -> Condition:
+    """A setting has none of some values."""
+    said = " or ".join(f'"{value}"' for value in values)
+    return Condition(f"{key} is not {said}", (key,), lambda job: job.get(key) not in values)
+
+
+def both(*conditions: Condition) -> Condition:
+    """All of some conditions hold; of none they always do."""
+    said = " and ".join(map(str, conditions)) or "always"
+    return Condition(said, _keys(conditions), lambda job: all(one(job) for one in conditions))
+
+
+def either(*conditions: Condition) -> Condition:
+    """One of some conditions holds; of none none does."""
+    said = ", or ".join(map(str, conditions)) or "never"
+    return Condition(said, _keys(conditions), lambda job: any(one(job) for one in conditions))
+
+
+def _keys(conditions: Sequence[Condition]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key for one in conditions for key in one.keys))
+
+
+ALWAYS, NEVER = both(), either()
 
 REQUIRED = object()
 """Default of a setting that has none."""

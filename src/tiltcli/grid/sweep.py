@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from tiltcli.errors import Fault, UserError, listing, nearest
-from tiltcli.grid import bounds, factories
-from tiltcli.grid.axes import LONGEST, axis_size, axis_values, span_of
-from tiltcli.grid.bounds import FaultList
+from tiltcli.grid import factories, syntax
+from tiltcli.grid.axes import (
+    LONGEST,
+    axis_size,
+    axis_values,
+    fitting_ties,
+    read_methods,
+    read_ties,
+    span_of,
+)
 from tiltcli.grid.expand import Grid, Resolved, Watched
 from tiltcli.grid.jobs import Job, several_values
 from tiltcli.grid.paths import DATA_DIGESTS, digest_of, located
@@ -33,8 +40,6 @@ from tiltcli.grid.settings import (
     setting_key,
     tilting,
 )
-from tiltcli.grid.sweep_table import fitting_ties, read_methods, read_ties
-from tiltcli.grid.syntax import key_lines, not_toml, overridden, parse_override, read_grid
 
 MOST_SEEDS = 1_000_000  # given by their number
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -74,7 +79,7 @@ def load_sweep(path: Path | str, overrides: Sequence[str] = (), *, stored: bool 
     `overrides` are `key=value` texts as of `--set`; `stored` is a run's own, whose spare settings
     an earlier version let pass.
     """
-    text, file = read_grid(path)
+    text, file = syntax.read_grid(path)
     return parse_sweep(
         text,
         name=file.stem,
@@ -97,22 +102,22 @@ def parse_sweep(
     """Expand the text of a grid file, or what it says (faults then have no lines); `load_sweep`."""
     if isinstance(text, dict):
         return _Reader(text, {}, source, folder).sweep(name, overrides, stored)
-    if (fault := bounds.text_fault(text, source)) is not None:
+    if (fault := syntax.text_fault(text, source)) is not None:
         raise UserError(fault)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(not_toml(str(error), text, source)) from None
+        raise UserError(syntax.not_toml(str(error), text, source)) from None
     except RecursionError:
         raise UserError(Fault("not valid TOML: nested too deeply", source=source)) from None
-    return _Reader(document, key_lines(text), source, folder).sweep(name, overrides, stored)
+    return _Reader(document, syntax.key_lines(text), source, folder).sweep(name, overrides, stored)
 
 
 _Block = tuple[dict[str, Any], list[list[str]], str]
 """Keys as the file has them and their values, tied axes, and what its keys begin with."""
 
 
-class _Reader(FaultList):
+class _Reader(syntax.FaultList):
     """Collects every fault before it gives up."""
 
     def __init__(
@@ -130,12 +135,12 @@ class _Reader(FaultList):
     def sweep(self, name: str, overrides: Sequence[str], stored: bool) -> Sweep:
         """Check everything and expand."""
         self._read_overrides(overrides)
-        if large := list(bounds.oversized({**self.document, **self.overrides})):
+        if large := list(syntax.oversized({**self.document, **self.overrides})):
             for key, said in large:
                 self.fault(key, said)
             raise UserError(*self.faults)
         name = self._name(name)
-        bounds.refuse_unknown(self.document, _TOP, self.fault)
+        syntax.refuse_unknown(self.document, _TOP, self.fault)
         methods = read_methods(self.document.get("sweep", {}), self.fault)
         self.search = read_search(self._table("search"), methods, self.fault)
         blocks = [self._tables(self.document, "")]
@@ -145,7 +150,7 @@ class _Reader(FaultList):
             also = []
         for number, block in enumerate(also):
             prefix = f"also[{number}]."
-            bounds.refuse_unknown(block, (*TABLES, "sweep"), self.fault, prefix)
+            syntax.refuse_unknown(block, (*TABLES, "sweep"), self.fault, prefix)
             blocks.append(self._tables(block, prefix, blocks[0][1]))
         most = self._most(blocks)
         base = self._values(blocks[0][0], "", most)
@@ -160,7 +165,7 @@ class _Reader(FaultList):
             self._check_unused(key, [one for values, _, _ in grids for one in values.get(key, ())])
         if self.faults:
             raise UserError(*self.faults)
-        document = overridden(self.document, self.overrides)
+        document = syntax.overridden(self.document, self.overrides)
         facts = (name, jobs, axes, expanded, document, unused, self.folder, probe, methods)
         known = ((self.places[key[:2]], digest) for key, digest in self.digests.items())
         files = {place: digest for place, digest in known if digest is not None}
@@ -198,16 +203,16 @@ class _Reader(FaultList):
 
     def _read_overrides(self, overrides: Sequence[str]) -> None:
         for text in overrides:
-            if (fault := bounds.text_fault(text, "--set")) is not None:
+            if (fault := syntax.text_fault(text, "--set")) is not None:
                 self.faults.append(replace(fault, line=None))
                 continue
-            key, value = parse_override(text)
+            key, value = syntax.parse_override(text)
             if value is None:
                 self.faults.append(Fault(f"got {text!r}; allowed: key=value", source="--set"))
                 continue
             self.overrides[key] = value
             if setting_key(key) not in SETTINGS:
-                bounds.refuse_unknown([key], (*file_keys(), *_OTHER), self.fault)
+                syntax.refuse_unknown([key], (*file_keys(), *_OTHER), self.fault)
 
     def _tables(
         self, tables: Mapping[str, Any], block: str, base_zip: Sequence[list[str]] = ()
@@ -258,9 +263,9 @@ class _Reader(FaultList):
             base = base or sizes
             if self.search:
                 sizes = {key: n for key, n in sizes.items() if not self.search.over(key)}
-            total += bounds.combinations(sizes, ties) * (self.search.trials if self.search else 1)
-            if total > bounds.MOST_JOBS:
-                self.fault("train", bounds.too_many(total), prefix)
+            total += syntax.combinations(sizes, ties) * (self.search.trials if self.search else 1)
+            if total > syntax.MOST_JOBS:
+                self.fault("train", syntax.too_many(total), prefix)
                 return 2
         return LONGEST
 
@@ -312,8 +317,8 @@ class _Reader(FaultList):
                 drawn.add(values, ties, block, resolve)
                 continue
             grid = Grid(values, ties)
-            if expanded + grid.size > bounds.MOST_JOBS:
-                self.fault("train", bounds.too_many(expanded + grid.size), block)
+            if expanded + grid.size > syntax.MOST_JOBS:
+                self.fault("train", syntax.too_many(expanded + grid.size), block)
                 continue
             expanded += grid.size
             for job in itertools.islice(grid.jobs(resolve), 10_000 if self.faults else None):

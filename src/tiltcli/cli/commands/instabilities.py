@@ -46,7 +46,7 @@ def instabilities(
     name, _, selection = run.partition("@")
     folder = find_run(name, results)
     tables = narrowed(read(folder), [selection, *(where or [])], job)
-    from tiltcli.analysis.traces import jobs_of, trace_of
+    from tiltcli.analysis.traces import traces_of
 
     done = tables.jobs[tables.jobs["outcome"] != Outcome.FAILED]
     if done.empty:
@@ -54,7 +54,7 @@ def instabilities(
     # Of jobs without single steps one is enough to say why.
     dense = done[done["train.log_every"] == 1]
     looked_at = list((dense if len(dense) else done.iloc[:1])["job"])
-    traces = [trace_of(tables, one) for one in jobs_of(folder, looked_at)]
+    traces = traces_of(folder, tables, looked_at)
     traces = _with_single_steps(traces, len(done), tables.name)
     rules = Thresholds(swing, relative)
     rows = [row for trace in traces for row in _rows(trace, rules)]

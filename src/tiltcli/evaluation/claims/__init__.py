@@ -7,8 +7,11 @@ from enum import StrEnum
 
 import numpy.typing as npt
 
-from tiltcli.evaluation.decision import decided
-from tiltcli.statistics import Estimate, mean_interval, permutation_test
+from tiltcli.evaluation.cells import OVER, UNDER
+from tiltcli.evaluation.comparison import Comparison
+from tiltcli.evaluation.facets import named
+from tiltcli.schedule import by_class
+from tiltcli.statistics import Estimate, decided, mean_interval, permutation_test
 
 
 class Verdict(StrEnum):
@@ -60,3 +63,36 @@ def verdict_of(estimate: Estimate, p: float, against: float = 0.0) -> Verdict:
     """
     side = decided(estimate.low, estimate.high, p, estimate.n, against)
     return {1: Verdict.HELD, -1: Verdict.NOT_HELD, 0: Verdict.INCONCLUSIVE}[int(side)]
+
+
+CLAIMS = (
+    (UNDER, "train_accuracy", "Underparameterised: dynamical reaches a higher training accuracy"),
+    (OVER, "test_accuracy", "Overparameterised: dynamical generalises better"),
+)
+
+
+def accuracy_claims(comparison: Comparison) -> list[Finding]:
+    """Return findings on both headline claims, of each width and value of whatever else varies.
+
+    A mean over widths would hide which of them it is that shows an effect. A loss that is not
+    tilted class by class, in turn, is a control, of which nothing is claimed.
+    """
+    findings = []
+    for regime, metric, claim in CLAIMS:
+        if metric not in comparison.metrics:
+            continue
+        rows = comparison.rows[comparison.rows["metric"] == metric].reset_index(drop=True)
+        by_draw = comparison.pairs.groupby("row")["by_draw"].any()
+        of_rows = by_draw.reindex(rows.index, fill_value=False).tolist()
+        for (_, row), draws in zip(rows.iterrows(), of_rows, strict=True):
+            if row["regime"] != regime or not by_class(row.to_dict()):
+                continue
+            where = named({key: row[key] for key in comparison.groups})
+            measured = f"{metric.replace('_', ' ')}, dynamical − static"
+            measured += f" at {where}" if where else ""
+            if lost := int(row["lost_a"] + row["lost_b"]):
+                measured += f"; {lost} jobs diverged or failed"
+            estimate = Estimate(row["difference"], row["low"], row["high"], int(row["n"]))
+            sample = "draws of the data" if draws else "seeds"
+            findings.append(Finding(claim, measured, estimate, float(row["p"]), sample))
+    return findings
