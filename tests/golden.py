@@ -15,15 +15,13 @@ from tiltcli.analysis.valleys import Slice, Valleys, line
 from tiltcli.evaluation.comparison import compare
 from tiltcli.evaluation.tuning import budgets, tune
 from tiltcli.grid import Job
-from tiltcli.plots.alignment import alignment
 from tiltcli.plots.bifurcation import bifurcation
 from tiltcli.plots.budget import budget
-from tiltcli.plots.curvature import curvature
+from tiltcli.plots.curvature import alignment, curvature, plane
 from tiltcli.plots.curves import curves, recalls
 from tiltcli.plots.forest import forest
 from tiltcli.plots.gamma import gamma_figure
 from tiltcli.plots.phase import phase
-from tiltcli.plots.plane import plane
 from tiltcli.plots.spectra import spectra
 from tiltcli.plots.style import Look
 from tiltcli.plots.trace import trace

@@ -17,10 +17,9 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 import tiltcli
 from browser import chromium
 from helpers import GRID, tilt, tilt_process, write_grid
-from tiltcli.reports.curve_series import curves
 from tiltcli.reports.loaded_runs import CURVES, load_run
-from tiltcli.reports.pack import json_text
 from tiltcli.reports.page_data import page_cells
+from tiltcli.reports.page_series import curves, json_text
 from tiltcli.statistics import mean_interval
 from tiltcli.store.read import read
 

@@ -17,11 +17,10 @@ from helpers import tilt, write_grid
 from tiltcli.analysis.traces import jobs_of, trace_of
 from tiltcli.analysis.valleys import valleys_of
 from tiltcli.plots.curvature import seed_table
-from tiltcli.reports import one_training as valley_part
-from tiltcli.reports.instability_tables import HEADER, enlarged, listed, summed_up, watch
+from tiltcli.reports import trainings as valley_part
 from tiltcli.reports.loaded_runs import load_run
-from tiltcli.reports.one_training import _gammas, single
 from tiltcli.reports.page_data import run_data
+from tiltcli.reports.trainings import HEADER, _gammas, enlarged, listed, single, summed_up, watch
 from tiltcli.schedule import Schedule
 
 PROBED = """

@@ -16,9 +16,7 @@ from tiltcli.analysis.traces import jobs_of, trace_of
 from tiltcli.curvature.lanczos import top_eigenvector
 from tiltcli.data import dataset_of
 from tiltcli.networks.models import network_of
-from tiltcli.plots.alignment import alignment
-from tiltcli.plots.curvature import local_exponents
-from tiltcli.plots.plane import plane
+from tiltcli.plots.curvature import alignment, local_exponents, plane
 from tiltcli.plots.spectra import spectra
 from tiltcli.plots.style import Look
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from matplotlib.figure import Figure
 
@@ -17,17 +18,15 @@ def budget(
     curves: Sequence[Budget], metric: str, chosen_by: str, title: str, look: Look = PAPER
 ) -> Figure:
     """Return a figure of the expected value of the cell that validation picks among k at random."""
-    rows = list(dict.fromkeys(tuple(one.candidate.row.items()) for one in curves))
+    rows = [(row, list(own)) for row, own in groupby(curves, lambda one: one.candidate.row)]
     names = list(dict.fromkeys(one.candidate.name for one in curves))
     columns = look.columns(len(rows))
     with look.applied():
         colours = [look.ink, *look.colours[1:]]
         figure = look.figure(0.95 + 1.5 * -(-len(rows) // columns))
         axes = grid_of(figure, len(rows), columns, sharex=True)
-        for panel, row in zip(axes, rows, strict=True):
-            for one in curves:
-                if tuple(one.candidate.row.items()) != row:
-                    continue
+        for panel, (row, own) in zip(axes, rows, strict=True):
+            for one in own:
                 at, tried = names.index(one.candidate.name), range(1, len(one.expected) + 1)
                 colour = colours[at % len(colours)]
                 mean, low, high = zip(*((e.mean, e.low, e.high) for e in one.expected), strict=True)
@@ -45,7 +44,7 @@ def budget(
                     zorder=3 if len(tried) == 1 else 2,
                 )
                 panel.fill_between(tried, low, high, color=colour, alpha=0.15, linewidth=0)
-            panel.set_title(named(dict(row)))
+            panel.set_title(named(row))
             panel.set_xscale("log", base=2)
             panel.xaxis.set_major_formatter("{x:g}")
             panel.margins(x=0.02)

@@ -1,9 +1,12 @@
-"""Curvature along trainings: λ_max of the Hessian and of the tangent kernel, tilted and static.
+"""What was probed along trainings: curvature, the plane of loss and sharpness, alignment.
 
 A single training is drawn as its probes. Several seeds are drawn as their geometric mean with the
 95% interval of it (Student's, of the logarithms); of two probes in a row the higher counts, for on
 a 2-cycle λ_max is on a higher and a lower branch by turns. Where optimisers or learning rates
 differ, so that no one bound can be drawn, the first panel has each one's curvature over its bound.
+
+Curves through the plane are geometric means over the replicates of a cell and over stretches as
+long as the longest pulse, and begin at the first probe; thin lines are over the replicates alone.
 """
 
 from __future__ import annotations
@@ -21,8 +24,18 @@ from matplotlib.figure import Figure
 from tiltcli.analysis.traces import Trace
 from tiltcli.errors import Outcome, UserError
 from tiltcli.evaluation.cells import gather
-from tiltcli.evaluation.facets import cell_name, check_panels, named, telling
-from tiltcli.plots.style import PAPER, Look, legend_below, log_scale, span
+from tiltcli.evaluation.facets import MOST_PANELS, cell_name, check_panels, named, telling
+from tiltcli.plots.gamma import MOST_CLASSES, class_label
+from tiltcli.plots.style import (
+    PAPER,
+    Look,
+    grid_of,
+    legend_below,
+    log_scale,
+    name_edges,
+    span,
+    wrapped,
+)
 from tiltcli.plots.trace import dots, seen, shade
 from tiltcli.statistics import mean_interval
 from tiltcli.store.spool import setting_columns
@@ -43,6 +56,14 @@ PANELS = (
 
 MOST_PULSES = 40
 """Pulses up to which their boundaries are drawn."""
+
+STRETCHES = 150
+"""Points of a curve through the plane, where there are no longer pulses."""
+
+SHARPNESS = "hessian_max_static"
+
+FEW_PROBES = 30
+"""Probes of an alignment below which each is marked."""
 
 
 def curvature(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figure:
@@ -221,3 +242,121 @@ def mark_pulses(panel: Axes, everyone: Sequence[Trace], look: Look) -> None:
         if len(edges) <= MOST_PULSES:
             for edge in edges:
                 panel.axvline(edge, color=look.grey, linewidth=0.4, linestyle=":", zorder=0)
+
+
+def plane(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figure:
+    """Figure of the static loss against its sharpness, as in figure 1 of arXiv:2410.10690."""
+    groups = lines_of([one for one in traces if len(one.probes)], len(look.colours), "plane")
+    courses = {
+        label: found
+        for label, members in groups.items()
+        if (found := [course for one in members if len(course := _through_plane(one))])
+    }
+    if not courses:
+        raise UserError(
+            f"{title}: no probed epoch has both a loss and the sharpness of the static loss; "
+            'probe.every must be a multiple of train.log_every, and quantities have "hessian"'
+        )
+    everyone = [one for members in groups.values() for one in members]
+    last = max(int(one.probes["step"].max()) for one in everyone)
+    pulses = [one.schedule.pulse for one in everyone if one.schedule]
+    stretch = max([*pulses, last // STRETCHES, 1])
+    with look.applied():
+        figure = look.figure(0.75 * look.width)
+        panel = figure.subplots()
+        for number, (label, found) in enumerate(courses.items()):
+            colour = look.ink if label == "static" else look.colours[number]
+            mean = pd.concat(found).groupby(level="step").mean()
+            # A last stretch that ends early is of another part of the pulse.
+            part = (mean.index.to_numpy() - 1) // stretch
+            whole = mean[part < (mean.index[-1] // stretch or 1)]
+            coarse = pd.concat([mean.iloc[:1], whole.groupby(part[: len(whole)]).mean()])
+            x, y = np.exp(coarse.to_numpy()).T
+            panel.plot(*np.exp(mean.to_numpy()).T, color=colour, linewidth=0.4, alpha=0.3)
+            panel.plot(x, y, color=colour, linewidth=1.4, label=f"{label}, n = {len(found)}")
+            panel.plot(x[0], y[0], "o", color=colour, markerfacecolor="none", markersize=4.5)
+            ends = np.exp([one.iloc[-1] for one in found])
+            panel.plot(*ends.T, ".", color=colour, markersize=4, alpha=0.6)
+        bounds = {(one.bound, one.lr) for one in everyone}
+        bound, lr = next(iter(bounds))
+        if len(bounds) == 1 and bound is not None and bound.column == "hessian_max":
+            height, label = bound.at(lr), bound.formula
+            panel.axhline(height, label=label, color=look.grey, linewidth=1.0, linestyle="--")
+        log_scale(panel, "x")
+        log_scale(panel)
+        panel.set_xlabel("static training loss (nat)")
+        panel.set_ylabel("λ$_{max}$ of the static loss")
+        panel.legend()
+        figure.suptitle(f"{title}: loss against sharpness")
+        remarks = ["circles: starts", "dots: ends of single trainings"]
+        seeds = max(map(len, courses.values()))
+        remarks += ["curves: geometric means over seeds and pulses"] if seeds > 1 else []
+        lost = len(everyone) - sum(map(len, courses.values()))
+        remarks += [f"{lost} trainings have no such probe"] if lost else []
+        look.remark(figure, remarks)
+    return figure
+
+
+def _through_plane(one: Trace) -> pd.DataFrame:
+    """Logarithms of loss and sharpness by step."""
+    if SHARPNESS not in one.probes:
+        return pd.DataFrame()
+    loss = one.metrics.set_index("step")["train_loss"]
+    both = one.probes.set_index("step")[[SHARPNESS]].join(loss, how="inner")
+    both = both[["train_loss", SHARPNESS]].astype(float)
+    positive = both[(both > 0).all(axis=1)]
+    return positive.apply(np.log)
+
+
+def alignment(traces: Sequence[Trace], title: str = "", look: Look = PAPER) -> Figure:
+    """Figure of ⟨g, v⟩²/‖g‖² by step, a line for each class: means over seeds, 95% intervals."""
+    known = [t for t in traces if "alignment" in t.probes and t.probes["alignment"].notna().any()]
+    # A training that diverged at once has the probe of its start alone: no course.
+    known = [one for one in known if one.probes["step"].max()] or known
+    cells = lines_of(known, MOST_PANELS, "alignment", "panels")
+    if not cells:
+        raise UserError(
+            f'{title}: no alignment was probed: quantities = ["alignment"] in [probe], or '
+            "tiltcli probe RUN --every N --quantities alignment"
+        )
+    columns = 1 if look.narrow or len(cells) == 1 else 2
+    with look.applied():
+        figure = look.figure(0.9 + 1.8 * -(-len(cells) // columns))
+        axes = grid_of(figure, len(cells), columns, sharex=True, sharey=True)
+        for panel, (label, members) in zip(axes, cells.items(), strict=True):
+            _draw_classes(panel, members, look)
+            mark_pulses(panel, members, look)
+            name = f"{label + ', ' if label else ''}n = {len(members)}"
+            panel.set_title(wrapped(name, int(70 * look.width / 7 / columns)), loc="left")
+        name_edges(axes, columns, "optimiser step")
+        if len({tuple(panel.get_legend_handles_labels()[1]) for panel in axes}) == 1:
+            legend_below(figure, axes, 3 if look.narrow else MOST_CLASSES)
+        else:  # the same colour has another meaning in each
+            for panel in axes:
+                panel.legend(fontsize=look.small)
+        axes[0].set_ylim(0, 1)
+        axes[0].set_xlim(0, None)
+        figure.supylabel("⟨g, v⟩² / ‖g‖²", fontsize=look.theme.text)
+        remarks = [f"{title}: gradients along the top eigenvector"]
+        remarks += ["band: 95% interval"] if max(map(len, cells.values())) > 1 else []
+        lost = len(traces) - len(known)
+        remarks += [f"{lost} trainings have no such probes"] if lost else []
+        classes = max(one.classes for one in known)
+        remarks += [f"first {MOST_CLASSES} of {classes}"] if classes > MOST_CLASSES else []
+        figure.suptitle(look.packed(remarks))
+    return figure
+
+
+def _draw_classes(panel: Axes, members: Sequence[Trace], look: Look) -> None:
+    first = members[0]
+    courses = [one.probes.set_index("step")["alignment"].dropna() for one in members]
+    for i in range(min(first.classes, MOST_CLASSES)):
+        values = pd.concat([course.str[i] for course in courses], axis=1).sort_index()
+        name = class_label(first.labels, i)
+        if first.job.get("loss.groups") == "random":
+            name = f"group {i}"
+        colour, table = look.colours[i % len(look.colours)], values.to_numpy(np.float64)
+        marker = "." if len(values) < FEW_PROBES else ""
+        course(
+            panel, values.index, table, colour, shade=0.15, label=name, linewidth=0.8, marker=marker
+        )

@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tiltcli.analysis.thinning import evenly
 from tiltcli.errors import METRIC_COLUMNS, UserError, with_suggestion
-from tiltcli.evaluation.cells import choosing_metric, gather, metric_fault
+from tiltcli.evaluation.cells import Curve, choosing_metric, gather, learning_curves, metric_fault
 from tiltcli.evaluation.facets import cell_name, check_panels, group_keys, groups, named
-from tiltcli.evaluation.learning_curves import Curve, learning_curves
 from tiltcli.plots.style import (
     PAPER,
     SHARES,
@@ -117,7 +116,7 @@ def draw(
 
 
 def _line(panel: Axes, one: Curve, metric: str, pen: Pen) -> None:
-    kept = np.unique(np.linspace(0, len(one.epochs) - 1, MOST_POINTS).astype(int))
+    kept = evenly(len(one.epochs), MOST_POINTS)
     epochs = one.epochs[kept]
     panel.plot(epochs, one.mean[kept], **NORMAL | pen)
     if one.replicates > 1:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from tiltcli.analysis.thinning import evenly
 from tiltcli.analysis.traces import Trace
 from tiltcli.curvature.spectrum import Density
 from tiltcli.errors import UserError
@@ -32,7 +33,7 @@ def spectra(one: Trace, look: Look = PAPER) -> Figure:
             f'{one.title}: no spectral density was probed: quantities = ["density"] in [probe], or '
             "tiltcli probe RUN --epochs A,B,C --quantities density"
         )
-    chosen = np.unique(np.linspace(0, len(known) - 1, MOST).round().astype(int))
+    chosen = evenly(len(known), MOST)
     rows = known.iloc[chosen].to_dict("records")
     scale = 0.01 * max(float(np.abs(row["density_nodes"]).max()) for row in rows)
     ends = [np.arcsinh(f(f(row["density_nodes"]) for row in rows) / scale) for f in (min, max)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.style import context
 from matplotlib.ticker import FuncFormatter
 
 from tiltcli.errors import UserError, listing
@@ -56,45 +57,6 @@ STYLES = {
     "screen": _Theme(9.5, 8.0, 160.0, "#FFFFFF", "#000000", GREY, COLOURS),
     "dark": _Theme(9.5, 8.0, 160.0, "#16191D", "#E8E8E8", "#9A9A9A", _ON_DARK),
 }
-
-
-# Fixed, so that the same run gives the same bytes.
-_WRITING: dict[Any, Any] = {"svg.fonttype": "path", "svg.hashsalt": "tiltcli"}
-
-_INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color")
-
-
-def _settings(theme: _Theme) -> dict[Any, Any]:
-
-    return _WRITING | {
-        "font.family": "DejaVu Sans",
-        "font.size": theme.text,
-        "figure.titlesize": theme.text,
-        "axes.titlesize": theme.text,
-        "axes.labelsize": theme.text,
-        "xtick.labelsize": theme.small,
-        "ytick.labelsize": theme.small,
-        "legend.fontsize": theme.small,
-        "legend.frameon": False,
-        "legend.handlelength": 1.6,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.6,
-        "axes.formatter.useoffset": False,  # 0.9995, not 5e-4 + 1 somewhere above the axis
-        "axes.titlepad": 4.0,
-        "axes.prop_cycle": cycler(color=list(theme.colours)),
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "xtick.minor.width": 0.4,
-        "ytick.minor.width": 0.4,
-        "lines.linewidth": 1.1,
-        "hatch.linewidth": 0.6,
-        "figure.dpi": theme.dpi,
-        "savefig.dpi": "figure",
-        "figure.facecolor": theme.page,
-        "axes.facecolor": theme.page,
-        **dict.fromkeys((*_INKED, "ytick.color"), theme.ink),
-    }
 
 
 class Picture(Figure):
@@ -149,13 +111,19 @@ class Look:
         """Title, in two lines where the figure is narrow."""
         return title.replace(": ", ":\n", 1) if self.narrow else title
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> AbstractContextManager[None]:
         """Draw with the look's settings, whatever the user's own are."""
-        with mpl.rc_context():
-            mpl.rcdefaults()
-            mpl.rcParams.update(_settings(self.theme))
-            yield
+        theme = self.theme
+        inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor")
+        own = {
+            "font.size": theme.text,
+            **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), theme.small),
+            "axes.prop_cycle": cycler(color=list(theme.colours)),
+            "figure.dpi": theme.dpi,
+            **dict.fromkeys(("figure.facecolor", "axes.facecolor"), theme.page),
+            **dict.fromkeys((*inked, "xtick.color", "ytick.color"), theme.ink),
+        }
+        return context(["default", Path(__file__).with_name("tiltcli.mplstyle"), own])
 
     def figure(self, height: float) -> Picture:
         """Empty figure as wide as the look says, height in inches, laid out without overlaps."""

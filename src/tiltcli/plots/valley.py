@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tiltcli.analysis.thinning import evenly
 from tiltcli.analysis.traces import Trace
 from tiltcli.analysis.valleys import Slice, Valleys
 from tiltcli.plots.style import PAPER, Look, log_scale
@@ -54,8 +55,7 @@ def valley(one: Trace, found: Valleys, look: Look = PAPER) -> Figure:
 def _shapes(panel: Axes, slices: Sequence[Slice], begin: int, period: int) -> None:
 
     colours = mpl.colormaps["viridis"]
-    chosen = np.unique(np.linspace(0, len(slices) - 1, SHAPES).round().astype(int))
-    for i in chosen:
+    for i in evenly(len(slices), SHAPES):
         one = slices[i]
         colour = colours(0.95 * (one.step - begin) / period)
         panel.plot(one.alphas, one.losses, color=colour, linewidth=0.9)

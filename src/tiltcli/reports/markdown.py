@@ -115,11 +115,11 @@ def _judged_section(run: Run, runs: Sequence[Run], image: Image) -> list[str]:
 
 
 def _trace_section(run: Run, image: Image) -> list[str]:
-    from tiltcli.analysis.traces import pick, trace_of
+    from tiltcli.analysis.traces import pick
     from tiltcli.plots.gamma import gamma_figure
     from tiltcli.plots.trace import trace
 
-    one = trace_of(run.tables, pick(run.folder, run.tables, dynamical=False))
+    one = pick(run.folder, run.tables)
     lines = []
     if one.schedule is not None:
         figure = gamma_figure(one.schedule, run.name, labels=one.labels)

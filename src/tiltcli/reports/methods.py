@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from tiltcli.errors import UserError
 from tiltcli.evaluation.cells import choosing_metric
 from tiltcli.evaluation.facets import named, tail, value_text
-from tiltcli.evaluation.fair import Contest, Question, Standing, contests, in_words, standings
+from tiltcli.evaluation.fair import Contest, Question, contests, in_words
 from tiltcli.evaluation.texts import Table, interval, number, p_value
-from tiltcli.evaluation.tuning import tune
+from tiltcli.evaluation.tuning import Candidate, Tuning, tune
 from tiltcli.grid import load_run
 from tiltcli.reports.loaded_runs import Run
 
@@ -37,49 +37,41 @@ def methods_of(run: Run) -> tuple[list[str], list[Table]]:
         return [], []
     jobs = run.tables.jobs
     tuning = tune(jobs, choosing_metric(jobs), methods=names, metrics=metrics)
-    seen = [(standings(tuning, m), contests(tuning, jobs, m), m) for m in metrics]
+    seen = {metric: contests(tuning, jobs, metric) for metric in metrics}
     tables = [
-        t for shown, found, m in seen for t in (_matrix(shown, found, m), *_contests(found, m))
+        table
+        for metric, found in seen.items()
+        for table in (_matrix(tuning, found, metric), *_contests(found, metric))
     ]
-    shown, found, metric = seen[0]
-    return [*in_words(tuning, found, shown, metric), NOTE], tables
+    return [*in_words(tuning, seen[metrics[0]], metrics[0]), NOTE], tables
 
 
-def _matrix(shown: Sequence[Standing], found: Sequence[Contest], metric: str) -> Table:
+def _matrix(tuning: Tuning, found: Sequence[Contest], metric: str) -> Table:
     """Methods × rows: mean ± half of the interval, n, and how it stands against static."""
-    rows = list(dict.fromkeys(tuple(one.candidate.row.items()) for one in shown))
-    methods = list(dict.fromkeys(one.candidate.name for one in shown))
-    at = {(one.candidate.name, tuple(one.candidate.row.items())): one for one in shown}
-    header = ("method", *(named(dict(row)) or "all" for row in rows))
-    lines = tuple(
-        (name, *(_standing(at.get((name, row)), found) for row in rows)) for name in methods
-    )
+    columns = [
+        {one.name: _standing(tuning, one, found, metric) for one in together}
+        for _, together in tuning.rows
+    ]
+    names = dict.fromkeys(name for column in columns for name in column)
+    lines = tuple((name, *(column.get(name, "–") for column in columns)) for name in names)
+    header = ("method", *(named(row) or "all" for row, _ in tuning.rows))
     title = f"{metric.replace('_', ' ')} of the chosen cells: mean ± 95% interval (replicates)"
     return Table(title, header, lines, ("method",))
 
 
-def _standing(one: Standing | None, found: Sequence[Contest]) -> str:
-    if one is None:
-        return "–"
-    estimate = one.estimate
+def _standing(tuning: Tuning, one: Candidate, found: Sequence[Contest], metric: str) -> str:
+    """Mean of the chosen cell, and its mark: see `NOTE`."""
+    estimate = tuning.cells.estimate(one.chosen, metric)
     half = number(estimate.high - estimate.mean)
-    lost = f", {one.lost} lost" if one.lost else ""
-    return f"{number(estimate.mean)} ± {half} ({estimate.n}{lost}){_mark(one, found)}"
-
-
-def _mark(one: Standing, found: Sequence[Contest]) -> str:
-    """See `NOTE`."""
-    own = {
-        contest.question: contest.decided
-        for contest in found
-        if contest.method == one.candidate.name and contest.row == one.candidate.row
-    }
-    best = own.get(Question.BEST_STATIC, 0)
+    many = tuning.cells.rows["lost"].astype(int).to_dict()[one.chosen]
+    lost = f", {many} lost" if many else ""
+    own = {c.question: c.decided for c in found if c.method == one.name and c.row == one.row}
+    best, mark = own.get(Question.BEST_STATIC, 0), ""
     if best < 0:
-        return " ▼"
-    if own.get(Question.PARTNER, 0) <= 0:
-        return ""
-    return " ▲" if best > 0 else " △" if own.get(Question.TUNED, 0) > 0 else ""
+        mark = " ▼"
+    elif own.get(Question.PARTNER, 0) > 0:
+        mark = " ▲" if best > 0 else " △" if own.get(Question.TUNED, 0) > 0 else ""
+    return f"{number(estimate.mean)} ± {half} ({estimate.n}{lost}){mark}"
 
 
 def _contests(found: Sequence[Contest], metric: str) -> list[Table]:

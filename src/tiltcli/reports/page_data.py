@@ -10,19 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiltcli.analysis.thinning import evenly
 from tiltcli.analysis.traces import pick
 from tiltcli.curvature.stability import stability_bound
-from tiltcli.data import dataset_of
 from tiltcli.errors import Outcome, UserError
 from tiltcli.evaluation.cells import Cells, best, choosing_metric, combined, gather
 from tiltcli.evaluation.facets import named, telling, value_text
 from tiltcli.evaluation.importance import axis_name, importances
 from tiltcli.grid.settings import PATHS, stepping
-from tiltcli.reports.curve_series import curves
-from tiltcli.reports.instability_tables import Watched, enlarged
 from tiltcli.reports.loaded_runs import CURVES, Run
-from tiltcli.reports.one_training import panels, single
-from tiltcli.reports.pack import floats, shares
+from tiltcli.reports.page_series import curves, floats, shares
+from tiltcli.reports.trainings import Watched, enlarged, panels, single
 from tiltcli.schedule import Schedule
 
 CURVES_BYTES, MOST_ROWS = 6_000_000, 3000
@@ -189,7 +187,7 @@ def classes_of(run: Run) -> int | None:
     if len(known):
         return int(known.iloc[0])
     try:
-        return dataset_of(pick(run.folder, run.tables, dynamical=False)).classes
+        return pick(run.folder, run.tables).classes
     except (UserError, OSError):
         return None
 
@@ -215,10 +213,9 @@ def weights(run: Run, rows: pd.DataFrame, first: list[int]) -> dict[str, Any]:
 
 def _pulse(schedule: Schedule) -> dict[str, Any]:
     """Weights at every step of a short pulse, and at even distances of a long one."""
-    steps = np.unique(np.linspace(0, schedule.pulse - 1, min(schedule.pulse, POINTS)).astype(int))
     # The peak, and where the rest begins, are corners of the line.
     corners = [c for c in (schedule.period // 2, schedule.period) if c < schedule.pulse]
-    steps = np.unique([*steps, *corners])
+    steps = np.unique([*evenly(schedule.pulse, POINTS), *corners])
     gammas = schedule.gamma(steps)
     return {
         "pulse": schedule.pulse,
@@ -282,7 +279,7 @@ def parallel(jobs: pd.DataFrame, metric: str) -> dict[str, Any] | None:
     if len(found) < 2 or len(rows) < 4:
         return None
     whole = len(rows)
-    rows = rows.iloc[np.unique(np.linspace(0, whole - 1, MOST_LINES).round().astype(int))]
+    rows = rows.iloc[evenly(whole, MOST_LINES)]
     axes = []
     for one in found:
         known = cells.rows[one.setting].dropna().unique().tolist()

@@ -10,11 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from tiltcli.analysis.traces import Trace, jobs_of, trace_of
+from tiltcli.analysis.traces import Trace, traces_of
 from tiltcli.errors import Outcome, UserError
 from tiltcli.evaluation.cells import REPLICATES
-from tiltcli.evaluation.claims import Finding, Verdict, verdict_of
-from tiltcli.evaluation.claims.accuracy_claims import CLAIMS, accuracy_claims
+from tiltcli.evaluation.claims import CLAIMS, Finding, Verdict, accuracy_claims, verdict_of
 from tiltcli.evaluation.claims.curvature_claims import lambda_claims
 from tiltcli.evaluation.claims.onset_claims import instability_claims
 from tiltcli.evaluation.claims.valley_claims import valley_claims
@@ -81,7 +80,7 @@ def probed_traces(run: Run) -> list[Trace]:
     if done.empty or len(done) > MOST_JOBS:
         return []
     try:
-        return [trace_of(run.tables, job) for job in jobs_of(run.folder, list(done["job"]))]
+        return traces_of(run.folder, run.tables, list(done["job"]))
     except (UserError, OSError):
         return []
 
