@@ -87,8 +87,8 @@ def _compiled(sources: str) -> tuple[Any, Any]:
     """Make the compiled functions; a variable from outside, as `sources`, is part of their key."""
     compiled = njit(cache=True, nogil=True, error_model="numpy")
 
-    @register_jitable
-    def steps(
+    @compiled
+    def descend(
         dims: Any,
         base: Any,
         train: Any,
@@ -109,7 +109,13 @@ def _compiled(sources: str) -> tuple[Any, Any]:
         trail: Any,
         slopes: Any,
     ) -> tuple[int, int, float]:
-        kept, last = 0, gammas.shape[0] - 1
+        """Return (steps recorded, step of divergence or −1, loss there), having made the steps.
+
+        `batches` is (size or 0 for full, seed, first step, order of the samples).
+        """
+        _ = sources
+        mode = flush_subnormals()
+        kept, last, diverged, its_loss = 0, gammas.shape[0] - 1, -1, np.nan
         sums, val_sums = work[-1], val_work[-1]
         size, seed, first, order = batches
         per_epoch = (train[5] + size - 1) // size if size else 1
@@ -132,8 +138,8 @@ def _compiled(sources: str) -> tuple[Any, Any]:
                     _count(val, val_work[-2], val_sums, val_rights[kept])
                 kept += 1
             if bad:
-                return kept, i, loss
-            if i == last and not update_last:
+                diverged, its_loss = i, loss
+            if bad or (i == last and not update_last):
                 break
             if size:
                 epoch, place = divmod(first + i, per_epoch)
@@ -143,26 +149,16 @@ def _compiled(sources: str) -> tuple[Any, Any]:
                 _forward_backward(dims, base, points, network, work, gamma)
                 loss = sums[0] / points[5]
                 if not (loss <= EXPLODED):
-                    return kept, i, loss
+                    diverged, its_loss = i, loss
+                    break
             if trail.shape[0]:
                 trail[i] = network[0]
             if slopes.shape[0]:
                 slopes[i] = work[0]
             set_rate(optimiser[0], optimiser[1], optimiser[2], rates[i])
             _step(dims, points, network, work, optimiser)
-        return kept, -1, np.nan
-
-    @compiled
-    def descend(*given: Any) -> tuple[int, int, float]:
-        """Return (steps recorded, step of divergence or −1, loss there), having made the steps.
-
-        `batches` is (size or 0 for full, seed, first step, order of the samples).
-        """
-        _ = sources
-        mode = flush_subnormals()
-        result = steps(*given)
         restore_mode(mode)
-        return result
+        return kept, diverged, its_loss
 
     @compiled
     def evaluate(
