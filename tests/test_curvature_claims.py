@@ -24,7 +24,7 @@ from tiltcli.evaluation.claims.curvature_claims import DOWN, MATCHED, SETTLED
 from tiltcli.evaluation.claims.onset_claims import BEGIN, DOUBLING, distance
 from tiltcli.evaluation.claims.valley_claims import DEEPENS, WIDENS, pulse_shapes
 from tiltcli.reports.loaded_runs import load_run
-from tiltcli.reports.page import signed
+from tiltcli.reports.template import signed
 from tiltcli.reports.verdict_list import curvature_findings
 from tiltcli.statistics import Estimate, mean_interval, proportion_interval
 

@@ -19,7 +19,8 @@ from browser import chromium
 from helpers import GRID, tilt, tilt_process, write_grid
 from tiltcli.reports.loaded_runs import CURVES, load_run
 from tiltcli.reports.page_data import page_cells
-from tiltcli.reports.page_series import curves, json_text
+from tiltcli.reports.page_series import curves
+from tiltcli.reports.template import json_text
 from tiltcli.statistics import mean_interval
 from tiltcli.store.read import read
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TextIO, TypeVar
 
 FEW = 6
@@ -113,114 +115,22 @@ class Column:
 def columns_of(table: str) -> tuple[Column, ...]:
     """Read a table of columns: name, type, unit (– for none), meaning, which may go on indented."""
     lines = re.sub(r"\n +", " ", table.strip()).splitlines()
-    rows = (re.split(" +", line, maxsplit=3) for line in lines)
+    rows = (re.split(" +", line, maxsplit=3) for line in lines if line and line[0] != "#")
     return tuple(Column(name, kind, unit.strip("–"), said) for name, kind, unit, said in rows)
 
 
-_BALANCED = "mean over the classes of the fraction of their samples classified right, on the"
-
-RESULT_COLUMNS = columns_of(f"""
-parameters              int64   1     number of trainable parameters
-train_samples           int64   1     number of training samples, P
-labels                  string  –     names of the classes in order, a JSON list; null if very long
-train_loss              float64 nat   final static loss on the training set
-train_accuracy          float64 1     final fraction of training samples classified right
-train_balanced_accuracy float64 1     final {_BALANCED} training set
-val_loss                float64 nat   final static loss on the validation set
-val_accuracy            float64 1     final fraction of validation samples classified right
-val_balanced_accuracy   float64 1     final {_BALANCED} validation set
-test_loss               float64 nat   final static loss on the test set
-test_accuracy           float64 1     final fraction of test samples classified right
-test_balanced_accuracy  float64 1     final {_BALANCED} test set
-epochs                  int64   epoch epochs done; for a diverged job, the epoch it diverged at
-seconds                 float64 s     wall time the job took
-engine                  string  –     engine that trained it: fused or torch
-""")
-
-JOB_COLUMNS = columns_of("""
-job     string – id: hash of the job's own resolved settings
-outcome string – completed, diverged or failed
-error   string – traceback of a failed job, or how a job diverged
-""")
-
-METRIC_COLUMNS = columns_of(f"""
-job                     string  –     id of the job, as in the jobs table
-epoch                   int64   epoch epoch; 0 is the state before any update
-step                    int64   step  optimiser updates made so far
-train_loss              float64 nat   static loss L on the training set
-dynamical_loss          float64 nat   F: the loss weighted by this step's class weights
-train_accuracy          float64 1     fraction of training samples classified right
-train_balanced_accuracy float64 1     {_BALANCED} training set
-val_loss                float64 nat   static loss on the validation set
-val_accuracy            float64 1     fraction of validation samples classified right
-val_balanced_accuracy   float64 1     {_BALANCED} validation set
-lr                      float64 1     learning rate of the update that comes next
-""")
-
-RECALL_COLUMNS = columns_of("""
-job    string  –     id of the job, as in the jobs table
-epoch  int64   epoch logged epoch; of the test set the last
-part   string  –     train, val or test
-class  string  –     name of the class, as in labels of the jobs table
-recall float64 1     fraction of the class's samples classified right
-""")
-"""A class without samples in a part has no rows there."""
-
+_, *_TABLES = re.split(
+    r"^\[(\w+)\]$", Path(__file__).with_name("columns.txt").read_text("utf-8"), flags=re.MULTILINE
+)
+_COLUMNS = dict(zip(_TABLES[::2], map(columns_of, _TABLES[1::2]), strict=True))
+JOB_COLUMNS, RESULT_COLUMNS = _COLUMNS["jobs"], _COLUMNS["results"]
+METRIC_COLUMNS, RECALL_COLUMNS = _COLUMNS["metrics"], _COLUMNS["recall"]
 QUANTITY_COLUMNS = {
-    "hessian": columns_of("""
-hessian_max             float64 nat largest eigenvalue of the Hessian of F(·, t)
-hessian_second          float64 nat second largest eigenvalue of that Hessian
-hessian_third           float64 nat third largest eigenvalue of that Hessian
-hessian_min             float64 nat smallest eigenvalue of that Hessian
-hessian_trace           float64 nat trace of that Hessian
-hessian_trace_error     float64 nat standard error of the trace; 0 where it is exact
-hessian_max_static      float64 nat largest eigenvalue of the static loss's Hessian
-hessian_max_preconditioned float64 1   largest eigenvalue of P^(−1/2) (H + decay) P^(−1/2), H the
-    Hessian of F(·, t), P Adam's preconditioner after the updates made, (1 − β₁^t)(√v̂ + ε), and the
-    decay that adam adds to the gradient; null but for adam and adamw, and at step 0
-batch_sharpness         float64 nat mean of gᵀ H g / |g|² over at most 32 batches of a seeded order,
-    g and H the batch's gradient and Hessian; null with full batches
-stability_bound         float64 nat value above which the optimiser is unstable at this learning
-    rate: of hessian_max, with adam and adamw of hessian_max_preconditioned, with minibatches of
-    batch_sharpness; null where theory has none
-"""),
-    "ntk": columns_of("""
-ntk_max      float64 1 largest eigenvalue of the tangent kernel traced over the classes and divided
-    by their number: K[x, x'] = (1/C) Σ_k Σ_p ∂z_k(x)/∂p ∂z_k(x')/∂p
-ntk_max_full float64 1 largest eigenvalue of the full tangent kernel of all points and classes, not
-    divided
-ntk_points   int64   1 number of training points the tangent kernel is taken on
-"""),
-    "lyapunov": columns_of("""
-lyapunov float64 1/step largest Lyapunov exponent of the training map over all updates made so far:
-    mean of ln(|v'|/|v|), v' = (1 − η(H + decay)) v from a seeded start, with momentum of parameters
-    and velocity together; null at step 0
-"""),
-    "alignment": columns_of("""
-alignment list<float64> 1 of each class (of each group, where loss.groups = random): ⟨g, v⟩²/|g|², g
-    the gradient of its samples' loss, v the unit eigenvector of hessian_max; NaN where g is 0
-"""),
-    "density": columns_of("""
-density_nodes   list<float64> nat density of the eigenvalues of the Hessian of F(·, t) by stochastic
-    Lanczos quadrature: nodes of each random vector, one after the other
-density_weights list<float64> 1   share of the eigenvalues at each node; their sum is 1
-density_vectors int64         1   random vectors, each with as many nodes
-density_error   float64       1   largest standard error, over the vectors, of the share of
-    eigenvalues up to any number
-"""),
+    name: _COLUMNS[name] for name in ("hessian", "ntk", "lyapunov", "alignment", "density")
 }
 """What `[probe] quantities` may name, and the columns that each fills."""
 
-PROBE_COLUMNS = (
-    *columns_of("""
-job   string  –     id of the job, as in the jobs table
-epoch int64   epoch epoch; 0 is the state before any update
-step  int64   step  optimiser updates made so far
-lr    float64 1     learning rate η of the update that comes next
-"""),
-    *(column for columns in QUANTITY_COLUMNS.values() for column in columns),
-)
-"""Null stands for what was not asked for, and for an eigenvalue that did not converge."""
+PROBE_COLUMNS = (*_COLUMNS["probes"], *itertools.chain(*QUANTITY_COLUMNS.values()))
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -7,7 +7,10 @@ reader's alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
+from string import Template
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -50,38 +53,35 @@ _ABOUT = {
 
 
 def json_schema() -> Schema:
-    """JSON Schema of grid files."""
+    """JSON Schema of grid files: the frame of `schema.json`, filled in."""
+    keys = [f"{key.partition('.')[0]}.{_name(key)}" for key in SETTINGS] + ["train.seed"]
+    tie = {"type": "array", "items": {"enum": keys}, "minItems": 2, "uniqueItems": True}
+    about = 'Axes that advance together, as [["model.width", "train.lr"]]; they are equally long.'
     base = {table: _table(table, complete=True) for table in TABLES}
-    block = {table: _table(table, complete=False) for table in TABLES} | {
-        "sweep": _sweep(block=True)
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "tiltcli grid file",
-        "description": "A grid is the product of its axes: settings that take several values.",
-        "type": "object",
-        "properties": {
-            "name": {
-                "type": "string",
-                "pattern": f"^{NAME.pattern}$",
-                "description": "The run's name: results go to results/NAME/; default: the file's.",
-            },
-            **base,
-            "sweep": _sweep(),
-            "search": _search(),
-            "probe": _probe(),
-            "also": {
-                "type": "array",
-                "items": _object(block),
-                "description": "Further grids: what a block sets stands instead of the tables "
-                "above, with axes of its own. Equal jobs are trained once.",
-            },
-        },
+    parts: Schema = {
+        "name": f"^{NAME.pattern}$",
+        "zip": {"type": "array", "items": tie, "description": about},
+        "settings": list(SETTINGS),
+        "trials": _described(TRIALS),
+        "seed": _described(SEED),
+        "most": MOST_WHOLE,
+        "quantities": list(QUANTITIES),
+        "default": list(DEFAULT),
+        **base,
+        **{f"also_{table}": _table(table, complete=False) for table in TABLES},
         "required": [table for table in TABLES if base[table].get("required")],
-        "additionalProperties": False,
-        "allOf": list(_needs()),
-        "$defs": {kind: _axis(kind, *about) for kind, about in _AXES.items()},
+        "needs": list(_needs()),
+        "axes": {kind: _axis(kind, *about) for kind, about in _AXES.items()},
     }
+    frame = Path(__file__).with_name("schema.json").read_text(encoding="utf-8")
+    texts = {name: json.dumps(part, ensure_ascii=False) for name, part in parts.items()}
+    schema: Schema = json.loads(Template(frame).substitute(texts))
+    return schema
+
+
+def _described(one: Setting) -> Schema:
+    said = f"{one.meaning[0].upper()}{one.meaning[1:]}. Allowed: {one.allowed}."
+    return TypeAdapter(one.type).json_schema() | {"description": said}
 
 
 def _object(properties: Schema, **more: Any) -> Schema:
@@ -159,60 +159,3 @@ def _may_be(condition: Condition) -> Schema:
         return {"properties": {table: {"properties": {name: among}}}}  # holds if it is left out
     own = {"properties": {name: among}, "required": [name]}
     return {"properties": {table: own}, "required": [table]}
-
-
-def _sweep(*, block: bool = False) -> Schema:
-    keys = [f"{key.partition('.')[0]}.{_name(key)}" for key in SETTINGS] + ["train.seed"]
-    tie = {"type": "array", "items": {"enum": keys}, "minItems": 2, "uniqueItems": True}
-    zipped = {
-        "type": "array",
-        "items": tie,
-        "description": 'Axes that advance together, as [["model.width", "train.lr"]]; '
-        "they are equally long.",
-    }
-    methods = {
-        "description": "Settings that tell methods apart where the run is judged.",
-        "type": "array",
-        "items": {"enum": list(SETTINGS)},
-    }
-    if block:
-        return _object({"zip": zipped}, description="[sweep]: how axes are combined.")
-    said = "[sweep]: how axes are combined, and how the run is judged."
-    return _object({"zip": zipped, "methods": methods}, description=said)
-
-
-def _search() -> Schema:
-    found = {
-        one.key.partition(".")[2]: TypeAdapter(one.type).json_schema()
-        | {"description": f"{one.meaning[0].upper()}{one.meaning[1:]}. Allowed: {one.allowed}."}
-        for one in (TRIALS, SEED)
-    }
-    said = "[search]: cells are drawn at random, as many for each method."
-    return _object(found, required=["trials"], description=said)
-
-
-def _probe() -> Schema:
-    one = {"enum": list(QUANTITIES)}
-    count = {"type": "integer", "minimum": 1, "maximum": MOST_WHOLE}
-    return _object(
-        {
-            "every": count
-            | {"description": "Epochs between probes; odd numbers see both branches of a 2-cycle."},
-            "quantities": {
-                "anyOf": [one, {"type": "array", "items": one, "minItems": 1}],
-                "default": [*DEFAULT],
-                "description": "hessian: λ_max of F(·, t) and of the static loss; "
-                "ntk: λ_max of the tangent kernel; "
-                "lyapunov: largest exponent of the training map; "
-                "alignment: of the classes' gradients with the top eigenvector; "
-                "density: of the Hessian's eigenvalues.",
-            },
-            "ntk_points": count
-            | {
-                "description": "The tangent kernel is taken on the first so many training points; "
-                "default: all where they are few, else a seeded balanced sample."
-            },
-        },
-        required=["every"],
-        description="[probe]: curvature along the training; does not change it.",
-    )

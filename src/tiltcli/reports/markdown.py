@@ -7,16 +7,17 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tiltcli.errors import RunError, UserError, harmless
+from tiltcli.errors import RunError, UserError
 from tiltcli.evaluation.cells import choosing_metric
 from tiltcli.evaluation.importance import in_words
-from tiltcli.evaluation.texts import interval, markdown, number, p_value, to_markdown
+from tiltcli.evaluation.texts import markdown, to_markdown
 from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.reports.loaded_runs import Run, where_chosen
 from tiltcli.reports.methods import methods_of
-from tiltcli.reports.verdict_list import Judged, at_the_edge, by_loss, judge, notes, probed_traces
+from tiltcli.reports.template import plain, render
+from tiltcli.reports.verdict_list import at_the_edge, by_loss, judge, notes, probed_traces
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,49 +28,26 @@ Image = Callable[["Figure", str, str], str]
 
 def to_text(runs: Sequence[Run], figures: Path, base: Path) -> str:
     """Write the figures, return the text."""
-    lines, told = ["# Static against dynamical loss", ""], set()
-    for run in runs:
-        sentences, tables = methods_of(run)
-        if tables:
-            told.add(run.name)
-            lines += [f"## Methods of {_safe(run.name)}, each tuned", ""]
-            lines += [line for one in sentences[:-1] for line in (_safe(one), "")]
-            lines += [markdown((), tables[:1], sentences[-1:]), ""]
-            lines += ["<details><summary>Every contest</summary>", ""]
-            lines += [markdown((), tables[1:], ()), "", "</details>", ""]
-    lines += ["## Verdicts", "", *_verdicts(judge(runs), runs)]
-    for run in runs:
-        image = partial(_image, run, figures, base)
-        lines += ["", f"## {_safe(run.name)}", "", _safe(run.about), ""]
-        if run.name in told:  # chosen cells, one each: a phase diagram would show nothing
-            lines.append("Its cells are those that stand at the top.")
-        else:
-            lines += _section(run, runs, image)
-        lines += _recalls(run, image)
-    lines += ["", "## How this was made", "", *_provenance(runs), ""]
-    return "\n".join(lines)
-
-
-def _verdicts(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
-    head = (
-        "| claim | run | verdict | measured | difference or share | 95% interval | n | "
-        "null or control | p | p alone |"
+    judged = judge(runs)
+    return render(
+        "report.md",
+        runs=[_shown(run, runs, partial(_image, run, figures, base)) for run in runs],
+        judged=judged,
+        notes=notes(judged, runs),
+        markdown=markdown,
     )
-    lines = [head, "|" + " --- |" * 10, *map(_verdict_row, judged), ""] if judged else []
-    said = notes(judged, runs)
-    return [*lines, *(line for note in said for line in (_safe(note), ""))][:-1]
 
 
-def _verdict_row(one: Judged) -> str:
-    finding, estimate = one.finding, one.finding.estimate
-    signed = not finding.is_share
-    return (
-        f"| {finding.claim} | {_safe(one.run)} | **{one.verdict}** | {finding.measured} | "
-        f"{number(estimate.mean, sign=signed)} | "
-        f"{interval(estimate.low, estimate.high, sign=signed)} | "
-        f"{estimate.n} {finding.sample} | {finding.beside or '–'} | "
-        f"{p_value(one.p)} | {p_value(finding.p)} |"
-    )
+def _shown(run: Run, runs: Sequence[Run], image: Image) -> dict[str, Any]:
+    """What the text says and shows of a run."""
+    methods = methods_of(run)
+    if methods[1]:  # chosen cells, one each: a phase diagram would show nothing
+        lines = ["Its cells are those that stand at the top."]
+    else:
+        lines = _section(run, runs, image)
+    lines += _recalls(run, image)
+    made = _provenance(run)
+    return {"name": run.name, "about": run.about, "methods": methods, "lines": lines, "made": made}
 
 
 def _section(run: Run, runs: Sequence[Run], image: Image) -> list[str]:
@@ -84,7 +62,7 @@ def _section(run: Run, runs: Sequence[Run], image: Image) -> list[str]:
     except RunError:
         raise  # of a figure that could not be written
     except UserError as error:
-        return [_safe(str(error))]
+        return [plain(str(error))]
 
 
 def _phase_section(run: Run, image: Image) -> list[str]:
@@ -94,7 +72,7 @@ def _phase_section(run: Run, image: Image) -> list[str]:
     try:
         figure = phase(run.tables.jobs, metric, run.name)
     except UserError as error:  # more panels than can be told apart: the tables say it all
-        said = _safe(f"{error}, of `tiltcli plot phase {run.name}`")
+        said = plain(f"{error}, of `tiltcli plot phase {run.name}`")
         lines = [f"No phase diagram here: {said}.", ""]
     else:
         lines = [image(figure, "phase", "Phase diagram"), ""]
@@ -109,7 +87,7 @@ def _judged_section(run: Run, runs: Sequence[Run], image: Image) -> list[str]:
 
     comparison = run.comparison()
     chosen, sentence = where_chosen(run, runs)
-    sentence = _safe(sentence) if chosen is not False else f"**{_safe(sentence)}**"
+    sentence = plain(sentence) if chosen is not False else f"**{plain(sentence)}**"
     shown = image(forest(comparison), "differences", "Differences")
     return [shown, "", sentence, "", to_markdown(comparison)]
 
@@ -155,7 +133,7 @@ def _recalls(run: Run, image: Image) -> list[str]:
     try:
         figure = run.recall_figure()
     except UserError as error:
-        return ["", f"No learning curves of each class here: {_safe(str(error))}."]
+        return ["", f"No learning curves of each class here: {plain(str(error))}."]
     return [] if figure is None else ["", image(figure, "recall", "Recall of each class")]
 
 
@@ -167,28 +145,21 @@ def _image(run: Run, figures: Path, base: Path, figure: Figure, name: str, title
     where = Path(os.path.relpath(path, base)).as_posix()
     if re.search(r"[\s()<>]", where):
         where = f"<{re.sub('[<>]', lambda found: f'%{ord(found[0]):02X}', where)}>"
-    return f"![{_safe(f'{title} of {run.name}')}]({where})"
+    return f"![{plain(f'{title} of {run.name}')}]({where})"
 
 
-def _safe(text: str) -> str:
-    """Text that Markdown shows as it is: a folder may be named anything."""
-    return re.sub(r"[<>|\[\]*]", lambda found: f"&#{ord(found[0])};", harmless(text))
-
-
-def _provenance(runs: Sequence[Run]) -> list[str]:
-    lines = []
-    for run in runs:
-        try:
-            last = run.invocations()[-1]
-            libraries = ", ".join(
-                f"{name} {last['libraries'][name]}"
-                for name in ("numpy", "numba", "torch")
-                if last["libraries"].get(name)
-            )
-            lines.append(
-                f"- {_safe(run.name)}: tiltcli {last['tiltcli']}, {last['processor']}, "
-                f"{last['cores']} cores, Python {last['python']}, {libraries}; {last['time'][:10]}"
-            )
-        except (KeyError, IndexError, TypeError, AttributeError):
-            lines.append(f"- {_safe(run.name)}: its provenance cannot be read")
-    return lines
+def _provenance(run: Run) -> str:
+    """How a run was made, in a line; empty where it cannot be read."""
+    try:
+        last = run.invocations()[-1]
+        libraries = ", ".join(
+            f"{name} {last['libraries'][name]}"
+            for name in ("numpy", "numba", "torch")
+            if last["libraries"].get(name)
+        )
+        return (
+            f"tiltcli {last['tiltcli']}, {last['processor']}, {last['cores']} cores, "
+            f"Python {last['python']}, {libraries}; {last['time'][:10]}"
+        )
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return ""

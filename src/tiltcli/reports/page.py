@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import re
 from collections.abc import Sequence
 from importlib import resources
 from itertools import groupby
@@ -16,11 +15,11 @@ from tiltcli.errors import UserError
 from tiltcli.evaluation.claims import Verdict
 from tiltcli.evaluation.comparison import Comparison
 from tiltcli.evaluation.importance import DEFINITION
-from tiltcli.evaluation.texts import interval, legend, metric_tables, number, p_value
+from tiltcli.evaluation.texts import legend, metric_tables
 from tiltcli.reports.loaded_runs import Run, where_chosen
 from tiltcli.reports.methods import methods_of
 from tiltcli.reports.page_data import run_data
-from tiltcli.reports.page_series import json_text
+from tiltcli.reports.template import render
 from tiltcli.reports.trainings import HEADER, MOST_ROWS, listed, single, summed_up, valley, watch
 from tiltcli.reports.verdict_list import at_the_edge, by_loss, judge, notes, probed_traces
 
@@ -40,24 +39,12 @@ MARKS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✕", Verdict.INCONCLUSIVE: "?"
 
 def to_page(runs: Sequence[Run]) -> str:
     """Return the page; the same runs give the same bytes."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     library = (resources.files("tiltcli.reports") / "assets" / PLOTLY).read_bytes()
     script = "(() => {\n'use strict';\n" + "\n".join(_asset(f"{n}.js") for n in SCRIPTS) + "})();"
-    environment = Environment(
-        loader=PackageLoader("tiltcli.reports", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(signed=signed, typed=typed, packed=packed)
-    environment.globals.update(interval=interval, number=number, p_value=p_value, marks=MARKS)
-    environment.globals.update(legend=legend, metric_tables=metric_tables, importance=DEFINITION)
-    environment.globals.update(onset_header=HEADER, most_onsets=MOST_ROWS)
     judged = judge(runs)
     claims = groupby(judged, key=lambda one: one.finding.claim)
-    page: str = environment.get_template("page.html").render(
+    return render(
+        "page.html",
         # Only these two scripts may run, and nothing may be fetched: whatever a run's texts hold.
         digests=f"{_digest(gzip.decompress(library))} {_digest(script.encode())}",
         title=TITLE,
@@ -68,29 +55,13 @@ def to_page(runs: Sequence[Run]) -> str:
         version=tiltcli.__version__,
         library=_base64(library),
         script=script,
+        marks=MARKS,
+        legend=legend,
+        metric_tables=metric_tables,
+        importance=DEFINITION,
+        onset_header=HEADER,
+        most_onsets=MOST_ROWS,
     )
-    return page
-
-
-def signed(written: str) -> str:
-    """Numbers as HTML, with a minus of its own in place of the hyphen."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"-(?=[\d.])", "−", str(escape(written))))
-
-
-def typed(written: str) -> str:
-    """Prose as HTML; what stands between backquotes is to be typed."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(written))))
-
-
-def packed(data: dict[str, Any]) -> str:
-    """JSON of a run's data, which cannot end its element."""
-    from markupsafe import Markup
-
-    return Markup(json_text(data))
 
 
 def _asset(name: str) -> str:

@@ -1,9 +1,8 @@
-"""Numbers, texts and learning curves on their way into a page: small, exact enough to draw."""
+"""Numbers and learning curves on their way into a page: packed, and small enough."""
 
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +46,6 @@ def shares(values: npt.ArrayLike) -> dict[str, str]:
 
 def _base64(values: npt.NDArray[Any]) -> str:
     return base64.b64encode(values.tobytes()).decode("ascii")
-
-
-def json_text(page: Any) -> str:
-    """JSON that may stand inside a <script> element: no character of it can end the element."""
-    text = json.dumps(page, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def curves(
