@@ -12,7 +12,7 @@ from tiltcli.evaluation.next_grids import chosen_cells
 from tiltcli.evaluation.tuning import tune
 from tiltcli.grid import load_sweep
 from tiltcli.reports.loaded_runs import load_run
-from tiltcli.reports.verdict_list import UNJUDGED, UNPROBED, judge, notes
+from tiltcli.reports.verdict_list import judge, notes
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +117,13 @@ def test_what_was_not_tested_is_said_as_it_is(folder):
     runs = [load_run(name, folder / "results") for name in ("phase", "phase-confirm")]
     judged = judge(runs)
     assert len(judged) > 0
-    assert notes(judged, runs)[1:] == [UNPROBED]
+    (said,) = notes(judged, runs)[1:]
+    assert "are not tested here: no run of this report was probed" in said
     probes = pd.DataFrame({"job": [runs[0].tables.jobs["job"][0]], "epoch": [0]})
     tables = dataclasses.replace(runs[0].tables, probes=probes)
     runs[0] = dataclasses.replace(runs[0], tables=tables)
-    assert notes(judged, runs)[1:] == [UNJUDGED]
+    (said,) = notes(judged, runs)[1:]
+    assert "are not judged here: the curvature that was probed is shown" in said
     finding = dataclasses.replace(judged[0].finding, claim="Another")
     assert len(notes([*judged, dataclasses.replace(judged[0], finding=finding)], runs)) == 1
 

@@ -60,12 +60,7 @@ class _DynamicalLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Settings, as torch prints modules."""
-        s = self.schedule
-        return (
-            f"num_classes={s.classes}, amplitude={s.amplitude}, period={s.period}, rest={s.rest}, "
-            f"settle_at={s.settle_at}, shape={s.shape!r}, reduction={self.reduction!r}, "
-            f"order={s.order!r}, timing={s.timing!r}, half_life={s.half_life}, seed={s.seed}"
-        )
+        return f"{self.schedule}, reduction={self.reduction!r}"
 
 
 class DynamicalCrossEntropy(_DynamicalLoss):

@@ -54,11 +54,6 @@ class Cells:
     unit_of: pd.Series[int]
     metrics: tuple[str, ...]
 
-    @property
-    def groups(self) -> list[pd.DataFrame]:
-        """Rows of each group, in order; a group has at most one static row."""
-        return [rows for _, rows in self.rows.groupby("group", sort=True)]
-
     def jobs_of(self, cell: int) -> list[str]:
         """Ids of the jobs of a cell."""
         return [str(job) for job in self.of_job.index[self.of_job == cell]]

@@ -108,7 +108,7 @@ def groups(cells: Cells, metric: str, *, ripe: bool = False) -> list[Group]:
     """Return the groups of cells, a row of a table each."""
     keys = group_keys(cells)
     found = []
-    for rows in cells.groups:
+    for _, rows in cells.rows.groupby("group", sort=True):
         settings = {key: rows[key].iloc[0] for key in keys}
         static, tilted = rows.index[rows["static"]], rows[~rows["static"]]
         count = tilted[f"{metric}:n"]

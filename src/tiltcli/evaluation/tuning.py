@@ -48,7 +48,13 @@ class Candidate:
     @property
     def name(self) -> str:
         """Name of the method: the values of its settings that apply and are not the default."""
-        said = [_said(key, value) for key, value in self.method.items() if _tells(key, value)]
+        said = []
+        for key, value in self.method.items():
+            usual = SETTINGS[key].default if key in SETTINGS and key not in METHODS else None
+            if not pd.isna(value) and value != usual:
+                text = f"{value:g}" if isinstance(value, float) else str(value)
+                plain = key in METHODS and isinstance(value, str)
+                said.append(text if plain else f"{key.rpartition('.')[2]} {text}")
         return ", ".join(said) or "default"
 
 
@@ -182,16 +188,6 @@ def _unfit(jobs: pd.DataFrame, option: str, key: str, *, varies: bool) -> Fault 
     else:
         return None
     return Fault(said, source=option)
-
-
-def _tells(key: str, value: Any) -> bool:
-    usual = SETTINGS[key].default if key in SETTINGS and key not in METHODS else None
-    return not pd.isna(value) and value != usual
-
-
-def _said(key: str, value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if isinstance(value, str) and key in METHODS else f"{key.rpartition('.')[2]} {text}"
 
 
 @dataclass(frozen=True)

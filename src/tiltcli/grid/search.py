@@ -77,7 +77,7 @@ class _Space:
 
     def draw(self, random: Random) -> dict[str, Any] | None:
         """Values that were not drawn before; None if there are no more."""
-        size = math.prod(map(_size, self.axes.values()))
+        size = math.prod(a.size if isinstance(a, Span) else len(a) for a in self.axes.values())
         while len(self.seen) < size:
             # Of Python's generator random() alone is promised to stay as it is.
             at = ((key, axis, random.random()) for key, axis in self.axes.items())
@@ -189,7 +189,3 @@ class Drawing:
         tells = {k: v for k, v in own if any(one.get(k) != v for one in known)}
         said = [f"{key} = {json.dumps(value)}" for key, value in tells.items()]
         return f" where {', '.join(said)}" if said else ""
-
-
-def _size(axis: Sequence[Any] | Span) -> float:
-    return axis.size if isinstance(axis, Span) else len(axis)

@@ -299,11 +299,7 @@ def _argument(value: object) -> object:
         value = _words(value)
     if not isinstance(value, bool | int | float | str) or str(value).startswith("["):
         raise ValueError("no argument")
-    return value if isinstance(value, bool | str) else _finite(value)
-
-
-def _finite(value: float) -> float:
-    if not -MOST_REAL <= value <= MOST_REAL:
+    if not isinstance(value, str) and not -MOST_REAL <= value <= MOST_REAL:
         raise ValueError("out of range")
     return value
 

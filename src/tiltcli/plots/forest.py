@@ -46,7 +46,9 @@ def forest(comparison: Comparison, look: Look = PAPER) -> Figure:
             panel.set_xlabel(f"difference in{gap}{said(metric)}")
             panel.tick_params(labelbottom=True)
             panel.tick_params(axis="y", length=0)
-            panel.locator_params(axis="x", nbins=5)
+            # Beside long names three panels have room for few ticks.
+            crowded = columns > 2 and max(map(len, labels)) > 30
+            panel.locator_params(axis="x", nbins=3 if crowded else 5)
             if look.narrow or not number:
                 panel.set_yticks(range(len(labels)), labels)
         panels[0].set_ylim(len(labels) - 0.5, -0.5)

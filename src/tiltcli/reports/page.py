@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 from collections.abc import Sequence
@@ -84,6 +85,9 @@ def _shown(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
     data["valley"], valley_said = (None, "") if one is None else valley(run, one)
     recalls, no_recalls = _recalls(run)
     edges = [at_the_edge(alike) for alike in by_loss(probed_traces(run)).values()]
+    grid = ""
+    with contextlib.suppress(OSError):
+        grid = (run.folder / "sweep.toml").read_text(encoding="utf-8", errors="replace")
     return {
         "name": run.name,
         "about": run.about,
@@ -102,7 +106,7 @@ def _shown(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
         "onsets": listed(watched),
         "valley": valley_said,
         "made": [_facts(one, run) for one in run.invocations()],
-        "grid": _grid(run),
+        "grid": grid,
     }
 
 
@@ -124,13 +128,6 @@ def _comparison(run: Run, judge: str) -> Comparison | str:
         return run.comparison(best=None if run.judged else judge)
     except UserError as error:
         return str(error)
-
-
-def _grid(run: Run) -> str:
-    try:
-        return (run.folder / "sweep.toml").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _facts(invocation: dict[str, Any], run: Run) -> dict[str, Any]:

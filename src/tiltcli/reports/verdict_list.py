@@ -22,35 +22,11 @@ from tiltcli.evaluation.texts import Table, interval
 from tiltcli.grid.settings import tilting
 from tiltcli.networks.initial import has_one_hidden_layer
 from tiltcli.reports.loaded_runs import Run
+from tiltcli.reports.template import render
 from tiltcli.schedule import BLIND
 from tiltcli.statistics import holm, mean_interval
 
 K = TypeVar("K")
-
-RULE = (
-    "A claim is held if both the 95% interval lies above zero (of a share: above one half) and p "
-    "is below 0.05, over at least five replicates; not held if both lie below likewise; else it is "
-    "inconclusive, as it is where all replicates agree to the last digit. Intervals of mean "
-    "differences are Student's, over the replicates that n counts (fresh initial weights, or draws "
-    "of the data); p is that of a paired permutation test, exact up to 20 pairs, corrected (Holm) "
-    "over the rows of this table; p alone is that before the correction. Intervals of shares are "
-    "Wilson's, over the trainings; they have no p, and go by the interval."
-)
-
-_CURVATURE = (
-    "The claims about curvature (instabilities at λ_max = 2/η, λ_max over the cycles, widening "
-    "valleys)"
-)
-
-UNPROBED = (
-    f"{_CURVATURE} are not tested here: no run of this report was probed. A [probe] table in a "
-    "grid file has its curvature measured, and tiltcli probe adds it to a finished run."
-)
-
-UNJUDGED = (
-    f"{_CURVATURE} are not judged here: the curvature that was probed is shown with its run, "
-    "without a verdict: that takes several probed trainings of one setting, over seeds."
-)
 
 
 @dataclass(frozen=True)
@@ -186,34 +162,17 @@ def judge(runs: Sequence[Run]) -> list[Judged]:
     return [Judged(*one, float(p)) for one, p in zip(found, corrected, strict=True)]
 
 
-def _unjudged(runs: Sequence[Run]) -> str:
-    """Say why nothing is judged, and what would be."""
-    several = [run.name for run in runs if run.has_both and not run.judged]
-    if several:
-        name = shlex.quote(several[0])
-        fresh = shlex.quote(f"{several[0]}-confirm")
-        return (
-            "Nothing is judged yet: the best of several cells is flattered by the choice as long "
-            "as it is seen on the seeds that it was chosen on. What would be judged: the cells "
-            f"that validation chose, on fresh seeds. `tiltcli confirm {name} -o {fresh}.toml` "
-            f"writes them as a grid (--tune: with the static loss tuned as well); `tiltcli sweep "
-            f"{fresh}.toml` and `tiltcli report {name} {fresh}` train and judge it."
-        )
-    if any(run.has_both for run in runs):
-        return "Nothing is judged: nothing here can be paired; each run's own section says why."
-    return (
-        "Nothing is judged: no run here has both static and dynamical jobs. What would be: one "
-        'dynamical cell beside the static loss (loss.kind = ["static", "dynamical"]), over five '
-        "seeds or more."
-    )
-
-
 def notes(judged: Sequence[Judged], runs: Sequence[Run]) -> list[str]:
     """Return what must be said with the findings, above all of what there is none."""
-    said = [RULE if judged else _unjudged(runs)]
+    several = [run.name for run in runs if run.has_both and not run.judged]
     accuracy = {claim for _, _, claim in CLAIMS}
-    if not any(run.probed for run in runs):
-        said.append(UNPROBED)
-    elif all(one.finding.claim in accuracy for one in judged):
-        said.append(UNJUDGED)
-    return said
+    said = render(
+        "notes.txt",
+        judged=judged,
+        chosen_from=shlex.quote(several[0]) if several else "",
+        fresh=shlex.quote(f"{several[0]}-confirm") if several else "",
+        paired=any(run.has_both for run in runs),
+        probed=any(run.probed for run in runs),
+        of_curvature=any(one.finding.claim not in accuracy for one in judged),
+    )
+    return said.splitlines()

@@ -51,7 +51,11 @@ def valley_claims(
     findings = []
     for claim, column, sign, what in ((WIDENS, 0, 1.0, "width"), (DEEPENS, 1, -1.0, "floor")):
         lesser = [
-            [lesser_changes(sign * shapes[:, :, which, column]) for shapes in tables]
+            [
+                middle - np.maximum(begin, end)
+                for shapes in tables
+                for begin, middle, end in [sign * shapes[:, :, which, column].T]
+            ]
             for which in (OF_F, OF_STATIC, ALONG_RANDOM)
         ]
         trained = [
@@ -74,11 +78,6 @@ def valley_claims(
                 )
             )
     return findings
-
-
-def lesser_changes(shapes: Array) -> Array:
-    """Return the lesser rise of each pulse to its middle, over begin and end; (pulses, 3)."""
-    return np.asarray(shapes[:, 1] - np.maximum(shapes[:, 0], shapes[:, 2]))
 
 
 def pulse_shapes(one: Trace, engine: str) -> Array:
