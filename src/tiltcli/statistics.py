@@ -72,11 +72,10 @@ def proportion_interval(count: int, total: int) -> Estimate:
     """
     if total == 0:
         return Estimate(np.nan, np.nan, np.nan, 0)
-    z = 1.959963984540054
-    share, spread = count / total, z * z / total
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
-    return Estimate(share, max(middle - half, 0.0), min(middle + half, 1.0), total)
+    from scipy.stats import binomtest
+
+    found = binomtest(count, total).proportion_ci(method="wilson")
+    return Estimate(count / total, float(found.low), float(found.high), total)
 
 
 def permutation_test(differences: npt.ArrayLike) -> float:
