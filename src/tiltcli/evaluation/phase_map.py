@@ -21,7 +21,7 @@ from tiltcli.evaluation.cells import (
     results_of,
     split,
 )
-from tiltcli.evaluation.facets import check_panels, telling
+from tiltcli.evaluation.facets import check_panels, named, telling
 from tiltcli.statistics import Estimate
 
 PERIOD, AMPLITUDE = "loss.period", "loss.amplitude"
@@ -51,6 +51,11 @@ class Map:
     # row and column of the best tilted cell; None where none has a value
     best: tuple[int, int] | None
     best_estimate: Estimate  # of that cell; n = 0 without one
+
+    @property
+    def name(self) -> str:
+        """Its settings, as a title."""
+        return named(self.settings)
 
 
 def phase_maps(

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from tiltcli.evaluation.facets import named, short, value_text
+from tiltcli.evaluation.facets import short, value_text
 from tiltcli.evaluation.phase_map import AMPLITUDE, PERIOD, STATIC, Map, phase_maps
 from tiltcli.plots.style import PAPER, Look, grid_of, name_edges, said, span, within, wrapped
 
@@ -57,7 +57,7 @@ def phase(
     written = cell > 3.1 * look.small
     high = _ROW + _LINE * any(one.lost.any() for one in maps)
     row = size * high if written else min(_ROW, max(0.14, 1.3 / len(maps[0].ys)))
-    names = [wrapped(named(one.settings), _fitting(72 * room, look)) for one in maps]
+    names = [wrapped(one.name, _fitting(72 * room, look)) for one in maps]
     lines = max(name.count("\n") for name in names)
     with look.applied():
         height = size * (around[0] + _LINE * lines) + max(row * len(maps[0].ys), _LEAST)
