@@ -9,6 +9,31 @@ import sys
 import time
 from pathlib import Path
 
+ONE_PROCESS = """
+import sys
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(1, threads_per_worker=2, processes=False, dashboard_address=None,
+                      protocol="tcp", host=sys.argv[1]) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def one_process(host="127.0.0.1", *, extra_env, within=()):
+    """A scheduler and a worker in one process; gives the scheduler's address."""
+    with subprocess.Popen(
+        [*within, sys.executable, "-c", ONE_PROCESS, host],
+        env={**os.environ, **extra_env},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
 
 class DaskCluster:
     """A scheduler and workers, each a process of its own; use as a context manager."""

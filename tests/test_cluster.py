@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import tiltcli
-from dask_cluster import DaskCluster
+from dask_cluster import DaskCluster, one_process
 from helpers import GRID, command, same_tables, tilt, tilt_process, unlucky, write_grid
 from tiltcli.engines.torch.checkpoint import _digest
 from tiltcli.errors import UserError
@@ -404,6 +405,28 @@ def test_other_versions_are_refused(tmp_path, cluster, monkeypatch):
     assert len(caught.value.faults) == 2  # one for each worker
     assert "and 9.9 here" in str(caught.value)
     assert "and 0.1 here" in str(caught.value)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("there", ["none", "another of the same number"])
+def test_workers_with_another_tool_or_none(tmp_path, there):
+    """Said at once, in one line; nothing is trained or written."""
+    write_grid(tmp_path)
+    path, said = tmp_path / "path", "tiltcli cannot be loaded there, or by the scheduler"
+    if there == "none":
+        path.mkdir()
+        (path / "sitecustomize.py").write_text("import sys; sys.modules['tiltcli'] = None")
+    else:
+        shutil.copytree(Path(tiltcli.__file__).parent, path / "tiltcli")
+        with (path / "tiltcli" / "errors.py").open("a") as file:
+            file.write("# mended\n")
+        said = f"tiltcli is {tiltcli.__version__} ("
+    with one_process(extra_env={"PYTHONPATH": str(path)}) as address:
+        before = time.monotonic()
+        ended = tilt("sweep", "grid.toml", "--cluster", address, cwd=tmp_path)
+        assert time.monotonic() - before < 60
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert said in ended.stderr and ended.stderr.count("\n") == 1, ended.stderr
     assert not (tmp_path / "results").exists()
 
 
