@@ -17,6 +17,13 @@ def die_on_three(task, stopped, report):
     return task
 
 
+def hold(task, stopped, report):
+    """Hold so many MiB for a moment."""
+    held = bytearray(task << 20)
+    time.sleep(0.2)
+    return len(held) >> 20
+
+
 def exit_once(task, stopped, report):
     """The first attempt ends the process; the second finds the mark that it left."""
     if not Path(task).exists():

@@ -1,12 +1,15 @@
 """Executors: every task ends once, whatever its worker does."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
 import executor_tasks
 import tiltcli
+from control_group import control_group
 from helpers import tilt, unlucky, write_grid
 from tiltcli.errors import UserError
 from tiltcli.execution.executors import processes
@@ -79,6 +82,33 @@ def test_tasks_that_lack_memory_only_together_all_end(tmp_path):
     tasks = [str(tmp_path / name) for name in "abc"]
     done = list(run_processes(executor_tasks.greedy, tasks, 2, never, print))
     assert {one.task: one.result for one in done} == dict.fromkeys(tasks, "enough")
+
+
+HOLDING = """
+import executor_tasks
+from tiltcli.execution.executors.processes import run_processes
+if __name__ == "__main__":
+    for done in run_processes(executor_tasks.hold, [1, 2, 4000, 3], 2, bool, print):
+        print(done.task, done.result, done.error)
+"""
+
+
+def test_the_kernel_ends_what_takes_too_much(tmp_path):
+    """Under a real limit: the greedy task fails with a message that says memory, no other does."""
+    (tmp_path / "holding.py").write_text(HOLDING)
+    with control_group(500) as within:
+        ended = subprocess.run(
+            [*within, sys.executable, tmp_path / "holding.py"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert ended.returncode == 0, ended.stderr
+    said = sorted(ended.stdout.splitlines())
+    assert said[:3] == ["1 1 None", "2 2 None", "3 3 None"]
+    assert said[3].startswith("4000 None lost its worker 3 times; ") and "out of memory" in said[3]
 
 
 def test_an_exception_keeps_its_traceback():
