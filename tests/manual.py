@@ -12,8 +12,8 @@ from typing import Any
 import typer
 from typer.cli import get_docs_for_click
 
-from tiltcli.cli.app import app
 from tiltcli.cli.main import load_commands
+from tiltcli.cli.options import app
 from tiltcli.grid.json_schema import json_schema
 from tiltcli.grid.setting_types import ALWAYS, NEVER, REQUIRED, Setting
 from tiltcli.grid.settings import SETTINGS, TABLES

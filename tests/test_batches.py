@@ -3,7 +3,7 @@
 from collections import Counter
 
 import executor_tasks
-from tiltcli.execution.executors.processes import run_processes
+from tiltcli.execution.executors import run_processes
 from tiltcli.execution.local import BATCH_SECONDS, Batches
 
 

@@ -210,8 +210,8 @@ def uninterrupted(tmp_path_factory):
 
 SCRIPT = """
 import functools, sys
-from tiltcli.execution import run_options as options
-options.RunOptions = functools.partial(options.RunOptions, checkpoint_seconds=0.0)
+from tiltcli.execution import checks
+checks.RunOptions = functools.partial(checks.RunOptions, checkpoint_seconds=0.0)
 from tiltcli.cli import main
 main()
 """

@@ -16,8 +16,8 @@ import pytest
 from cifar import NAMES, batches, published, write_archive, write_folder
 from helpers import tilt, write_grid
 from tiltcli.data import fetch, load_dataset
-from tiltcli.data.cifar10 import PUBLISHED, cifar10_dataset, read_cifar10
 from tiltcli.data.fetch import fetched
+from tiltcli.data.pictures import CIFAR10, cifar10_dataset, read_cifar10
 from tiltcli.errors import UserError
 from tiltcli.grid.paths import cifar10_digest
 
@@ -31,8 +31,8 @@ def small(tmp_path):
 
 def test_what_is_published():
     """As the data set's page and everybody's checksums have it."""
-    assert PUBLISHED.size == 170_052_171
-    assert PUBLISHED.sha256.startswith("c4a38c50a1bc5f3a") and len(PUBLISHED.sha256) == 64
+    assert CIFAR10.size == 170_052_171
+    assert CIFAR10.sha256.startswith("c4a38c50a1bc5f3a") and len(CIFAR10.sha256) == 64
 
 
 def test_archive_and_folder_hold_the_same(tmp_path, small):

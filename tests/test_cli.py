@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from helpers import GRID, tilt, tilt_process, write_grid
-from tiltcli.cli.app import app
 from tiltcli.cli.main import load_commands
+from tiltcli.cli.options import app
 from tiltcli.grid import parse_sweep
 
 load_commands()

@@ -25,15 +25,15 @@ from helpers import GRID, command, same_tables, tilt, tilt_process, unlucky, wri
 from tiltcli.engines.torch.checkpoint import _digest
 from tiltcli.errors import UserError
 from tiltcli.execution.branching import branch_run
+from tiltcli.execution.checks import RunOptions
 from tiltcli.execution.dask import ClusterTrainer, client, scheduler
 from tiltcli.execution.dask.connection import Connection, check_address
-from tiltcli.execution.dask.wire import blocks_of, pack_jobs, table_bytes, unpack_jobs
-from tiltcli.execution.run_options import RunOptions
+from tiltcli.execution.dask.worker import blocks_of, pack_jobs, table_bytes, unpack_jobs
 from tiltcli.execution.runner import run_sweep
 from tiltcli.grid import load_sweep
 from tiltcli.store import branch_rows, parts
-from tiltcli.store.checkpoint_files import checkpoint_path
 from tiltcli.store.spool import metrics_table
+from tiltcli.store.weights import checkpoint_path
 
 PROBE = '[probe]\nevery = 10000\nquantities = ["hessian"]\n'
 MANY = (

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tiltcli.cli.templates import templates
+from tiltcli.cli.commands.new import templates
 from tiltcli.store import list_runs
 
 ASK = (

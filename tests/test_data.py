@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tiltcli.data import load_dataset
-from tiltcli.data.spiral import spiral
+from tiltcli.data.loading import spiral
 from tiltcli.errors import UserError
 
 
@@ -117,7 +117,7 @@ def test_big_arrays_are_scaled_in_pieces(monkeypatch, tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, **arrays(n=300))
     whole = load_dataset(settings(path, standardize=True))
-    monkeypatch.setattr("tiltcli.data.scaling.PIECE_BYTES", 1000)
+    monkeypatch.setattr("tiltcli.data.preparation.PIECE_BYTES", 1000)
     pieces = load_dataset(settings(path, standardize=True))
     np.testing.assert_allclose(pieces.train.X, whole.train.X, rtol=1e-12, atol=1e-13)
 

@@ -15,8 +15,8 @@ import pytest
 
 from helpers import tilt
 from manual import SECTIONS, as_it_ought_to_be
-from tiltcli.cli.app import app
 from tiltcli.cli.main import load_commands
+from tiltcli.cli.options import app
 from tiltcli.grid import parse_sweep
 from tiltcli.grid.settings import SETTINGS
 

@@ -12,10 +12,13 @@ import tiltcli
 from control_group import control_group
 from helpers import tilt, unlucky, write_grid
 from tiltcli.errors import UserError
-from tiltcli.execution.executors import processes
-from tiltcli.execution.executors.processes import run_processes
-from tiltcli.execution.executors.protocol import WorkerError, WorkerLost
-from tiltcli.execution.executors.threads import run_threads
+from tiltcli.execution import executors
+from tiltcli.execution.executors import (
+    WorkerError,
+    WorkerLost,
+    run_processes,
+    run_threads,
+)
 
 
 def never():
@@ -126,7 +129,7 @@ def test_work_is_asked_to_stop(monkeypatch):
 
     done = list(run(executor_tasks.until_stopped))
     assert [one.result for one in done] == ["stopped"]
-    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(executors, "GRACE_SECONDS", 0.3)
     begun.clear()
     started = time.monotonic()
     assert not list(run(executor_tasks.deaf))
@@ -135,9 +138,9 @@ def test_work_is_asked_to_stop(monkeypatch):
 
 def test_workers_that_cannot_start_are_named(monkeypatch):
     def stillborn(context, target, args, daemon):
-        return processes._Process(target=os._exit, args=(9,), daemon=True)
+        return executors._Process(target=os._exit, args=(9,), daemon=True)
 
-    monkeypatch.setattr(processes._Context, "Process", stillborn)
+    monkeypatch.setattr(executors._Context, "Process", stillborn)
     with pytest.raises(
         UserError, match=r"^a worker, process \d+, .*, before it could start, 3 times"
     ):

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from golden import FIGURES, FOLDER, grey, jobs_table, metrics_table, picture, training
-from tiltcli.api.figure_kinds import KINDS
+from tiltcli.api.plotting import KINDS
 from tiltcli.evaluation.comparison import compare
 from tiltcli.evaluation.tuning import budgets, tune
 from tiltcli.plots.budget import budget

@@ -10,7 +10,7 @@ import pytest
 
 from helpers import tilt, write_grid
 from mnist import PIXELS, contents, write
-from tiltcli.data import downloads_of, idx, load_dataset
+from tiltcli.data import downloads_of, load_dataset, pictures
 from tiltcli.errors import UserError
 from tiltcli.grid import load_sweep, parse_sweep
 from tiltcli.grid.paths import IDX_FILES, idx_digest
@@ -220,7 +220,7 @@ def test_fashion_mnist_is_the_published_one(tmp_path, monkeypatch):
         load_dataset(settings(folder, kind="fashion_mnist"))
     assert len(caught.value.faults) == 4
     assert 'Other pictures in this format: [data] kind = "idx"' in str(caught.value)
-    monkeypatch.setattr(idx, "DEBIAN", tmp_path / "nowhere")
+    monkeypatch.setattr(pictures, "DEBIAN", tmp_path / "nowhere")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     job = fashion(tmp_path)
     assert [one.filename for one in downloads_of(job)] == [f"{name}.gz" for name in IDX_FILES]
@@ -228,18 +228,18 @@ def test_fashion_mnist_is_the_published_one(tmp_path, monkeypatch):
     # Wherever it lies, its jobs are the same.
     assert downloads_of(fashion(tmp_path, 'path = "p"')) == ()
     assert fashion(tmp_path, 'path = "p"').id == job.id
-    monkeypatch.setattr(idx, "DEBIAN", folder)
+    monkeypatch.setattr(pictures, "DEBIAN", folder)
     assert downloads_of(job) == ()
-    monkeypatch.setattr(idx, "DEBIAN", tmp_path / "nowhere")
+    monkeypatch.setattr(pictures, "DEBIAN", tmp_path / "nowhere")
     asked = []
-    monkeypatch.setattr(idx, "fetched", lambda one, cache: asked.append(one) or folder / "x")
+    monkeypatch.setattr(pictures, "fetched", lambda one, cache: asked.append(one) or folder / "x")
     with pytest.raises(UserError, match="not those of Fashion-MNIST"):
         load_dataset(settings(folder, kind="fashion_mnist", path=None))
-    assert tuple(asked) == idx.PUBLISHED
+    assert tuple(asked) == pictures.FASHION_MNIST
 
 
 def test_fashion_mnist_as_debian_has_it():
-    if idx.debian_folder() is None:
+    if pictures.debian_folder() is None:
         pytest.skip("needs Debian's package dataset-fashion-mnist")
     data = load_dataset(
         {"data.kind": "fashion_mnist", "data.seed": 0, "data.standardize": True, "data.limit": 500}

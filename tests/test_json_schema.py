@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from helpers import tilt
-from tiltcli.cli.templates import templates
+from tiltcli.cli.commands.new import templates
 from tiltcli.errors import UserError
 from tiltcli.grid import SETTINGS, parse_sweep
 from tiltcli.grid.json_schema import json_schema

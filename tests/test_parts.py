@@ -28,13 +28,12 @@ from tiltcli.store import (
     Finished,
     MetricsSpool,
     RunWriter,
-    columns,
-    growing,
+    parquet,
     part_files,
-    part_writer,
     parts,
     provenance,
     spool,
+    write,
 )
 
 
@@ -113,7 +112,7 @@ def life_of_a_run(run, sweep):
 def small(monkeypatch):
     """Parts of few jobs, row groups brought together often, metrics in files early."""
     monkeypatch.setattr(part_files, "PART_JOBS", 4)
-    monkeypatch.setattr(growing, "SMALL_BYTES", 0)
+    monkeypatch.setattr(parquet, "SMALL_BYTES", 0)
     monkeypatch.setattr(spool, "SPILL_ROWS", 40)
 
 
@@ -163,8 +162,8 @@ def test_readers_beside_shards(tmp_path, monkeypatch, small, shrinking):
     """DuckDB, Polars and pandas in loops beside shards of two divisions, which share jobs."""
     if not shrinking:
         monkeypatch.undo()
-    monkeypatch.setattr(part_writer, "COMMIT_SECONDS", 0.0)
-    monkeypatch.setattr(part_writer, "WRITING_SHARE", 1.0)
+    monkeypatch.setattr(write, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(write, "WRITING_SHARE", 1.0)
     monkeypatch.setattr(part_files, "PART_JOBS", 20)
     sweep = load_sweep(write_grid(tmp_path))
     run = tmp_path / "results" / "grid"
@@ -175,7 +174,7 @@ def test_readers_beside_shards(tmp_path, monkeypatch, small, shrinking):
         writer.add(finished("first"))
     committed.add("first")
 
-    def write(shard):
+    def share_of(shard):
         with RunWriter(run, sweep, [], shard=shard) as writer:
             mine = iter(shard.of(names))
             while (some := list(itertools.islice(mine, 3))) and not stop.is_set():
@@ -221,7 +220,7 @@ def test_readers_beside_shards(tmp_path, monkeypatch, small, shrinking):
     with contextlib.ExitStack() as stack:
         stack.callback(stop.set)
         looking = [threading.Thread(target=look, args=(one,)) for one in readers]
-        writing = [threading.Thread(target=write, args=(shard,)) for shard in shards]
+        writing = [threading.Thread(target=share_of, args=(shard,)) for shard in shards]
         for thread in (*looking, *writing):
             thread.start()
         for thread in writing:
@@ -238,7 +237,7 @@ def test_readers_beside_shards(tmp_path, monkeypatch, small, shrinking):
 
 
 def test_a_late_job_is_written_though_none_follows(tmp_path, monkeypatch):
-    monkeypatch.setattr(part_writer, "COMMIT_SECONDS", 0.2)
+    monkeypatch.setattr(write, "COMMIT_SECONDS", 0.2)
     run = tmp_path / "grid"
     with RunWriter(run, load_sweep(write_grid(tmp_path)), []) as writer:
         writer.add(finished("a"))
@@ -261,13 +260,13 @@ def test_an_old_look_at_a_file_still_finds_its_rows(tmp_path):
     def look():
         states.append((path.stat().st_size, pq.read_metadata(path), pq.read_table(path)))
 
-    growing.extend(path, rows("a", "b"))
+    parquet.extend(path, rows("a", "b"))
     look()
-    growing.extend(path, rows("c"))
+    parquet.extend(path, rows("c"))
     look()
-    growing.replace(path, rows("c", "b", "a"))
+    parquet.replace(path, rows("c", "b", "a"))
     look()
-    growing.extend(path, rows("d"))
+    parquet.extend(path, rows("d"))
     look()
     found = [table["job"].to_pylist() for *_, table in states]
     assert found == [["a", "b"], ["a", "b", "c"], ["c", "b", "a"], ["c", "b", "a", "d"]]
@@ -275,11 +274,11 @@ def test_an_old_look_at_a_file_still_finds_its_rows(tmp_path):
         with pq.ParquetFile(path, metadata=footer) as file:
             assert file.read().equals(table)
         assert pq.read_table(pa.BufferReader(path.read_bytes()[:size])).equals(table)
-    growing.SMALL_BYTES, before = 0, growing.SMALL_BYTES
+    parquet.SMALL_BYTES, before = 0, parquet.SMALL_BYTES
     try:
-        growing.shrink(path)
+        parquet.shrink(path)
     finally:
-        growing.SMALL_BYTES = before
+        parquet.SMALL_BYTES = before
     assert path.stat().st_size < size / 2
     assert pq.read_table(path).equals(table)
 
@@ -289,7 +288,7 @@ def old_part(run, name, jobs, rows=3):
     for table in ("jobs", "metrics"):
         (run / table).mkdir(parents=True, exist_ok=True)
     some = [finished(job, rows) for job in jobs]
-    table = pa.Table.from_pylist([dict(one.row) for one in some], schema=columns.JOBS)
+    table = pa.Table.from_pylist([dict(one.row) for one in some], schema=parquet.JOBS)
     metrics = spool.metrics_table([(one.row["job"], one.metrics) for one in some])
     pq.write_table(metrics, run / "metrics" / name)
     pq.write_table(table, run / "jobs" / name)

@@ -12,8 +12,7 @@ from rich.console import Console
 
 from tiltcli.cli.live import Screen
 from tiltcli.cli.standings import standings
-from tiltcli.execution.ended import Ended
-from tiltcli.execution.progress import Pace, Progress, clock
+from tiltcli.execution.progress import Ended, Pace, Progress, clock
 from tiltcli.grid import Job
 from tiltcli.grid.jobs import varying_settings
 

@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 import tiltcli
-from tiltcli.api import meter
+from tiltcli.api import sweeping
 from tiltcli.execution.progress import Progress
 
 GRID = {
@@ -143,7 +143,7 @@ def test_progress_is_shown_where_somebody_looks(wanted, terminal, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "30")
     far = Progress(total=4)
-    with meter.metered(far, "run", wanted):
+    with sweeping.metered(far, "run", wanted):
         far.ended["completed"] = 3
     said = stream.getvalue()
     assert ("run: 3/4 jobs" in said) == (wanted is True or (wanted is None and terminal))
@@ -157,9 +157,9 @@ def test_progress_in_a_notebook_is_one_output(monkeypatch):
     handle = SimpleNamespace(update=lambda page: shown.append(page.data))
     from IPython import display
 
-    monkeypatch.setattr(meter, "_in_notebook", lambda: True)
+    monkeypatch.setattr(sweeping, "_in_notebook", lambda: True)
     monkeypatch.setattr(display, "display", lambda page, display_id: handle)
-    with meter.metered(Progress(total=2, before=1), "<b>", None):
+    with sweeping.metered(Progress(total=2, before=1), "<b>", None):
         pass
     assert shown[-1].startswith('<progress value="0.500" max="1"></progress> &lt;b&gt;: 1/2 jobs')
 

@@ -10,7 +10,7 @@ import pytest
 import tiltcli
 from helpers import same_tables, write_grid
 from tiltcli.errors import UserError
-from tiltcli.store import reading
+from tiltcli.store import parquet
 
 PASSING = [errno.EMFILE, errno.EIO, errno.ESTALE, errno.EACCES]
 
@@ -27,7 +27,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def refuse(monkeypatch):
     """Let the system refuse a file a number of times; gives the paths of the refusals."""
-    monkeypatch.setattr(reading, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(parquet, "WAITS", (0.0, 0.0, 0.0))
     refusals = []
 
     def refuse(table, number, times):

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 import tiltcli
 from helpers import write_grid
-from tiltcli.cli.app import app
 from tiltcli.cli.main import load_commands
+from tiltcli.cli.options import app
 from tiltcli.errors import UserError
 from tiltcli.evaluation.next_grids import confirmation_grid, refinement_grid
 from tiltcli.grid import parse_sweep

@@ -28,8 +28,7 @@ from tiltcli.grid.settings import (
     stepping,
     tilting,
 )
-from tiltcli.store.columns import JOBS
-from tiltcli.store.reading import fits, read_part
+from tiltcli.store.parquet import JOBS, fits, read_part
 
 GRID = """
 [data]

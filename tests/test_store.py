@@ -17,7 +17,7 @@ import tiltcli
 from helpers import GRID, command, same_tables, tilt, write_grid
 from tiltcli.errors import UserError
 from tiltcli.grid import load_sweep
-from tiltcli.store import RunWriter, growing, parts, spool
+from tiltcli.store import RunWriter, files, parquet, parts, spool
 
 MANY = (
     GRID.replace("seeds = 3", "seeds = 60")
@@ -263,14 +263,14 @@ def test_damaged_part_is_set_aside_and_done_again(tmp_path, run):
 
 def test_full_disk_is_said_and_survived(tmp_path, monkeypatch):
     grid = write_grid(tmp_path)
-    original = growing.replace
+    original = parquet.replace
 
     def full(path, table):
         if path.parent.name == "jobs":
-            raise parts.unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
+            raise files.unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
         original(path, table)
 
-    monkeypatch.setattr(growing, "replace", full)
+    monkeypatch.setattr(parquet, "replace", full)
     with pytest.raises(UserError, match="the disk is full"):
         tiltcli.sweep(grid, results=tmp_path / "results")
     monkeypatch.undo()

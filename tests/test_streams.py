@@ -18,7 +18,7 @@ from tiltcli.data.table_files import read_table
 from tiltcli.errors import Fault, UserError
 from tiltcli.evaluation.texts import Table, markdown
 from tiltcli.grid import parse_sweep
-from tiltcli.store.reading import Damaged, patiently
+from tiltcli.store.parquet import Damaged, patiently
 
 GRID = """[data]
 kind = "spiral"

@@ -11,7 +11,7 @@ import pytest
 
 import tiltcli
 from helpers import GRID, command, tilt, tilt_process, write_grid
-from tiltcli.cli.learning import mean_curve, spark
+from tiltcli.cli.standings import mean_curve, spark
 
 BEST = ["--best", "val_accuracy"]
 

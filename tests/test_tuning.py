@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 import tiltcli
-from tiltcli.cli.app import app
 from tiltcli.cli.main import load_commands
+from tiltcli.cli.options import app
 from tiltcli.errors import UserError
 from tiltcli.evaluation.comparison import compare
 from tiltcli.evaluation.tuning import at_edges, budgets, choice_weights, tune

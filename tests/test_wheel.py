@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tiltcli.cli.templates import templates
+from tiltcli.cli.commands.new import templates
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 import tiltcli
 from helpers import GRID, same_tables, tilt, write_grid
-from tiltcli.cli.signals import Stop
+from tiltcli.cli.live import Stop
 from tiltcli.errors import UserError
 from tiltcli.execution import train_job
 from tiltcli.execution.reprobing import probe_run

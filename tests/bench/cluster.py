@@ -11,7 +11,7 @@ from bench.overhead import TINY, parse
 from dask_cluster import DaskCluster
 from tiltcli.engines.machine import cores
 from tiltcli.execution import runner
-from tiltcli.execution.run_options import RunOptions
+from tiltcli.execution.checks import RunOptions
 
 SEEDS = 2
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tiltcli.engines.machine import cores
 from tiltcli.engines.mlp import kernel
 from tiltcli.execution import runner
-from tiltcli.execution.run_options import RunOptions
+from tiltcli.execution.checks import RunOptions
 from tiltcli.grid import parse_sweep
 
 SMALL = """

@@ -83,7 +83,7 @@ def parquet(number, folder, _):
 
 def cifar10(number, folder, _):
     """CIFAR-10 as a folder and as an archive, damaged inside or outside, checksum and all."""
-    from tiltcli.data.cifar10 import read_cifar10
+    from tiltcli.data.pictures import read_cifar10
 
     rng = generator("cifar10", number)
     contents = cifar.batches(RECORDS)
@@ -108,7 +108,7 @@ def cifar10(number, folder, _):
 
 def idx(number, folder, _):
     """MNIST's format, damaged before it is packed or after."""
-    from tiltcli.data.idx import idx_dataset
+    from tiltcli.data.pictures import idx_dataset
 
     rng = generator("idx", number)
     contents = mnist.contents()
@@ -128,7 +128,7 @@ def run(number, folder, template):
     from typer.testing import CliRunner
 
     import tiltcli
-    from tiltcli.cli import app
+    from tiltcli.cli import options
     from tiltcli.cli.commands import compare, plot, report
     from tiltcli.cli.commands import runs as listing
 
@@ -149,7 +149,7 @@ def run(number, folder, template):
     with contextlib.suppress(UserError):
         tiltcli.read("run", folder / "results")
     for words in commands:
-        done = CliRunner().invoke(app.app, [*words, *results])
+        done = CliRunner().invoke(options.app, [*words, *results])
         if done.exception is not None and not isinstance(done.exception, UserError | SystemExit):
             problems.append((words, done.exception))
     if number % 7 == 0:

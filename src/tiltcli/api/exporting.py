@@ -18,7 +18,7 @@ import pandas as pd
 
 from tiltcli.errors import METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Outcome, UserError
 from tiltcli.evaluation.selection import narrowed
-from tiltcli.store.outputs import output_folder
+from tiltcli.store.files import output_folder
 from tiltcli.store.read import find_run, read
 
 _FINAL = [one.name for one in RESULT_COLUMNS if one.type in ("float64", "int64")]

@@ -31,7 +31,7 @@ def runs(results: str | Path = "results", *, sort: str = "name") -> pd.DataFrame
     """
     import pandas as pd
 
-    from tiltcli.store.run_facts import all_facts
+    from tiltcli.store.run_folders import all_facts
 
     columns = ["name", "folder", "jobs", "done", "missing", "completed", "diverged", "failed"]
     return pd.DataFrame(all_facts(Path(results), sort), columns=[*columns, "seconds", "changed"])
@@ -152,7 +152,7 @@ def confirm(
     from functools import partial
 
     from tiltcli.evaluation.next_grids import confirmation_grid
-    from tiltcli.store.outputs import write_output
+    from tiltcli.store.files import write_output
 
     grid = partial(confirmation_grid, run, results=results, metric=metric, tuned=tune)
     grid = partial(grid, methods=methods, by=by, seeds=seeds)

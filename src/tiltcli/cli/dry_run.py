@@ -17,11 +17,10 @@ from tiltcli.data.fetch import Published
 from tiltcli.engines.base import steps_per_epoch
 from tiltcli.engines.coverage import uncovered
 from tiltcli.errors import harmless, listing
-from tiltcli.execution.checks import check_run
+from tiltcli.execution.checks import RunOptions, at_once, check_run
 from tiltcli.execution.estimates import Estimate, estimate
 from tiltcli.execution.local import Trainer
 from tiltcli.execution.progress import clock
-from tiltcli.execution.run_options import RunOptions, at_once
 from tiltcli.execution.runner import Plan
 from tiltcli.grid import Job, ProbeSettings, Sweep, load_sweep
 from tiltcli.grid.settings import PATHS, SETTINGS, deciding

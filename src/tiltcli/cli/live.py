@@ -1,16 +1,21 @@
-"""What a sweep shows while it runs: a live display on a terminal, a line now and then elsewhere."""
+"""What a sweep shows while it runs, and how it is stopped.
+
+A live display on a terminal, a line now and then elsewhere. Ctrl-C and SIGTERM are acknowledged at
+once, and end it cleanly; the second one forces.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tiltcli.cli.app import say
-from tiltcli.cli.signals import STOPPING, Stop
+from tiltcli.cli.options import INTERRUPTED, say
 from tiltcli.cli.standings import standings
 from tiltcli.errors import plain
 from tiltcli.execution.progress import Pace, time_left
@@ -18,11 +23,43 @@ from tiltcli.execution.progress import Pace, time_left
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from tiltcli.execution.ended import Gathered
-    from tiltcli.execution.progress import Progress
+    from tiltcli.execution.progress import Gathered, Progress
+
+STOPPING = "stopping; finished jobs are kept, the same command resumes (Ctrl-C forces)"
+_SHOW_CURSOR = b"\x1b[?25h"
 
 LINE_SECONDS = 10.0
 FRAME_SECONDS = 0.1
+
+
+class Stop:
+    """Stop request of a sweep, set by a signal."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        # Whether a display that redraws itself is up. It says `STOPPING` itself, within a tenth of
+        # a second; a line written into it would be torn.
+        self.live = False
+
+    def listen(self) -> None:
+        """Take over SIGINT and SIGTERM."""
+        signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, number: int, _: Any) -> None:
+        if self.event.is_set():
+            if self.live:
+                _write(_SHOW_CURSOR + b"\n")
+            os._exit(INTERRUPTED)
+        self.event.set()
+        if not self.live:
+            _write(f"\n{STOPPING}\n".encode())
+
+
+def _write(data: bytes) -> None:
+    # Not through sys.stderr: the signal may have come in the middle of a write to it.
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        os.write(sys.stderr.fileno(), data)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import re
 import sys
 
 from tiltcli.cli import commands
-from tiltcli.cli.app import INTERRUPTED, USAGE, app, say
+from tiltcli.cli.options import INTERRUPTED, USAGE, app, say
 from tiltcli.cli.streams import outlast
 from tiltcli.errors import UserError, out_of_memory
 

@@ -1,7 +1,13 @@
-"""What several commands take, said once: their arguments, their options, and the choices."""
+"""The application without its commands, and what several of them take: arguments, options, choices.
+
+The commands import it, and `cli.main` imports them.
+"""
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -9,22 +15,66 @@ from typing import Annotated, Any
 
 import typer
 
-from tiltcli.errors import Fault, UserError, with_suggestion
+import tiltcli
+from tiltcli.errors import Fault, UserError, harmless, with_suggestion
+
+app = typer.Typer(
+    name="tiltcli",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Sweeps with dynamical loss functions: train, compare and draw.\n\n"
+    "Example: [bold]tiltcli sweep sweeps/spiral-phase.toml[/bold]",
+)
+
+USAGE = 2
+INTERRUPTED = 130
 
 Format = StrEnum("Format", ["TABLE", "JSON", "CSV", "MARKDOWN"])
 """Form of a command's output."""
-
 EngineName = StrEnum("EngineName", ["AUTO", "FUSED", "TORCH"])
 """What trains the jobs."""
-
 Device = StrEnum("Device", ["AUTO", "CPU", "CUDA"])
 """Where torch trains."""
-
 Size = StrEnum("Size", ["ONE", "TWO"])
 """Width of a figure in columns of a paper."""
-
 Style = StrEnum("Style", ["PAPER", "SCREEN", "DARK"])
 """Fonts and colours of a figure."""
+RESULTS = Path("results")
+"""Default of --results."""
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"tiltcli {tiltcli.__version__}")  # noqa: T201 - machine output
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="No colours (as with NO_COLOR set).")
+    ] = False,
+) -> None:
+    pass
+
+
+def say(text: str) -> None:
+    """Write a message to stderr; on a terminal, long lines break between words."""
+    text = "\n".join(map(harmless, text.split("\n")))
+    if sys.stderr.isatty():
+        columns = shutil.get_terminal_size().columns
+        lines = (
+            textwrap.wrap(line, columns, subsequent_indent="  ") if len(line) > columns else [line]
+            for line in text.split("\n")
+        )
+        text = "\n".join(line for some in lines for line in some)
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -105,7 +155,3 @@ def trained_by(cluster: str | None, send_tables: bool = False) -> AbstractContex
 def names(text: str | None) -> list[str] | None:
     """Names from a comma-separated option; None where it was not given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-RESULTS = Path("results")
-"""Default of --results."""

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiltcli.cli.app import say
-from tiltcli.cli.options import Format
+from tiltcli.cli.options import Format, say
 from tiltcli.errors import harmless
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def write_grid(text: str, output: Path | None, options: str = "") -> None:
     if output is None:
         sys.stdout.write(text)
         return
-    from tiltcli.store.outputs import write_output
+    from tiltcli.store.files import write_output
 
     write_output(output, lambda to: to.write_text(text, encoding="utf-8"))
     say(f"written: {output}; tiltcli sweep {output}{' ' if options else ''}{options} runs it")

@@ -15,8 +15,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.data.arrays import Inputs
-from tiltcli.data.labels import Label, plain_labels
+from tiltcli.data.arrays import Inputs, Label, plain_labels
 from tiltcli.data.limits import check_bytes
 from tiltcli.errors import UserError, listing
 

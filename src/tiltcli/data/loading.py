@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tiltcli.data import cifar10, idx
-from tiltcli.data.arrays import Dataset
+from tiltcli.data import pictures
+from tiltcli.data.arrays import Dataset, Part
 from tiltcli.data.fetch import Published, cache_folder, fetched
-from tiltcli.data.scaling import prepared
-from tiltcli.data.spiral import spiral_dataset
-from tiltcli.data.splitting import limited, split
+from tiltcli.data.preparation import limited, prepared, split
 from tiltcli.data.user_files import file_dataset, own_dataset
 from tiltcli.grid.jobs import Job
 from tiltcli.grid.paths import DATA_DIGESTS, digest_of, unchanged
@@ -66,9 +64,9 @@ def downloads_of(job: Job) -> tuple[Published, ...]:
     """Return what has to be fetched before the job can be trained."""
     if job.files.get("data.path"):
         return ()
-    wanted = {"cifar10": (cifar10.PUBLISHED,), "fashion_mnist": idx.PUBLISHED}
+    wanted = {"cifar10": (pictures.CIFAR10,), "fashion_mnist": pictures.FASHION_MNIST}
     needed = wanted.get(job["data.kind"], ())
-    if needed == idx.PUBLISHED and idx.debian_folder() is not None:
+    if needed == pictures.FASHION_MNIST and pictures.debian_folder() is not None:
         return ()
     cache = cache_folder()
     return tuple(one for one in needed if not (cache / one.folder / one.filename).is_file())
@@ -112,11 +110,11 @@ def _made(
     if kind == "digits":
         return _digits(seed)
     if kind == "cifar10":
-        return cifar10.cifar10_dataset(place, seed)
+        return pictures.cifar10_dataset(place, seed)
     if kind == "fashion_mnist":
-        return idx.fashion_mnist_dataset(place, seed)
+        return pictures.fashion_mnist_dataset(place, seed)
     if kind == "idx":
-        return idx.idx_dataset(paths["data.path"], seed)
+        return pictures.idx_dataset(paths["data.path"], seed)
     if kind == "python":
         return own_dataset(settings, named["data.factory"])
     return file_dataset(settings, paths)
@@ -132,3 +130,37 @@ def _digits(seed: int) -> Dataset:
     y = np.asarray(digits, dtype=np.int64)
     parts = split(pictures, y, (0.6, 0.2, 0.2), seed, labels, "digits")
     return Dataset(*parts, classes=10, labels=labels)
+
+
+def spiral(
+    seed: int,
+    points_per_class: int = 100,
+    classes: int = 3,
+    revolutions: float = 4.0,
+    noise: float = 0.2,
+) -> Part:
+    """Return a spiral of (classes · points_per_class, 2) float64, class after class.
+
+    Radii go from 0 to 1; the angle spans revolutions · π, as in the authors' code, so that 4 are
+    two full turns, and has normal noise, in radians.
+    """
+    # NumPy's legacy generator: so the authors' own points come out.
+    generator = np.random.RandomState(seed)
+    radius = np.linspace(0.0, 1.0, points_per_class)
+    points = []
+    for label in range(classes):
+        start = 2 * np.pi * label / classes
+        angle = np.linspace(start, start + revolutions * np.pi, points_per_class)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no number is refused later
+            angle = angle + noise * generator.randn(points_per_class)
+            points.append(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1))
+    labels = np.repeat(np.arange(classes, dtype=np.int64), points_per_class)
+    return Part(np.concatenate(points), labels)
+
+
+def spiral_dataset(settings: Mapping[str, Any]) -> Dataset:
+    """Draw training, validation and test parts; the latter two are fresh draws (seed + 1, + 2)."""
+    names = ("points_per_class", "classes", "revolutions", "noise")
+    shape = {name: settings[f"data.{name}"] for name in names}
+    train, val, test = (spiral(settings["data.seed"] + draw, **shape) for draw in range(3))
+    return Dataset(train, val, test, shape["classes"], tuple(map(str, range(shape["classes"]))))

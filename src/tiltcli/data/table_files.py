@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiltcli.data.arrays import fractions
 from tiltcli.data.encoding import rows_said, texts_of
-from tiltcli.data.labels import fractions
 from tiltcli.data.limits import check_bytes
 from tiltcli.errors import UserError, listing, with_suggestion
 

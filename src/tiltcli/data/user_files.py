@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.data.array_files import NAMES, PARTS, array_parts, load_arrays
-from tiltcli.data.arrays import Dataset, Labels, Part
+from tiltcli.data.arrays import Dataset, Label, Labels, Part, numbered, whole_numbers
 from tiltcli.data.encoding import check_faults, column_faults, encode, fit, origins, value_faults
-from tiltcli.data.labels import Label, numbered, whole_numbers
 from tiltcli.data.limits import check_bytes
-from tiltcli.data.splitting import split_rows
+from tiltcli.data.preparation import split_rows
 from tiltcli.data.table_files import Table, read_table
 from tiltcli.errors import UserError, each, listing, with_suggestion
 from tiltcli.grid.factories import call, fault_of, load

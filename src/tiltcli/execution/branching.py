@@ -21,8 +21,8 @@ from tiltcli.curvature.stability import stability_bound
 from tiltcli.data import dataset_of
 from tiltcli.engines import Interrupted
 from tiltcli.errors import Fault, UserError
+from tiltcli.execution.checks import at_once, worker_faults
 from tiltcli.execution.reprobing import chosen_jobs, only_row
-from tiltcli.execution.run_options import at_once, worker_faults
 from tiltcli.grid import Job, load_run
 from tiltcli.store import RunWriter
 from tiltcli.store.branch_rows import Branch, add_rows, rates_done

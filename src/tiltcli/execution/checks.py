@@ -1,25 +1,89 @@
-"""All that can be checked before a sweep writes anything."""
+"""How a sweep is run, and all that can be checked before it writes anything."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltcli.curvature.memory import memory_faults
 from tiltcli.data import Dataset, dataset_of, downloads_of
 from tiltcli.engines import choose_engine
+from tiltcli.engines.base import CHECKPOINT_SECONDS
 from tiltcli.engines.coverage import without_derivative
+from tiltcli.engines.machine import cores
+from tiltcli.engines.torch.devices import check_device
 from tiltcli.errors import Fault, UserError, each
-from tiltcli.execution.run_options import RunOptions
 from tiltcli.grid import Job, ProbeSettings, Sweep
 from tiltcli.grid.jobs import texts
 from tiltcli.grid.settings import deciding
+from tiltcli.grid.shards import Shard
 from tiltcli.networks.initial import check_network, is_own, parameter_shapes
 from tiltcli.store import RunWriter
 
 if TYPE_CHECKING:
     from tiltcli.execution.local import Trainer
+
+MOST_WORKERS = 4096
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a sweep is run."""
+
+    engine: str = "auto"  # auto, fused or torch
+    # jobs trained at once; 0: one after the other, in this very process, for a debugger or a
+    # profiler; None: one per core
+    workers: int | None = None
+    retry_failed: bool = False  # run failed jobs again too
+    fail_fast: bool = False  # stop at the first failed job
+    fresh: bool = False  # remove an earlier run of this name first
+    extend: bool = False  # let a run that was made by another grid grow by this one's jobs
+    shard: Shard | None = None  # which share of the jobs to train; None for all
+    device: str = "auto"  # where torch trains: auto, cpu or cuda
+    # time between two checkpoints of a job that torch trains
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+    def jobs_of(self, sweep: Sweep) -> Sequence[Job]:
+        """Jobs of a sweep that are in the share to train."""
+        return self.shard.of(sweep.jobs) if self.shard else sweep.jobs
+
+    def check(self, cluster: bool) -> None:
+        """Refuse options that do not go together, or with a cluster."""
+        faults = worker_faults(self.workers)
+        if cluster and self.workers is not None:
+            said = "is for this machine; with --cluster its workers are used"
+            faults.append(Fault(said, key="--workers"))
+        if cluster and self.device != "auto":
+            said = "is for this machine; with --cluster every worker has its own"
+            faults.append(Fault(said, key="--device"))
+        if self.shard and self.fresh:
+            faults.append(
+                Fault("--fresh with --shard would remove what the other shards have done")
+            )
+        if self.extend and self.fresh:
+            faults.append(Fault("--extend keeps a run, --fresh removes it: give one of them"))
+        if not cluster:
+            try:
+                check_device(self.device)
+            except UserError as error:
+                faults += error.faults
+        if faults:
+            raise UserError(*faults)
+
+
+def worker_faults(workers: int | None) -> list[Fault]:
+    """What is wrong with a number of workers, if anything is."""
+    if workers is None or (type(workers) is int and 0 <= workers <= MOST_WORKERS):
+        return []
+    allowed = f"a whole number from 0 (in this process) to {MOST_WORKERS}, or none: one per core"
+    return [Fault(f"got {workers!r}; allowed: {allowed}", key="--workers")]
+
+
+def at_once(workers: int | None) -> int:
+    """How many jobs are trained at the same time."""
+    return cores() if workers is None else max(workers, 1)
 
 
 def check_run(
@@ -61,7 +125,7 @@ def _check_with_data(probe: ProbeSettings | None, job: Job) -> None:
         said = 'got "best", and there is no validation part; allowed here: "none", "final"'
         raise UserError(Fault(said, key="train.keep"))
     if is_own(job):
-        from tiltcli.networks.own import check_own
+        from tiltcli.networks.models import check_own
 
         check_own(job, data)
     else:
@@ -98,7 +162,7 @@ def check_probe(
     if is_own(job):
         import torch
 
-        from tiltcli.networks.own import make_network
+        from tiltcli.networks.models import make_network
 
         own = make_network(job, data.sample_shape, data.classes, torch.float32)
         shapes = [tuple(p.shape) for p in own.parameters() if p.requires_grad]

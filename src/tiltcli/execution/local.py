@@ -14,11 +14,9 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from tiltcli.engines import load_engine
 from tiltcli.errors import RunError
-from tiltcli.execution.executors.processes import run_processes
-from tiltcli.execution.executors.protocol import Stopped
-from tiltcli.execution.executors.threads import Immediate, run_threads
+from tiltcli.execution.checks import at_once
+from tiltcli.execution.executors import Immediate, Stopped, run_processes, run_threads
 from tiltcli.execution.progress import Advance, Progress
-from tiltcli.execution.run_options import at_once
 from tiltcli.execution.train_job import Task, failed, train_batch, train_job
 from tiltcli.grid import Job
 from tiltcli.store import Finished, RunWriter

@@ -19,10 +19,9 @@ from tiltcli.data import dataset_of
 from tiltcli.engines.base import total_steps
 from tiltcli.errors import RESULT_COLUMNS, Fault, Outcome, UserError, each, listing
 from tiltcli.evaluation.selection import parse_selection, select
-from tiltcli.execution.checks import check_derivative, check_probe
+from tiltcli.execution.checks import at_once, check_derivative, check_probe, worker_faults
 from tiltcli.execution.local import Trainer, train
 from tiltcli.execution.progress import Progress, step_cost
-from tiltcli.execution.run_options import at_once, worker_faults
 from tiltcli.execution.train_job import Task
 from tiltcli.grid import ProbeSettings, load_run
 from tiltcli.store import Finished, RunWriter

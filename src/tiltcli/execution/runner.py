@@ -15,16 +15,15 @@ from pathlib import Path
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import total_steps
 from tiltcli.errors import Outcome
-from tiltcli.execution.checks import check_run
+from tiltcli.execution.checks import RunOptions, at_once, check_run
 from tiltcli.execution.local import Trainer, train
 from tiltcli.execution.progress import Progress, step_cost
-from tiltcli.execution.run_options import RunOptions, at_once
 from tiltcli.execution.train_job import Task
 from tiltcli.grid import Job, ProbeSettings, Sweep
 from tiltcli.store import Finished, RunWriter
-from tiltcli.store.checkpoint_files import checkpoint_path, checkpointed, remove_checkpoints
 from tiltcli.store.probe_rows import missing_epochs
 from tiltcli.store.read import last_probed_epochs, read_jobs, read_probes
+from tiltcli.store.weights import checkpoint_path, checkpointed, remove_checkpoints
 
 
 @dataclass(frozen=True, repr=False)

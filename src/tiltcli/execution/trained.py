@@ -16,11 +16,11 @@ from tiltcli.analysis.traces import jobs_of
 from tiltcli.data import dataset_of
 from tiltcli.errors import Outcome, UserError
 from tiltcli.evaluation.comparison import check_metric
-from tiltcli.execution.keeping import facts_of
 from tiltcli.execution.reprobing import chosen_jobs, only_row
+from tiltcli.execution.train_job import facts_of
 from tiltcli.grid import Job
 from tiltcli.networks.initial import is_own
-from tiltcli.store.outputs import check_output, write_output
+from tiltcli.store.files import check_output, write_output
 from tiltcli.store.read import find_run, read
 from tiltcli.store.weights import METADATA, Facts, read_weights, weights_path, write_weights
 
@@ -132,7 +132,7 @@ def export_trained(
     if form == ".safetensors":
         write_weights(output, found.tensors, found.facts)
     else:
-        from tiltcli.networks import formats
+        from tiltcli.networks.classifier import write_onnx, write_pt2
 
         def write(to: Path) -> None:
             nonlocal note
@@ -141,9 +141,9 @@ def export_trained(
                 made = Path(folder) / output.name
                 said = (made, found.classifier, METADATA, found.facts.page())
                 if form == ".onnx":
-                    note = formats.write_onnx(*said)
+                    note = write_onnx(*said)
                 else:
-                    formats.write_pt2(*said)
+                    write_pt2(*said)
                 made.replace(to)
 
         write_output(output, write)

@@ -1,8 +1,15 @@
-"""A trained network that takes inputs as they come: encoding and standardisation are inside."""
+"""A trained network that takes inputs as they come: encoding and standardisation are inside.
+
+As a file that does without this package it is torch.export's, or ONNX.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -169,3 +176,59 @@ def _empty(job: Job, sample: Sequence[int], classes: int) -> nn.Module:
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for some in tensors_of(network) for name, tensor in some.items()}
+
+
+def write_pt2(path: Path, classifier: Classifier, name: str, facts: str) -> None:
+    """Write what `torch.export.load` reads, and in it under a name what is said, in JSON."""
+    torch.export.save(_program(classifier), path, extra_files={name: facts})
+
+
+def write_onnx(path: Path, classifier: Classifier, name: str, facts: str) -> str:
+    """Write likewise what ONNX runtimes read; returns what the user should know, or nothing."""
+    try:
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError:
+        raise UserError(
+            "ONNX needs onnx and onnxscript, which are not installed: pip install 'tiltcli[onnx]'; "
+            "or export to .pt2 or .safetensors"
+        ) from None
+    said = ""
+    convolutions = any(isinstance(m, nn.modules.conv._ConvNd) for m in classifier.modules())
+    if convolutions and next(classifier.network.parameters()).dtype == torch.float64:
+        classifier.network.float()
+        said = "the network is in float32: ONNX runtimes have no convolutions in float64"
+    program = _program(classifier)
+    with _quiet():
+        made = torch.onnx.export(
+            program, dynamo=True, verbose=False, input_names=["inputs"], output_names=["logits"]
+        )
+    assert made is not None
+    made.model.metadata_props[name] = facts
+    made.save(path)
+    return said
+
+
+def _program(classifier: Classifier) -> torch.export.ExportedProgram:
+    example = torch.zeros(2, *classifier.raw_shape, dtype=torch.float64)
+    rows = {0: torch.export.Dim("rows")}
+    try:
+        with _quiet():
+            return torch.export.export(classifier, (example,), dynamic_shapes=(rows,))
+    except Exception as error:  # of many kinds, and by the user's own code too
+        why = str(error).strip().partition("\n")[0][:300]
+        raise UserError(
+            f"torch.export cannot take this network: {type(error).__name__}: {why}; "
+            "export to .safetensors and use tiltcli.load"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch's news for its developers is not for our users."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)

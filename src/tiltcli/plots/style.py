@@ -21,7 +21,7 @@ from matplotlib.style import context
 from matplotlib.ticker import FuncFormatter
 
 from tiltcli.errors import UserError, listing
-from tiltcli.store.outputs import check_output, write_output
+from tiltcli.store.files import check_output, write_output
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """Okabe and Ito's palette, told apart with any colour vision; the strongest first."""

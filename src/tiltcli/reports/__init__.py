@@ -9,7 +9,7 @@ from tiltcli.errors import UserError, each, listing
 from tiltcli.reports.loaded_runs import load_run
 from tiltcli.reports.markdown import to_text
 from tiltcli.reports.page import to_page
-from tiltcli.store.outputs import check_output, output_folder, write_output
+from tiltcli.store.files import check_output, output_folder, write_output
 
 PAGE, MARKDOWN = (".html", ".htm"), (".md",)
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiltcli.errors import UserError, columns_of
-from tiltcli.store.columns import schema_of, table_of_rows
-from tiltcli.store.parts import write_whole
+from tiltcli.store.files import write_whole
+from tiltcli.store.parquet import schema_of, table_of_rows
 
 BRANCHES = schema_of(
     columns_of("""

@@ -16,7 +16,7 @@ from pathlib import Path
 import filelock
 
 from tiltcli.errors import UserError, listing
-from tiltcli.store.parts import unwritable
+from tiltcli.store.files import unwritable
 
 GATE_SECONDS = 120.0
 _ABSENT = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}

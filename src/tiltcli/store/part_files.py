@@ -11,12 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tiltcli.store import growing, parts
-from tiltcli.store.columns import JOBS, METRICS, PROBES, RECALL, table_of_rows
-from tiltcli.store.job_index import KEYS, JobIndex, deduplicate, rows_of
-from tiltcli.store.parts import Unwritable, part_name
+from tiltcli.store import files, parquet, parts
+from tiltcli.store.files import Unwritable
+from tiltcli.store.parquet import (
+    JOBS,
+    METRICS,
+    PROBES,
+    RECALL,
+    fits,
+    patiently,
+    read_part,
+    table_of_rows,
+)
+from tiltcli.store.parts import KEYS, JobIndex, deduplicate, part_name, rows_of
 from tiltcli.store.probe_rows import merged_probes
-from tiltcli.store.reading import fits, patiently, read_part
 from tiltcli.store.spool import Finished, table_of
 
 PART_JOBS, PART_BYTES, PART_COMMITS = 1 << 13, 32 << 20, 64
@@ -56,13 +64,13 @@ class PartFiles:
         try:
             for table in ("metrics", "recall"):
                 if len(some) == 1 and (file := some[0].file(table)):
-                    parts.adopt(file, self._path(table, part))
+                    files.adopt(file, self._path(table, part))
                     continue
                 rows = table_of(table, some)
                 if len(rows) or table == "metrics":
-                    growing.extend(self._path(table, part), rows)
+                    parquet.extend(self._path(table, part), rows)
             if measured := [*probes, *(row for one in some for row in one.probes)]:
-                growing.extend(self._path("probes", part), table_of_rows(measured, PROBES))
+                parquet.extend(self._path("probes", part), table_of_rows(measured, PROBES))
             self._write_jobs(part, _jobs_table(some))
         except Unwritable:
             if new:  # on a full disk, what will not count should not take room either
@@ -88,7 +96,7 @@ class PartFiles:
             others = pc.invert(pc.is_in(before["job"], value_set=new["job"]))
             new = pa.concat_tables([before.filter(others), new]).combine_chunks()
         # Not a row group each time: each would have all the many columns.
-        growing.replace(path, new)
+        parquet.replace(path, new)
         self.index.take(part, new)
         self._left[part] = self._signatures(part)
 
@@ -99,9 +107,9 @@ class PartFiles:
             before = read_part(path, PROBES)
             whole = merged_probes([before, new])
             if len(whole) < len(before) + len(new) or not fits(path, PROBES):
-                growing.replace(path, whole)
+                parquet.replace(path, whole)
                 return
-        growing.extend(self._path("probes", part), new)
+        parquet.extend(self._path("probes", part), new)
 
     def close(self) -> None:
         """Leave out of one's parts what does not count any more."""
@@ -114,7 +122,7 @@ class PartFiles:
         for table in ("jobs", *BESIDES):
             path = self.folder / table / part
             if path.exists():
-                growing.shrink(path)
+                parquet.shrink(path)
         self._left[part] = self._signatures(part)
         self.index.looked_at(part)
 
@@ -127,7 +135,7 @@ class PartFiles:
         for part in self.index.rows:
             path = self.folder / "jobs" / part
             if not fits(path, JOBS):  # by an earlier version, with other columns
-                growing.replace(path, read_part(path, JOBS).combine_chunks())
+                parquet.replace(path, read_part(path, JOBS).combine_chunks())
         if sum(self.index.rows.values()) == len(self.index.outcomes):
             return
         # Two writers had the same job: without locks, or in a merge of an earlier version.
@@ -146,7 +154,7 @@ class PartFiles:
             self._discard(part)
             return
         jobs = read_part(path, JOBS).filter(pa.array(mask))
-        growing.replace(path, jobs.combine_chunks())
+        parquet.replace(path, jobs.combine_chunks())
         for table in BESIDES:
             self._keep(table, part, jobs["job"])
 
@@ -192,15 +200,15 @@ class PartFiles:
         more = more if more is not None else schema.empty_table()
         if not path.exists():
             if len(more):
-                growing.extend(self._path(table, part), more)
+                parquet.extend(self._path(table, part), more)
             return
         names = read_part(path, ["job"])["job"].unique()
         strays = not pc.all(pc.is_in(names, value_set=jobs), min_count=0).as_py()
         if strays or (len(more) and not fits(path, schema)):
             kept = rows_of(read_part(path, schema), jobs)
-            growing.replace(path, pa.concat_tables([kept, more]).combine_chunks())
+            parquet.replace(path, pa.concat_tables([kept, more]).combine_chunks())
         elif len(more):
-            growing.extend(path, more)
+            parquet.extend(path, more)
 
     def _path(self, table: str, part: str) -> Path:
         """Path of a file to be written, in a folder that is there."""

@@ -7,36 +7,42 @@ the client that writes alone `000007.parquet`, a shard `s3of16.000007.parquet`.
 A row never moves from one part to another and no part goes away, so that whoever lists
 `jobs/*.parquet`, and then reads what the list names, gets every committed job, once: at whatever
 moment, and whatever moment a writer was killed at. Files are few all the same, because the last
-part of a writer grows (`tiltcli.store.growing`) until it is large. Writers commit in turn and look
+part of a writer grows (`tiltcli.store.parquet`) until it is large. Writers commit in turn and look
 at each other's parts first, so that no job is written twice. Only where a file system has no locks
-can two parts have one job; `tiltcli.store.job_index` says which of its rows counts.
+can two parts have one job.
 
 A commit is on the disk itself before it counts: each file is synchronised before it gets its name,
 and each folder after. So a finished job outlives a power cut, as a transaction of SQLite does, and
 so do the jobs that stood in the part before. It costs some hundredths of a second a commit.
 
 Earlier versions called a part by a range, `N-M`; such parts are read, and never grow.
+
+Where several parts have one job, a row that ended well beats one that failed (it was run again);
+among equals the last in the order of the parts counts. The same job gives the same numbers whoever
+trains it, so the choice among equals changes nothing but the wall time shown.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tiltcli.errors import RunError
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tiltcli.errors import Outcome
+from tiltcli.store.parquet import read_part
 
 _NAME = re.compile(r"(?:([A-Za-z][A-Za-z0-9_-]*)\.)?(\d{6,})(?:-\d{6,})?\.parquet")
 
 Signature = tuple[int, int, int]
 """What tells whether a file is still the one that was looked at."""
-
-
-class Unwritable(RunError):
-    """A run's folder takes no more: the sweep ends; what is finished is kept."""
 
 
 def part_name(writer: str, number: int) -> str:
@@ -74,67 +80,67 @@ def signature(path: Path) -> Signature | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name, then give it its own; both are on the disk then."""
-    # The dot keeps unfinished files out of everybody's *.parquet.
-    # Nobody can have put a link at a random name; and it fits where a long name does.
-    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
-    try:
-        with writing(path):
-            write(temporary)
-            adopt(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+KEYS = ["job", "outcome"]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text whole; see `write_whole`."""
-    write_whole(path, lambda to: to.write_text(text, encoding="utf-8"))
+class JobIndex:
+    """Jobs of a run's parts; kept up to date by what has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.outcomes: dict[str, str] = {}
+        self.part_of: dict[str, str] = {}
+        self.rows: dict[str, int] = {}
+        self._seen: dict[str, Signature | None] = {}
+
+    def look(self, skip: Callable[[str], bool] = lambda writer: False) -> None:
+        """Look at the parts that have changed, but for those of writers to skip."""
+        names = live(self.folder)
+        if not self._seen.keys() <= set(names):  # one was set aside
+            for known in (self.outcomes, self.part_of, self.rows, self._seen):
+                known.clear()
+        for name in names:
+            parsed = parse(name)
+            if name in self._seen and parsed is not None and skip(parsed[0]):
+                continue
+            path = self.folder / "jobs" / name
+            found = signature(path)
+            if found is not None and found != self._seen.get(name):
+                with contextlib.suppress(FileNotFoundError):  # set aside by another writer
+                    self.take(name, read_part(path, KEYS))
+
+    def take(self, name: str, jobs: pa.Table) -> None:
+        """Take the jobs that a part has now."""
+        for job, outcome in zip(jobs["job"].to_pylist(), jobs["outcome"].to_pylist(), strict=True):
+            before = self.outcomes.get(job)
+            if before in (None, Outcome.FAILED) or outcome != Outcome.FAILED:
+                self.outcomes[job], self.part_of[job] = outcome, name
+        self.rows[name] = len(jobs)
+        self.looked_at(name)
+
+    def looked_at(self, name: str) -> None:
+        """Take it that the part, as it is now, has the jobs that are known."""
+        self._seen[name] = signature(self.folder / "jobs" / name)
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Let an error of the system say that the file cannot be written; raises `Unwritable`."""
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(path, error) from error
+def deduplicate(jobs: Sequence[pa.Table]) -> list[npt.NDArray[np.bool_]] | None:
+    """Return masks of the rows that count, of jobs tables in their parts' order; None if all do."""
+    if not jobs:
+        return None
+    keys = pa.concat_tables([table.select(["job", "outcome"]) for table in jobs]).to_pandas()
+    if not keys["job"].duplicated().any():
+        return None
+    failed = keys["outcome"] == Outcome.FAILED
+    ordered = pd.concat([keys[failed], keys[~failed]])
+    kept = ordered.index[~ordered["job"].duplicated(keep="last")]
+    mask = np.zeros(len(keys), dtype=bool)
+    mask[kept] = True
+    return np.split(mask, np.cumsum([len(table) for table in jobs])[:-1])
 
 
-def adopt(temporary: Path, path: Path) -> None:
-    """Give a finished file its name; it and its name are on the disk then."""
-    synchronise(temporary)
-    os.replace(temporary, path)
-    synchronise(path.parent)
-
-
-def synchronise(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk itself."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:
-        if path.is_dir():
-            return  # Windows, where folders cannot be opened
-        raise
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems cannot; they have other promises.
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def unwritable(path: Path, error: OSError | ValueError) -> Unwritable:
-    """Say why a file could not be written, and what to do."""
-    # Arrow wraps the system's error in its own, and the number with it.
-    full = any(said in str(error) for said in ("No space left", "uota exceeded"))
-    if full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-        return Unwritable(
-            f"{path}: the disk is full; make room and run the same command again: "
-            "finished jobs are kept"
-        )
-    return Unwritable(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}")
+def rows_of(table: pa.Table, jobs: pa.ChunkedArray) -> pa.Table:
+    """Rows of a table that belong to one of these jobs."""
+    names = table["job"].unique()
+    if pc.all(pc.is_in(names, value_set=jobs), min_count=0).as_py():
+        return table
+    return table.filter(pc.is_in(table["job"], value_set=jobs))

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from tiltcli.errors import QUANTITY_COLUMNS
 from tiltcli.grid import ProbeSettings
-from tiltcli.store.columns import PROBES
+from tiltcli.store.parquet import PROBES
 from tiltcli.store.parts import parse
 
 KEYS = ["job", "epoch"]

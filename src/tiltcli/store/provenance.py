@@ -23,7 +23,7 @@ from tiltcli.grid.factories import INSTALLED, locate
 from tiltcli.grid.paths import located
 from tiltcli.grid.settings import FACTORIES, PATHS, outputs
 from tiltcli.grid.shards import Shard
-from tiltcli.store.parts import write_text
+from tiltcli.store.files import write_text
 
 _LIBRARIES = ("numpy", "numba", "torch", "pandas", "pyarrow", "scipy", "scikit-learn")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from tiltcli.store import parts
-from tiltcli.store.reading import Damaged, patiently
+from tiltcli.store.parquet import Damaged, patiently
 
 TABLES = ("jobs", "metrics", "recall", "probes")
 """Folders of a run's parts; jobs first: they make the others count."""

@@ -16,10 +16,9 @@ import pyarrow as pa
 from tiltcli.errors import Outcome, UserError, harmless, with_suggestion
 from tiltcli.grid.run_grids import listed_values
 from tiltcli.store import parts
-from tiltcli.store.columns import JOBS, METRICS, PROBES, RECALL
-from tiltcli.store.job_index import deduplicate, rows_of
+from tiltcli.store.parquet import JOBS, METRICS, PROBES, RECALL, read_part, with_arguments
+from tiltcli.store.parts import deduplicate, rows_of
 from tiltcli.store.probe_rows import in_order, merged_probes, sorted_frame
-from tiltcli.store.reading import read_part, with_arguments
 
 Found = TypeVar("Found")
 TRIES = 20

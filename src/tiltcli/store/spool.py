@@ -18,10 +18,8 @@ from tiltcli.engines.base import Array, Block, Ending, Whole
 from tiltcli.errors import METRIC_COLUMNS
 from tiltcli.grid import Job
 from tiltcli.grid.settings import FACTORIES, SETTINGS, given_arguments, outputs
-from tiltcli.store import growing
-from tiltcli.store.columns import METRICS, PROBES, RECALL, table_of_rows
-from tiltcli.store.parts import writing
-from tiltcli.store.reading import read_part
+from tiltcli.store.files import writing
+from tiltcli.store.parquet import METRICS, PROBES, RECALL, open_writer, read_part, table_of_rows
 
 SPILL_ROWS = 1 << 18
 """Rows of metrics and recalls a running job keeps in memory; beyond, they go to its own files."""
@@ -91,7 +89,7 @@ class MetricsSpool:
     def _write(self, path: Path, table: pa.Table) -> None:
         with writing(path):
             if path not in self._writers:
-                self._writers[path] = growing.writer(path, table.schema)
+                self._writers[path] = open_writer(path, table.schema)
             self._writers[path].write_table(table)
 
     def finish(self) -> list[Block] | Path:

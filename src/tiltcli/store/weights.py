@@ -1,14 +1,18 @@
-"""A trained network as a run keeps it: `weights/<job>.safetensors`, written whole.
+"""A trained network as a run keeps it, `weights/<job>.safetensors`; and checkpoints on the way.
 
 Tensors by the network's own names, in the dtype of the training. What else it takes to use them
 stands in the file's metadata, as JSON: the settings, how inputs are standardised, how a table
 becomes inputs.
+
+A checkpoint is removed only after its job's row is on disk: whatever moment a run is killed at, a
+long job has either its result or its last checkpoint. Failed jobs keep theirs for --retry-failed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.errors import UserError
-from tiltcli.store.parts import write_whole
+from tiltcli.store.files import write_whole
 
 FORMAT = "tiltcli weights 1"
 METADATA = "tiltcli.json"
@@ -84,3 +88,29 @@ def read_weights(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Facts]:
         raise UserError(
             f"{path}: cannot be read: {why}; without it the job is trained again"
         ) from None
+
+
+FOLDER = "checkpoints"
+
+
+def checkpoint_path(run: Path, job: str) -> Path:
+    """File that a job's checkpoint has, whether or not it is there."""
+    return run / FOLDER / f"{job}.safetensors"
+
+
+def checkpointed(run: Path) -> set[str]:
+    """Jobs that have a checkpoint."""
+    return {path.stem for path in (run / FOLDER).glob("*.safetensors")}
+
+
+def remove_checkpoints(run: Path, jobs: Iterable[str]) -> None:
+    """Remove what is left of jobs that ended, and the folder once it is empty."""
+    if not (run / FOLDER).is_dir():
+        return
+    for job in jobs:
+        path = checkpoint_path(run, job)
+        for name in (path, path.with_suffix(".damaged")):
+            with contextlib.suppress(OSError):
+                name.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (run / FOLDER).rmdir()

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from tiltcli.cli import options as opt
-from tiltcli.cli.app import INTERRUPTED, app, say
-from tiltcli.cli.options import option
+from tiltcli.cli.options import INTERRUPTED, app, option, say
 from tiltcli.errors import UserError
 
 
@@ -45,7 +44,7 @@ def branch(
     training is repeated up to that epoch and checked against the losses that the run holds; the
     optimiser begins anew there. Learning rates that are there already are not made again.
     """
-    from tiltcli.cli.signals import Stop
+    from tiltcli.cli.live import Stop
     from tiltcli.execution.branching import branch_run
 
     stop = Stop()

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tiltcli.cli import options as opt
-from tiltcli.cli.app import app, say
-from tiltcli.cli.options import option
+from tiltcli.cli.options import app, option, say
 from tiltcli.cli.rendering import Result, write
 from tiltcli.errors import UserError
 
@@ -130,7 +129,7 @@ def _show_learning(comparison: Comparison, runs: tuple[str, str], results: Path)
     """
     import pandas as pd
 
-    from tiltcli.cli.learning import key, mean_curve, spark
+    from tiltcli.cli.standings import key, mean_curve, spark
     from tiltcli.evaluation.facets import named
     from tiltcli.store.read import find_run, read
 

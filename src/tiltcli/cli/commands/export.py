@@ -6,8 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from tiltcli.cli.app import app, say
-from tiltcli.cli.options import RESULTS, OneJob, Results, Run, Where, choice, option
+from tiltcli.cli.options import RESULTS, OneJob, Results, Run, Where, app, choice, option, say
 from tiltcli.errors import UserError
 
 

@@ -5,8 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tiltcli.cli.app import app, say
-from tiltcli.cli.options import RESULTS, Format, OneJob, OutputFormat, Results, Run, Where, option
+from tiltcli.cli.options import (
+    RESULTS,
+    Format,
+    OneJob,
+    OutputFormat,
+    Results,
+    Run,
+    Where,
+    app,
+    option,
+    say,
+)
 from tiltcli.cli.rendering import Result, write
 from tiltcli.errors import Outcome, UserError, listing
 

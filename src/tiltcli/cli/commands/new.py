@@ -1,22 +1,113 @@
-"""`tiltcli new`."""
+"""`tiltcli new`: grid files, and the batch script of `tiltcli new slurm`."""
 
 from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tiltcli.cli.app import app
-from tiltcli.cli.options import option
-from tiltcli.cli.templates import ABOUT, TEMPLATE, slurm_script, templates
+from tiltcli.cli.options import app, option
 from tiltcli.errors import Fault, UserError, with_suggestion
+
+FOLDER = resources.files("tiltcli") / "grid" / "templates"
+"""The starters; in its folder `shipped`, the grid files of the repository's `sweeps`."""
+
+TEMPLATE = "slurm"
+ABOUT = "A batch script that runs a grid as an array job of Slurm (--grid, --shards …)."
+
+NOTICE_SECONDS = 120
+MOST_REQUEUES = 50
+
+_TIME = re.compile(r"(?:(\d{1,3})-)?(\d{1,3}):(\d\d):(\d\d)")
+_MEMORY = re.compile(r"\d+[KMGT]?")
+_PARTITION = re.compile(r"[\w.,-]+")
+
+
+def templates() -> dict[str, str]:
+    """Texts of the grid files, by name: starters, then the shipped sweeps."""
+    return {
+        entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        for folder in (FOLDER, FOLDER / "shipped")
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name.removesuffix(".toml"))
+        if entry.name.endswith(".toml")
+    }
+
+
+def slurm_script(
+    grid: Path,
+    *,
+    shards: int = 8,
+    results: Path = Path("results"),
+    cpus: int = 2,
+    memory: str = "4G",
+    time: str = "04:00:00",
+    partition: str | None = None,
+) -> str:
+    """Return a batch script that trains a grid as an array job of `shards` tasks.
+
+    `memory` and `time`, of each task, are as `--mem` and `--time` have them.
+
+    Raises:
+        UserError: with every fault of the grid, which is read, or the options.
+
+    """
+    from tiltcli.grid import load_sweep
+    from tiltcli.grid.shards import MOST_SHARDS
+
+    faults: list[Fault] = []
+    for key, value, pattern, allowed in (
+        ("--time", time, _TIME, "HH:MM:SS or D-HH:MM:SS, as 04:00:00"),
+        ("--mem", memory, _MEMORY, "a size, as 4G"),
+        ("--partition", partition or "default", _PARTITION, "names of partitions"),
+    ):
+        if not pattern.fullmatch(value):
+            faults.append(Fault(f"got {value!r}; allowed: {allowed}", key=key))
+    if (limit := _TIME.fullmatch(time)) and _seconds(limit) < 5 * NOTICE_SECONDS:
+        said = f"got {time}; allowed: {5 * NOTICE_SECONDS // 60} minutes or more: the task is "
+        faults.append(Fault(f"{said}warned {NOTICE_SECONDS} s before the end", key="--time"))
+    if cpus < 1:
+        faults.append(Fault(f"got {cpus}; allowed: 1 or more", key="--cpus"))
+    if not 1 <= shards <= MOST_SHARDS:
+        faults.append(Fault(f"got {shards}; allowed: 1 to {MOST_SHARDS}", key="--shards"))
+    try:
+        sweep = load_sweep(grid)
+    except UserError as error:
+        faults += error.faults
+    if faults:
+        raise UserError(*faults)
+    jobs = len(sweep.jobs)
+    values = {
+        "JOBS": f"The {jobs} jobs of {grid.name}" if jobs > 1 else f"The one job of {grid.name}",
+        "NAME": sweep.name,
+        "RUNS": f"tiltcli runs {sweep.name}".ljust(30),
+        "SHARDS": str(min(shards, jobs)),
+        "CPUS": str(cpus),
+        "MEMORY": memory,
+        "TIME": time,
+        "PARTITION": f"#SBATCH --partition={partition}\n" if partition else "",
+        "NOTICE": str(NOTICE_SECONDS),
+        "REQUEUES": str(MOST_REQUEUES),
+        "TILTCLI": shlex.join([sys.executable, "-m", "tiltcli"]),
+        "FOLDER": shlex.quote(str(Path.cwd())),
+        "GRID": shlex.quote(str(grid)),
+        "RESULTS": shlex.quote(str(results)),
+    }
+    text = (FOLDER / "slurm.sh").read_text(encoding="utf-8")
+    return re.sub(r"@([A-Z]+)@", lambda found: values[found[1]], text)
+
+
+def _seconds(limit: re.Match[str]) -> int:
+    days, hours, minutes, seconds = (int(part or 0) for part in limit.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _names(incomplete: str) -> list[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from tiltcli.cli.app import app
-from tiltcli.cli.options import RESULTS, By, GridOutput, Methods, Results, Run, names, option
+from tiltcli.cli.options import RESULTS, By, GridOutput, Methods, Results, Run, app, names, option
 from tiltcli.cli.rendering import write_grid
 from tiltcli.errors import UserError
 

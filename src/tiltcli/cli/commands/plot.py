@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from tiltcli.api.figure_kinds import KINDS
+from tiltcli.api.plotting import KINDS
 from tiltcli.cli import options as opt
-from tiltcli.cli.app import app, say
-from tiltcli.cli.options import choice, option
+from tiltcli.cli.options import app, choice, option, say
 from tiltcli.errors import UserError
 
 _TABLE = "\n".join(f"- {kind.name}: {kind.says}" for kind in KINDS.values())
@@ -66,7 +65,7 @@ def plot(
     """Draw a run."""
     from tiltcli.api.plotting import plot as drawn
     from tiltcli.plots.style import SIZES
-    from tiltcli.store.outputs import output_folder
+    from tiltcli.store.files import output_folder
     from tiltcli.store.read import find_run
 
     if kind in KINDS and output is None:

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from tiltcli.cli import options as opt
-from tiltcli.cli.app import INTERRUPTED, app, say
-from tiltcli.cli.options import option
+from tiltcli.cli.options import INTERRUPTED, app, option, say
 from tiltcli.errors import QUANTITY_COLUMNS, UserError
 
 
@@ -43,8 +42,7 @@ def probe(
     Without options the probe table of the run's grid counts. A job whose training does not end as
     the run holds it, to the last bit, gets no probes. What is there already is not made again.
     """
-    from tiltcli.cli.live import display
-    from tiltcli.cli.signals import Stop
+    from tiltcli.cli.live import Stop, display
     from tiltcli.execution.progress import Progress
     from tiltcli.execution.reprobing import probe_run
     from tiltcli.grid import load_run

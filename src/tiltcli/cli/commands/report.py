@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from tiltcli.cli.app import app
-from tiltcli.cli.options import RESULTS, Results, Runs, option
+from tiltcli.cli.options import RESULTS, Results, Runs, app, option
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`tiltcli runs`."""
+"""`tiltcli runs`, `tiltcli rm` and `tiltcli mv`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tiltcli.cli.app import app
-from tiltcli.cli.options import RESULTS, Format, OutputFormat, Results, RunOrAll, option
+import typer
+
+from tiltcli.cli.options import (
+    RESULTS,
+    Format,
+    OutputFormat,
+    Results,
+    Run,
+    RunOrAll,
+    Runs,
+    app,
+    option,
+    say,
+)
 from tiltcli.cli.rendering import Result, write
-from tiltcli.errors import RUN_COUNTS, UserError, listing
+from tiltcli.errors import RUN_COUNTS, UserError, each, listing
 
 if TYPE_CHECKING:
     from tiltcli.evaluation.texts import Table
@@ -38,7 +50,7 @@ def runs(
     Example: [bold]tiltcli runs spiral-phase[/bold]
     """
     from tiltcli.store.read import find_run
-    from tiltcli.store.run_facts import all_facts, facts_of
+    from tiltcli.store.run_folders import all_facts, facts_of
 
     if run is not None:
         folder = find_run(run, results)
@@ -96,7 +108,7 @@ def _lines(fact: dict[str, Any]) -> list[str]:
 
 def _show_learning(folder: Path) -> None:
     """Accuracy by epoch, static and the best cell of each group."""
-    from tiltcli.cli.learning import learning
+    from tiltcli.cli.standings import learning
     from tiltcli.cli.streams import output
     from tiltcli.store.read import read
 
@@ -112,3 +124,52 @@ def _cells(folder: Path) -> list[dict[str, Any]]:
     jobs = read_jobs(folder)
     metrics = [name for name in METRICS if jobs[name].notna().any()]
     return cell_records(gather(jobs, metrics)) if len(jobs) else []
+
+
+@app.command()
+def rm(
+    runs: Runs,
+    yes: Annotated[bool, option("--yes -y", "Do not ask.")] = False,
+    results: Results = RESULTS,
+) -> None:
+    """Remove runs, with all that was measured.
+
+    Example: [bold]tiltcli rm spiral-phase[/bold]
+
+    It asks first; --yes does without.
+    """
+    from tiltcli.store.read import find_run
+    from tiltcli.store.run_folders import facts_of, remove_run
+
+    folders = each(lambda run: find_run(run, results), dict.fromkeys(runs))
+    for folder in folders:
+        fact = facts_of(folder)
+        what = f"{folder}: {fact['done']} jobs, {fact['seconds']:.0f} core-seconds of training"
+        if yes or _meant(f"{what}. Remove it?"):
+            remove_run(folder)
+            say(f"removed: {what}")
+
+
+def _meant(question: str) -> bool:
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        raise UserError("not answered, so not removed; --yes does not ask") from None
+
+
+@app.command()
+def mv(
+    run: Run,
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="New name.")],
+    results: Results = RESULTS,
+) -> None:
+    """Give a run another name.
+
+    Example: [bold]tiltcli mv spiral-phase spiral-phase-old[/bold]
+
+    A run is called what its folder is called: renaming the folder does it as well.
+    """
+    from tiltcli.store.read import find_run
+    from tiltcli.store.run_folders import rename_run
+
+    sys.stdout.write(f"{rename_run(find_run(run, results), name)}\n")

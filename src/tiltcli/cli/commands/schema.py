@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tiltcli.cli.app import app
+from tiltcli.cli.options import app
 
 
 @app.command()

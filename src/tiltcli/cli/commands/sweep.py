@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiltcli.cli import options as opt
-from tiltcli.cli.app import INTERRUPTED, app, say
-from tiltcli.cli.options import choice, option
+from tiltcli.cli.options import INTERRUPTED, app, choice, option, say
 from tiltcli.errors import UserError
 
 if TYPE_CHECKING:
-    from tiltcli.execution.ended import Ended
+    from tiltcli.execution.checks import RunOptions
     from tiltcli.execution.local import Trainer
-    from tiltcli.execution.progress import Progress
-    from tiltcli.execution.run_options import RunOptions
+    from tiltcli.execution.progress import Ended, Progress
     from tiltcli.execution.runner import Summary
     from tiltcli.grid import Sweep
 
@@ -70,7 +68,7 @@ def sweep(
     With --cluster the jobs are trained by a Dask cluster's workers. Those that see the results
     folder write there; the others send their tables back.
     """
-    from tiltcli.execution.run_options import RunOptions
+    from tiltcli.execution.checks import RunOptions
     from tiltcli.grid import load_sweep
     from tiltcli.grid.shards import Shard
 
@@ -107,11 +105,9 @@ def sweep(
 def _run(
     spec: Sweep, results: Path, options: RunOptions, trainer: Trainer | None, quiet: bool
 ) -> tuple[Summary, Progress]:
-    from tiltcli.cli.live import display
-    from tiltcli.cli.signals import Stop
+    from tiltcli.cli.live import Stop, display
     from tiltcli.data import fetch_for
-    from tiltcli.execution.ended import Ended
-    from tiltcli.execution.progress import Progress
+    from tiltcli.execution.progress import Ended, Progress
     from tiltcli.execution.runner import run_sweep
     from tiltcli.grid.jobs import varying_settings
 

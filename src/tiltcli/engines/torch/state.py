@@ -28,8 +28,7 @@ from tiltcli.engines.base import (
 from tiltcli.grid import Job
 from tiltcli.losses import sample_losses
 from tiltcli.networks.initial import is_own
-from tiltcli.networks.models import Myrtle5, network_of, tensors_of
-from tiltcli.networks.own import Dice
+from tiltcli.networks.models import Dice, Myrtle5, network_of, tensors_of
 
 PIECE_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30}
 """Size of one layer's output for which a batch goes through the network as a whole; larger ones go

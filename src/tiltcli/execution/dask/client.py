@@ -15,14 +15,14 @@ from tiltcli.errors import UserError
 from tiltcli.execution.dask import worker
 from tiltcli.execution.dask.connection import Connection
 from tiltcli.execution.dask.scheduler import ClusterRun, WorkerProtocol, check_workers
-from tiltcli.execution.dask.wire import blocks_of, pack_jobs, tables_of, versions
-from tiltcli.execution.executors.protocol import Stopped, WorkerLost
+from tiltcli.execution.dask.worker import blocks_of, pack_jobs, tables_of, versions
+from tiltcli.execution.executors import Stopped, WorkerLost
 from tiltcli.execution.progress import Advance, Progress, step_cost
 from tiltcli.execution.train_job import Task, failed
 from tiltcli.grid import Job
 from tiltcli.grid.settings import FACTORIES, PATHS
 from tiltcli.store import Finished, RunWriter
-from tiltcli.store.columns import PROBES, RECALL
+from tiltcli.store.parquet import PROBES, RECALL
 from tiltcli.store.spool import setting_columns
 from tiltcli.store.weights import put, weights_path
 

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeAlias
 
 from tiltcli.errors import UserError
 from tiltcli.execution.dask.connection import Connection, Future, SchedulerLost
-from tiltcli.execution.executors.protocol import RETRIES, Done, Stopped, Task, WorkerError, lost
+from tiltcli.execution.executors import RETRIES, Done, Stopped, Task, WorkerError, lost
 
 BATCH_SECONDS = 1.0
 """Length that batches of short tasks are made to have."""
@@ -33,7 +33,6 @@ WAIT_SECONDS = 60.0
 
 GRACE_SECONDS = 30.0
 RESULT_SECONDS = 5.0
-
 
 Amount: TypeAlias = Sequence[int]
 """Progress of a task, as its worker counts it."""

@@ -1,49 +1,153 @@
-"""What runs on the workers of a cluster; called by name, with JSON texts."""
+"""What runs on the workers of a cluster, and what goes over the wire.
+
+Functions are called by name, with JSON texts of names and settings; tables are sent as Arrow's own
+bytes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
+import hashlib
+import itertools
 import json
 import os
+import platform
 import socket
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+import tiltcli
 from tiltcli.analysis.branches import Brancher, Settled
 from tiltcli.data import dataset_of
 from tiltcli.engines import Interrupted, load_engine
+from tiltcli.engines.base import Block
 from tiltcli.errors import Outcome, RunError
 from tiltcli.execution.dask.connection import TOPIC
-from tiltcli.execution.dask.wire import table_bytes, unpack_jobs, unpack_probe, versions
 from tiltcli.execution.progress import Advance
 from tiltcli.execution.train_job import Task, train_job
-from tiltcli.grid import factories
+from tiltcli.grid import Job, ProbeSettings, factories
+from tiltcli.grid.jobs import job_id
 from tiltcli.grid.paths import digest_of
 from tiltcli.store import Finished, writer_name
-from tiltcli.store.checkpoint_files import checkpoint_path
+from tiltcli.store.parquet import METRICS
+from tiltcli.store.provenance import version_of
 from tiltcli.store.spool import table_of
+from tiltcli.store.weights import checkpoint_path
+
+LIBRARIES = ("numpy", "numba", "torch", "pyarrow", "distributed")
+"""Their versions must be the same everywhere: the numbers, or the messages, depend on them."""
 
 PROCESS = uuid.uuid4().hex
 """Name of this process: the same as long as it lives."""
-
 NAME = writer_name(f"w-{socket.gethostname().partition('.')[0]}")
 """Beginning of the names of its files in folders that it shares."""
-
 TELL_SECONDS = 0.5
-
 _halted: set[str] = set()
 _loading = threading.Lock()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the tool, Python and the libraries that matter, as they are here."""
+    found = {"tiltcli": f"{tiltcli.__version__} ({_source()})", "Python": platform.python_version()}
+    found |= {name: version_of(name) or "none" for name in LIBRARIES}
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _source() -> str:
+    """Digest of the tool's own code: two checkouts may both call themselves one version."""
+    digest = hashlib.sha256()
+    folder = Path(tiltcli.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def pack_jobs(jobs: Sequence[Job]) -> dict[str, Any]:
+    """Jobs as plain values; what they share is there once."""
+    first = jobs[0].settings
+    shared = {
+        key: value
+        for key, value in first.items()
+        if all(key in job.settings and job.settings[key] == value for job in jobs)
+        and all(type(job.settings[key]) is type(value) for job in jobs)
+    }
+    return {
+        "shared": shared,
+        "jobs": [
+            {
+                "id": job.id,
+                "settings": {k: v for k, v in job.settings.items() if k not in shared},
+                "files": dict(job.files),
+            }
+            for job in jobs
+        ],
+    }
+
+
+def unpack_jobs(packed: Mapping[str, Any]) -> list[Job]:
+    """Return jobs from plain values; each must come out as it went in."""
+    jobs = [
+        Job(one["id"], {**packed["shared"], **one["settings"]}, one["files"])
+        for one in packed["jobs"]
+    ]
+    for job in jobs:
+        if job_id(job.settings) != job.id:
+            raise ValueError(f"job {job.id} has other settings here: {json.dumps(job.settings)}")
+    return jobs
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """Return a table in Arrow's stream format."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    whole: bytes = sink.getvalue().to_pybytes()
+    return whole
+
+
+def blocks_of(sent: bytes) -> dict[str, list[Block]]:
+    """Metrics by job, from the bytes of a metrics table."""
+    found: dict[str, list[Block]] = {}
+    for job, tables in tables_of(sent, METRICS).items():
+        for table in tables:
+            values = {name: table[name].to_numpy() for name in METRICS.names if name != "job"}
+            found.setdefault(job, []).append(Block(**values, updates=0))
+    return found
+
+
+def tables_of(sent: bytes, schema: pa.Schema) -> dict[str, list[pa.Table]]:
+    """Rows by job, from the bytes of a table."""
+    with pa.ipc.open_stream(sent) as reader:
+        table = reader.read_all().cast(schema)
+    names = table["job"].to_pandas().to_numpy()
+    starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1), len(names)]
+    found: dict[str, list[pa.Table]] = {}
+    for begin, end in itertools.pairwise(starts):
+        if begin < end:
+            found.setdefault(str(names[begin]), []).append(table[begin:end])
+    return found
+
+
+def unpack_probe(packed: Mapping[str, Any] | None) -> ProbeSettings | None:
+    """Probe settings from plain values."""
+    if packed is None:
+        return None
+    lists = {key: tuple(packed[key]) for key in ("quantities", "epochs")}
+    return ProbeSettings(**{**packed, **lists})
 
 
 async def handshake(request: str, dask_worker: Any = None) -> dict[str, Any]:

@@ -1,13 +1,19 @@
-"""Processes of this machine, for work that holds the GIL; one that dies costs only its own task.
+"""Tasks in threads or processes of this machine; a process that dies costs only its own task.
 
-Each has a pipe of its own and one task at a time, so it is always known whose task was lost, and
-nothing is shared that a killed process could leave locked.
+Work is a function of three: the task, `stopped()` that turns true when it should end early, and
+`report(amount)` that tells, in whatever form, how far it is. A worker that dies (killed, out of
+memory, a crash in native code) costs its task an attempt; after `RETRIES` more the task ends with
+`WorkerLost`.
+
+Each process has a pipe of its own and one task at a time, so it is always known whose task was
+lost, and nothing is shared that a killed process could leave locked.
 """
 
 from __future__ import annotations
 
 import itertools
 import multiprocessing.connection
+import queue
 import signal
 import sys
 import time
@@ -15,29 +21,111 @@ import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
-from typing import Any, Generic
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from tiltcli.errors import UserError
-from tiltcli.execution.executors.protocol import (
-    RETRIES,
-    Done,
-    Result,
-    Stopped,
-    Task,
-    Work,
-    WorkerError,
-    ending,
-    lost,
-)
 
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+Stopped: TypeAlias = Callable[[], bool]
+Report: TypeAlias = Callable[[Any], None]
+Work: TypeAlias = Callable[[Task, Stopped, Report], Result]
+
+RETRIES = 2
+"""Times a task runs again after its worker was lost."""
+
+T = TypeVar("T")
 GRACE_SECONDS = 30.0
 """Time that work has to end by itself once it was asked to stop."""
-
 LOOK_SECONDS = 0.1
 FAILED_STARTS = 3
+
+
+@dataclass(frozen=True)
+class Done(Generic[Task, Result]):
+    """A task that ended: with its result, or with the exception it raised."""
+
+    task: Task
+    result: Result | None
+    error: BaseException | None
+
+
+class WorkerLost(Exception):
+    """The worker of a task died, as often as it was tried."""
+
+
+class WorkerError(Exception):
+    """A task raised in another process; the text is its traceback there."""
+
+
+def lost(times: int, last: str) -> WorkerLost:
+    """Say how often a task lost its worker, and what is known of the last one."""
+    often = "once" if times == 1 else "twice" if times == 2 else f"{times} times"
+    return WorkerLost(f"lost its worker {often}; the last, {last}")
+
+
+def ending(exitcode: int | None) -> str:
+    """Say how a process ended, from its exit code as `multiprocessing` gives it."""
+    if exitcode is None:
+        return "ended in an unknown way"
+    if exitcode >= 0:
+        return f"ended with exit code {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    hint = " (out of memory: try fewer --workers; or from outside)" if name == "SIGKILL" else ""
+    return f"was killed by {name}{hint}"
+
+
+def run_threads(
+    work: Work[Task, Result],
+    tasks: Iterable[Task],
+    workers: int,
+    stopped: Stopped,
+    report: Callable[[Task, Any], None],
+) -> Iterator[Done[Task, Result]]:
+    """Yield tasks as they end, run in threads; they are taken as needed, to save memory."""
+    ended: queue.SimpleQueue[tuple[Task, Future[Result]]] = queue.SimpleQueue()
+    waiting = iter(tasks)
+    running = 0
+    with ThreadPoolExecutor(workers, thread_name_prefix="tiltcli") as pool:
+
+        def start(task: Task) -> None:
+            future = pool.submit(work, task, stopped, lambda amount: report(task, amount))
+            future.add_done_callback(lambda future: ended.put((task, future)))
+
+        # One more waits for each worker: none is idle while results are being written.
+        for task in itertools.islice(waiting, 2 * workers):
+            start(task)
+            running += 1
+        while running:
+            task, future = ended.get()
+            running -= 1
+            for following in itertools.islice(waiting, 1):
+                start(following)
+                running += 1
+            error = future.exception()
+            yield Done(task, None if error else future.result(), error)
+
+
+class Immediate(Executor):
+    """An executor that has run what is submitted to it when `submit` returns."""
+
+    def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> Future[T]:
+        """Call a function here and now."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(work(*arguments, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def run_processes(

@@ -1,1 +1,0 @@
-"""Running tasks in parallel; knows nothing of training."""
