@@ -1,7 +1,6 @@
 """Sweeps on a real Dask cluster: the same rows as in-process, whatever is killed on the way."""
 
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -28,11 +27,9 @@ from tiltcli.execution.branching import branch_run
 from tiltcli.execution.checks import RunOptions
 from tiltcli.execution.dask import ClusterTrainer, client, scheduler
 from tiltcli.execution.dask.connection import Connection, check_address
-from tiltcli.execution.dask.worker import blocks_of, pack_jobs, table_bytes, unpack_jobs
 from tiltcli.execution.runner import run_sweep
 from tiltcli.grid import load_sweep
 from tiltcli.store import branch_rows, parts
-from tiltcli.store.spool import metrics_table
 from tiltcli.store.weights import checkpoint_path
 
 PROBE = '[probe]\nevery = 10000\nquantities = ["hessian"]\n'
@@ -495,21 +492,3 @@ def test_not_installed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'tiltcli\[cluster\]'"):
         Connection("tcp://localhost:8786").__enter__()
-
-
-def test_jobs_and_tables_survive_the_wire(tmp_path, whole):
-    sweep = load_sweep(write_grid(tmp_path, GRID.replace("epochs = 200", "epochs = 200\nlr = 1")))
-    packed = pack_jobs(sweep.jobs)
-    assert unpack_jobs(json.loads(json.dumps(packed))) == list(sweep.jobs)
-    packed["jobs"][0]["settings"]["train.seed"] = 77
-    with pytest.raises(ValueError, match="has other settings here"):
-        unpack_jobs(packed)
-    metrics = whole.metrics.head(2000)
-    sent = (
-        metrics_table([])
-        .schema.empty_table()
-        .from_pandas(metrics, schema=metrics_table([]).schema, preserve_index=False)
-    )
-    blocks = blocks_of(table_bytes(sent))
-    assert set(blocks) == set(metrics["job"])
-    assert metrics_table(list(blocks.items())).equals(sent)

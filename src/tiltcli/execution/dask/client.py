@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+import pickle
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,14 @@ from tiltcli.analysis.branches import Settled
 from tiltcli.errors import UserError
 from tiltcli.execution.dask import worker
 from tiltcli.execution.dask.connection import Connection
-from tiltcli.execution.dask.scheduler import ClusterRun, WorkerProtocol, check_workers
-from tiltcli.execution.dask.worker import blocks_of, pack_jobs, tables_of, versions
+from tiltcli.execution.dask.scheduler import ClusterRun, check_workers
+from tiltcli.execution.dask.worker import versions
 from tiltcli.execution.executors import Stopped, WorkerLost
 from tiltcli.execution.progress import Advance, Progress, step_cost
 from tiltcli.execution.train_job import Task, failed
 from tiltcli.grid import Job
 from tiltcli.grid.settings import FACTORIES, PATHS
 from tiltcli.store import Finished, RunWriter
-from tiltcli.store.parquet import PROBES, RECALL
-from tiltcli.store.spool import setting_columns
 from tiltcli.store.weights import put, weights_path
 
 
@@ -41,50 +39,35 @@ class ClusterTrainer(Connection):
 
     def check(self, jobs: Sequence[Job], engines: Mapping[str, str]) -> None:
         """Refuse jobs that workers there cannot train, naming each such worker, and why."""
-        request = self._requirements(jobs, set(engines.values()), None)
-        check_workers(self, worker.handshake, request)
+        check_workers(self, _requirements(jobs, set(engines.values())))
 
     def __call__(
         self, tasks: Iterable[Task], writer: RunWriter, progress: Progress, stopped: Stopped
     ) -> Generator[Finished | None, None, None]:
         """Train jobs; yield each as it ends, None for one that was interrupted."""
-        todo = list(tasks)  # of one engine
+        folder = writer.folder.resolve()
+        todo = [  # of one engine
+            replace(
+                task,
+                spool=folder / "metrics",
+                checkpoint=None if task.checkpoint is None else task.checkpoint.resolve(),
+            )
+            for task in tasks
+        ]
         if not todo or stopped():
             return
-        probe = writer.folder / f".{self.token}.tmp"
-        folder = writer.folder.resolve()
+        probe = folder / f".{self.token}.tmp"
 
-        def pack(batch: Sequence[Task], info: Mapping[str, Any], name: str) -> str:
-            return json.dumps(
-                {
-                    "token": self.token,
-                    "batch": name,
-                    "process": info["process"],
-                    "jobs": pack_jobs([task.job for task in batch]),
-                    "engine": batch[0].engine,
-                    "probes": [task.probe and asdict(task.probe) for task in batch],
-                    "checkpoint_seconds": (
-                        None if batch[0].checkpoint is None else batch[0].checkpoint_seconds
-                    ),
-                    "folder": str(folder) if info["shared"] else None,
-                }
-            )
+        def pack(batch: Sequence[Task], info: Mapping[str, Any], name: str) -> bytes:
+            return pickle.dumps((self.token, name, info["process"], batch, info["shared"]))
 
-        protocol = WorkerProtocol(
-            worker.handshake,
-            self._requirements(
-                [task.job for task in todo],
-                {task.engine for task in todo},
-                None if self._send_tables else probe.resolve(),
-            ),
-            worker.train_batch,
-            pack,
-            worker.halt,
-            lambda task: int(task.job["train.epochs"]) * step_cost(task.job),
-        )
+        jobs, engines = [task.job for task in todo], {task.engine for task in todo}
         run = ClusterRun(
             self,
-            protocol,
+            _requirements(jobs, engines, None if self._send_tables else probe),
+            worker.train_batch,
+            pack,
+            lambda task: int(task.job["train.epochs"]) * step_cost(task.job),
             stopped,
             lambda task, amount: progress.add(task.job, Advance(*amount)),
             writer.notes.append,
@@ -92,11 +75,16 @@ class ClusterTrainer(Connection):
         probe.touch()
         try:
             for done in run.run(todo):
-                if done.error is not None or done.result is None:
+                if done.result is None:
                     assert done.error is not None
                     yield from (failed(task, done.error) for task in done.task)
-                else:
-                    yield from _results(done.task, done.result, folder / "metrics")
+                    continue
+                for name, content in done.result["weights"].items():
+                    put(weights_path(folder, name), content)
+                for one in done.result["results"]:
+                    if one is not None and isinstance(one.metrics, Path):
+                        _check_readable(one.metrics)
+                    yield one
         finally:
             probe.unlink(missing_ok=True)
 
@@ -109,21 +97,14 @@ class ClusterTrainer(Connection):
         stopped: Stopped,
     ) -> Generator[Settled]:
         """Continue a job at learning rates, as a `Brancher` made with `how`; yield each so done."""
-        start = {**how, "theta": how["theta"].tobytes().hex()}
-        said = {"token": self.token, "jobs": pack_jobs([job]), "start": start}
+        start = pickle.dumps((job, how))
 
-        def pack(batch: Sequence[float], info: Mapping[str, Any], name: str) -> str:
-            return json.dumps({**said, "process": info["process"], "rates": list(batch)})
+        def pack(batch: Sequence[float], info: Mapping[str, Any], name: str) -> bytes:
+            return pickle.dumps((self.token, info["process"], start, batch))
 
-        protocol = WorkerProtocol(
-            worker.handshake,
-            self._requirements([job], {"fused"}, None),
-            worker.settle_batch,
-            pack,
-            worker.halt,
-            lambda _: 1.0,
-        )
-        run = ClusterRun(self, protocol, stopped, lambda *_: None, writer.notes.append)
+        asked, note = _requirements([job], {"fused"}), writer.notes.append
+        one, silent = (lambda _: 1.0), (lambda *_: None)
+        run = ClusterRun(self, asked, worker.settle_batch, pack, one, stopped, silent, note)
         for done in run.run(rates):
             if isinstance(done.error, WorkerLost):
                 raise UserError(f"learning rate {done.task[0]:.6g}: {done.error}")
@@ -132,53 +113,24 @@ class ClusterTrainer(Connection):
                 raise done.error
             yield from done.result["settled"]
 
-    def _requirements(self, jobs: Sequence[Job], engines: set[str], probe: Path | None) -> str:
-        files = {
-            job.files[key]: job[digest]
-            for job in jobs
-            for key, digest in PATHS.items()
-            if job.files.get(key) and job.get(digest)
-            if key in FACTORIES or Path(job.files[key]).is_file()
-        }
-        return json.dumps(
-            {
-                "versions": versions(),
-                "files": files,
-                "engines": sorted(engines),
-                "probe": None if probe is None else str(probe),
-            }
-        )
 
-
-def _results(
-    tasks: Sequence[Task], reply: Mapping[str, Any], spool: Path
-) -> Iterator[Finished | None]:
-    for name, content in reply["weights"].items():
-        put(weights_path(spool.parent, name), content)
-    sent, recalls = blocks_of(reply["metrics"]), tables_of(reply["recall"], RECALL)
-    probes = {
-        job: [row for table in tables for row in table.to_pylist()]
-        for job, tables in tables_of(reply["probes"], PROBES).items()
+def _requirements(
+    jobs: Sequence[Job], engines: set[str], probe: Path | None = None
+) -> dict[str, Any]:
+    files = {
+        job.files[key]: job[digest]
+        for job in jobs
+        for key, digest in PATHS.items()
+        if job.files.get(key) and job.get(digest)
+        if key in FACTORIES or Path(job.files[key]).is_file()
     }
-    for task, row, unsaved, file in zip(
-        tasks, reply["rows"], reply["unsaved"], reply["files"], strict=True
-    ):
-        if row is None:
-            yield None
-            continue
-        job = task.job.id
-        whole, probed = {**setting_columns(task.job), **row}, probes.get(job, [])
-        if file is not None:
-            path = spool / file
-            try:
-                rows = pq.read_metadata(path).num_rows
-            except OSError as error:
-                why = error.strerror or error
-                raise UserError(
-                    f"{path}: a worker wrote it, and it cannot be read: {why}"
-                ) from None
-            yield Finished(whole, path, rows, probed, unsaved)
-            continue
-        blocks = sent.get(job, [])
-        rows = sum(len(block.epoch) for block in blocks)
-        yield Finished(whole, blocks, rows, probed, unsaved, recalls.get(job, []))
+    return {"versions": versions(), "files": files, "engines": engines, "probe": probe}
+
+
+def _check_readable(path: Path) -> None:
+    """Check that a file which a worker has written is here."""
+    try:
+        pq.read_metadata(path)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{path}: a worker wrote it, and it cannot be read: {why}") from None

@@ -1,7 +1,7 @@
 """The way to a Dask cluster: its address, its workers, functions run there by name.
 
-Only names and plain values go over it. A function is named by module and name and must be
-importable on the workers; nothing of the user's is pickled.
+A function is named by module and name and must be importable on the workers; no code and no data
+of the user's go over it.
 """
 
 from __future__ import annotations

@@ -14,13 +14,14 @@ import queue
 import time
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias
 
 from tiltcli.errors import UserError
 from tiltcli.execution.dask.connection import Connection, Future, SchedulerLost
+from tiltcli.execution.dask.worker import halt, handshake
 from tiltcli.execution.executors import RETRIES, Done, Stopped, Task, WorkerError, lost
 
 BATCH_SECONDS = 1.0
@@ -41,25 +42,6 @@ Ended: TypeAlias = Iterator[Done[Sequence[Task], Mapping[str, Any]]]
 """Batches with what their work returned, and tasks that failed."""
 
 
-@dataclass(frozen=True)
-class WorkerProtocol(Generic[Task]):
-    """What is done on the workers; the functions of texts are sent there by name."""
-
-    # A coroutine, asked of each worker first, whose threads may be busy for others: its `mismatch`
-    # says why the worker cannot be used, if so, its `process` names the process (another one after
-    # a restart), `host`, `pid` and `nanny` (its address, or None) where it is.
-    handshake: Callable[[str], Awaitable[Mapping[str, Any]]]
-    requirements: str
-    # Does a batch; returns a mapping with the `process`, the `seconds` it took and the `amounts` of
-    # progress of its tasks, one each.
-    work: Callable[[str], Mapping[str, Any]]
-    # Makes a batch into the argument of `work`, from its tasks, what the worker's handshake
-    # returned, and the name under which progress is told.
-    pack: Callable[[Sequence[Task], Mapping[str, Any], str], str]
-    halt: Callable[[str], None]  # ends batches early; called with the connection's token
-    cost: Callable[[Task], float]  # expected cost of a task, in any unit
-
-
 def handshake_result(
     connection: Connection, future: Future
 ) -> tuple[Mapping[str, Any], str | None]:
@@ -77,11 +59,7 @@ def handshake_result(
     return info, info["mismatch"]
 
 
-def check_workers(
-    connection: Connection,
-    handshake: Callable[[str], Awaitable[Mapping[str, Any]]],
-    requirements: str,
-) -> None:
+def check_workers(connection: Connection, requirements: Mapping[str, Any]) -> None:
     """Shake hands with all workers that are there; refuse those that cannot be used, with why."""
     deadline = time.monotonic() + WAIT_SECONDS
     mismatches: dict[str, str] = {}
@@ -140,11 +118,17 @@ class ClusterRun(Generic[Task]):
     """One run of tasks on a cluster."""
 
     connection: Connection
-    protocol: WorkerProtocol[Task]
+    requirements: Mapping[str, Any]  # of the workers' handshake
+    # Does a batch on a worker; returns a mapping with the `process`, the `seconds` it took and the
+    # `amounts` of progress of its tasks, one each.
+    work: Callable[[bytes], Mapping[str, Any]]
+    # Makes a batch into the argument of `work`, from its tasks, what the worker's handshake
+    # returned, and the name under which progress is told.
+    pack: Callable[[Sequence[Task], Mapping[str, Any], str], bytes]
+    cost: Callable[[Task], float]  # expected cost of a task, in any unit
     stopped: Stopped
     report: Callable[[Task, Amount], None]  # told of progress; of less than none when it was lost
     note: Callable[[str], None]  # called with what the user should know
-    retries: int = RETRIES  # times a task runs again after its worker was lost
     _workers: dict[str, _Worker[Task]] = field(default_factory=dict)
     _pending: dict[str, tuple[int, Future]] = field(default_factory=dict)
     _refused: dict[str, str] = field(default_factory=dict)
@@ -174,9 +158,8 @@ class ClusterRun(Generic[Task]):
                     return
                 if self.stopped() and deadline == float("inf"):
                     deadline = time.monotonic() + GRACE_SECONDS
-                    self.connection.tell(
-                        self.protocol.halt, self.connection.token, workers=list(self._workers)
-                    )
+                    token, workers = self.connection.token, list(self._workers)
+                    self.connection.tell(halt, token, workers=workers)
                 if time.monotonic() > deadline:
                     return
                 yield from self._receive()
@@ -209,10 +192,8 @@ class ClusterRun(Generic[Task]):
         there = self.connection.workers()
         for address, threads in there.items():
             if address not in {*self._workers, *self._pending, *self._refused}:
-                future = self.connection.ask(
-                    self.protocol.handshake, self.protocol.requirements, worker=address
-                )
-                self._pending[address] = threads, future
+                asked = self.connection.ask(handshake, self.requirements, worker=address)
+                self._pending[address] = threads, asked
         for address, (threads, future) in list(self._pending.items()):
             if address not in there:
                 del self._pending[address]
@@ -255,9 +236,9 @@ class ClusterRun(Generic[Task]):
             self.report(batch.tasks[number], [-n for n in amount])
         losses = batch.losses + 1
         for task in batch.tasks:
-            if losses > self.retries:
+            if losses > RETRIES:
                 yield Done([task], None, lost(losses, how))
-            elif losses == self.retries:
+            elif losses == RETRIES:
                 self._alone.append((task, losses))
             else:
                 self._again.append((task, losses))
@@ -300,7 +281,7 @@ class ClusterRun(Generic[Task]):
         tasks: list[Task] = []
         seconds = 0.0
         while self._waiting and len(tasks) < most:
-            cost = self.protocol.cost(self._waiting[0])
+            cost = self.cost(self._waiting[0])
             expected = cost / self._rate if self._rate else float("inf")
             if (tasks or ahead) and seconds + expected > BATCH_SECONDS:
                 break
@@ -310,8 +291,8 @@ class ClusterRun(Generic[Task]):
 
     def _submit(self, worker: _Worker[Task], tasks: Sequence[Task], losses: int) -> None:
         name = f"{next(self._numbers)}"
-        packed = self.protocol.pack(tasks, worker.info, name)
-        future = self.connection.submit(self.protocol.work, packed, worker=worker.address)
+        packed = self.pack(tasks, worker.info, name)
+        future = self.connection.submit(self.work, packed, worker=worker.address)
         batch = _Batch(name, tasks, losses, worker, future)
         self._batches[name] = worker.batches[name] = batch
         future.add_done_callback(lambda _: self._inbox.put(name))
@@ -355,7 +336,7 @@ class ClusterRun(Generic[Task]):
             yield from self._batch_lost(batch, f"{batch.worker}, is gone")
             return
         self._drop(batch)
-        cost = sum(self.protocol.cost(task) for task in batch.tasks)
+        cost = sum(self.cost(task) for task in batch.tasks)
         if reply["seconds"] > 0:
             rate = cost / reply["seconds"]
             self._rate = (self._rate + rate) / 2 if self._rate else rate

@@ -1,7 +1,7 @@
 """What runs on the workers of a cluster, and what goes over the wire.
 
-Functions are called by name, with JSON texts of names and settings; tables are sent as Arrow's own
-bytes.
+Functions are called by name. Both sides are of one version, as the handshake makes sure: what they
+send each other are the tool's own objects, of names, settings and numbers.
 """
 
 from __future__ import annotations
@@ -10,23 +10,19 @@ import asyncio
 import contextlib
 import functools
 import hashlib
-import itertools
-import json
 import os
+import pickle
 import platform
 import socket
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
 
 import tiltcli
 from tiltcli.analysis.branches import Brancher, Settled
@@ -36,15 +32,12 @@ from tiltcli.engines.base import Block
 from tiltcli.errors import Outcome, RunError
 from tiltcli.execution.dask.connection import TOPIC
 from tiltcli.execution.progress import Advance
-from tiltcli.execution.train_job import Task, train_job
-from tiltcli.grid import Job, ProbeSettings, factories
-from tiltcli.grid.jobs import job_id
+from tiltcli.execution.train_job import train_job
+from tiltcli.grid import factories
 from tiltcli.grid.paths import digest_of
 from tiltcli.store import Finished, writer_name
-from tiltcli.store.parquet import METRICS
 from tiltcli.store.provenance import version_of
 from tiltcli.store.spool import table_of
-from tiltcli.store.weights import checkpoint_path
 
 LIBRARIES = ("numpy", "numba", "torch", "pyarrow", "distributed")
 """Their versions must be the same everywhere: the numbers, or the messages, depend on them."""
@@ -75,82 +68,7 @@ def _source() -> str:
     return digest.hexdigest()[:8]
 
 
-def pack_jobs(jobs: Sequence[Job]) -> dict[str, Any]:
-    """Jobs as plain values; what they share is there once."""
-    first = jobs[0].settings
-    shared = {
-        key: value
-        for key, value in first.items()
-        if all(key in job.settings and job.settings[key] == value for job in jobs)
-        and all(type(job.settings[key]) is type(value) for job in jobs)
-    }
-    return {
-        "shared": shared,
-        "jobs": [
-            {
-                "id": job.id,
-                "settings": {k: v for k, v in job.settings.items() if k not in shared},
-                "files": dict(job.files),
-            }
-            for job in jobs
-        ],
-    }
-
-
-def unpack_jobs(packed: Mapping[str, Any]) -> list[Job]:
-    """Return jobs from plain values; each must come out as it went in."""
-    jobs = [
-        Job(one["id"], {**packed["shared"], **one["settings"]}, one["files"])
-        for one in packed["jobs"]
-    ]
-    for job in jobs:
-        if job_id(job.settings) != job.id:
-            raise ValueError(f"job {job.id} has other settings here: {json.dumps(job.settings)}")
-    return jobs
-
-
-def table_bytes(table: pa.Table) -> bytes:
-    """Return a table in Arrow's stream format."""
-    sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
-        writer.write_table(table)
-    whole: bytes = sink.getvalue().to_pybytes()
-    return whole
-
-
-def blocks_of(sent: bytes) -> dict[str, list[Block]]:
-    """Metrics by job, from the bytes of a metrics table."""
-    found: dict[str, list[Block]] = {}
-    for job, tables in tables_of(sent, METRICS).items():
-        for table in tables:
-            values = {name: table[name].to_numpy() for name in METRICS.names if name != "job"}
-            found.setdefault(job, []).append(Block(**values, updates=0))
-    return found
-
-
-def tables_of(sent: bytes, schema: pa.Schema) -> dict[str, list[pa.Table]]:
-    """Rows by job, from the bytes of a table."""
-    with pa.ipc.open_stream(sent) as reader:
-        table = reader.read_all().cast(schema)
-    names = table["job"].to_pandas().to_numpy()
-    starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1), len(names)]
-    found: dict[str, list[pa.Table]] = {}
-    for begin, end in itertools.pairwise(starts):
-        if begin < end:
-            found.setdefault(str(names[begin]), []).append(table[begin:end])
-    return found
-
-
-def unpack_probe(packed: Mapping[str, Any] | None) -> ProbeSettings | None:
-    """Probe settings from plain values."""
-    if packed is None:
-        return None
-    lists = {key: tuple(packed[key]) for key in ("quantities", "epochs")}
-    return ProbeSettings(**{**packed, **lists})
-
-
-async def handshake(request: str, dask_worker: Any = None) -> dict[str, Any]:
+async def handshake(request: Mapping[str, Any], dask_worker: Any = None) -> dict[str, Any]:
     """Return who this is, and why it could not work for the client, if so.
 
     The request has `versions`, `files` (path → digest), `engines`, and `probe`: a file in the run's
@@ -161,8 +79,7 @@ async def handshake(request: str, dask_worker: Any = None) -> dict[str, Any]:
     return {**answer, "nanny": str(nanny) if nanny else None}
 
 
-def _answer(request: str) -> dict[str, Any]:
-    asked = json.loads(request)
+def _answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     here = versions()
     mismatches = [
         f"{name} is {here[name]} there and {version} here"
@@ -187,7 +104,7 @@ def _answer(request: str) -> dict[str, Any]:
         "process": PROCESS,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "shared": asked["probe"] is not None and _writable(Path(asked["probe"])),
+        "shared": asked["probe"] is not None and _writable(asked["probe"]),
     }
 
 
@@ -196,115 +113,100 @@ def halt(token: str) -> None:
     _halted.add(token)
 
 
-def train_batch(request: str) -> dict[str, Any]:
-    """Return what jobs, trained one after the other, come to.
+def train_batch(request: bytes) -> dict[str, Any]:
+    """Return what tasks of one engine, trained one after the other, come to.
 
-    The request has `token` and `batch` (names for progress), `process` (that it is meant for),
-    `jobs` (from `pack_jobs`), `engine`, `probes` (settings of each or null), `checkpoint_seconds`
-    (null for no checkpoints), and `folder`: of the run, for checkpoints and the metrics of long
-    jobs; null where it is not shared.
+    The request has a token and a name, under which progress is told; the process that it is meant
+    for; the tasks; and whether the run's folder is shared: checkpoints and the metrics of long jobs
+    are written there then.
 
-    The reply has `process`; `seconds` of wall time; per job its `rows` (of the jobs table, without
-    the settings; None if it was interrupted), its `amounts` (updates and probes made), why it was
-    `unsaved` (could not be checkpointed, else empty) and in which of the `files` of the run's
-    folder its metrics are (None: among those sent back); and `metrics`, `recall` and `probes`,
-    Arrow bytes.
+    The reply has `process`; `seconds` of wall time; of each task its `results` (None if it was
+    interrupted) and `amounts` (updates and probes made); and the `weights` of jobs, as bytes, that
+    are not in the run's folder.
 
     Raises:
         RunError: if a folder takes no more, or a file has changed.
 
     """
-    asked = json.loads(request)
-    reply: dict[str, Any] = {"process": PROCESS}
-    if asked["process"] != PROCESS:
-        return reply  # meant for an earlier one at this address
+    token, name, process, tasks, shared = pickle.loads(request)
+    if process != PROCESS:
+        return {"process": PROCESS}  # meant for an earlier one at this address
     started = time.perf_counter()
-    stopped, tell = _stopped(asked["token"]), _teller(asked["token"], asked["batch"])
-    jobs = unpack_jobs(asked["jobs"])
-    engine, every = asked["engine"], [unpack_probe(probe) for probe in asked["probes"]]
-    _load(engine)
-    executor = _probers() if any(every) else None
-    amounts = [[0, 0] for _ in jobs]
-    finished: list[Finished | None] = []
+    stopped, tell = _stopped(token), _teller(token, name)
+    _load(tasks[0].engine)
+    executor = _probers() if any(task.probe for task in tasks) else None
+    amounts = [[0, 0] for _ in tasks]
+    results: list[Finished | None] = []
+
+    def report(number: int, advance: Advance) -> None:
+        amounts[number] = [n + m for n, m in zip(amounts[number], advance, strict=True)]
+        tell(number, advance)
+
     with tempfile.TemporaryDirectory(prefix="tiltcli-") as scratch:
-        folder = None if asked["folder"] is None else Path(asked["folder"])
-        spool = (Path(scratch) if folder is None else folder) / "metrics"
-        spool.mkdir(exist_ok=True)
-
-        def report(number: int, advance: Advance) -> None:
-            amounts[number] = [n + m for n, m in zip(amounts[number], advance, strict=True)]
-            tell(number, advance)
-
-        for number, (job, probe) in enumerate(zip(jobs, every, strict=True)):
+        for number, task in enumerate(tasks):
             if stopped():
-                finished.append(None)
+                results.append(None)
                 continue
-            keeping = asked["checkpoint_seconds"]
-            kept = folder is not None and keeping is not None
-            task = Task(
-                *(job, engine, spool, NAME, probe),
-                checkpoint=checkpoint_path(spool.parent, job.id) if kept else None,
-                checkpoint_seconds=keeping or 0.0,
-            )
-            one = train_job(task, stopped, functools.partial(report, number), executor)
+            own = replace(task, writer=NAME)
+            if not shared:
+                own = replace(own, spool=Path(scratch) / "metrics", checkpoint=None)
+            own.spool.mkdir(exist_ok=True)
+            one = train_job(own, stopped, functools.partial(report, number), executor)
             if isinstance(one, RunError):
                 raise RunError(f"on {socket.gethostname()}: {one}")
             if one is not None and one.row["outcome"] == Outcome.FAILED:
                 where = f"on {socket.gethostname()}, process {os.getpid()}"
                 one = replace(one, row={**one.row, "error": f"{where}:\n{one.row['error']}"})
-            finished.append(one)
-        ended = [one for one in finished if one is not None]
-        reply["files"] = [None] * len(jobs)
-        if folder is not None:
-            reply["files"] = [one and _file_of(one) for one in finished]
-        sent = [one for one in ended if folder is None or _file_of(one) is None]
-        reply |= {name: table_bytes(table_of(name, sent)) for name in ("metrics", "recall")}
-        reply["weights"] = {
-            p.stem: p.read_bytes() for p in Path(scratch).glob("weights/*.safetensors")
-        }
-        reply["probes"] = table_bytes(table_of("probes", ended))
-    settings = {key for job in jobs for key in job.settings}
-    reply["rows"] = [
-        None if one is None else {k: v for k, v in one.row.items() if k not in settings}
-        for one in finished
-    ]
-    reply["unsaved"] = ["" if one is None else one.unsaved for one in finished]
-    reply["amounts"] = amounts
-    reply["seconds"] = time.perf_counter() - started
-    return reply
+            results.append(one if one is None or shared else _held(one))
+        kept = Path(scratch).glob("weights/*.safetensors")
+        weights = {path.stem: path.read_bytes() for path in kept}
+    return {
+        "process": PROCESS,
+        "results": results,
+        "amounts": amounts,
+        "weights": weights,
+        "seconds": time.perf_counter() - started,
+    }
 
 
-def settle_batch(request: str) -> dict[str, Any]:
+def _held(one: Finished) -> Finished:
+    """Return a job with its rows in memory, none in files that go."""
+    if not isinstance(one.metrics, Path):
+        return one
+    table = table_of("metrics", [one])
+    columns = {name: table[name].to_numpy() for name in table.column_names if name != "job"}
+    return replace(one, metrics=[Block(**columns, updates=0)], recalls=[table_of("recall", [one])])
+
+
+def settle_batch(request: bytes) -> dict[str, Any]:
     """Return what a training, continued at some learning rates, comes to.
 
-    The request has `token`, `process` (that it is meant for), `jobs` (of one, from `pack_jobs`),
-    `start` (arguments of `Brancher`, the weights in hexadecimal) and `rates`. The reply has
-    `process`; `seconds` of wall time; `amounts`, empty ones; `settled`, one for each learning rate
-    before it was interrupted.
+    The request has a token, the process that it is meant for, what `_brancher` takes, and the
+    learning rates. The reply has `process`; `seconds` of wall time; `amounts`, empty ones;
+    `settled`, one for each learning rate before it was interrupted.
     """
-    asked = json.loads(request)
-    reply: dict[str, Any] = {"process": PROCESS}
-    if asked["process"] != PROCESS:
-        return reply
-    began, stopped = time.perf_counter(), _stopped(asked["token"])
-    brancher = _brancher(json.dumps(asked["jobs"]), json.dumps(asked["start"]))
+    token, process, start, rates = pickle.loads(request)
+    if process != PROCESS:
+        return {"process": PROCESS}
+    began, stopped = time.perf_counter(), _stopped(token)
+    brancher = _brancher(start)
     settled: list[Settled] = []
     with contextlib.suppress(Interrupted):
-        for rate in asked["rates"]:
+        for rate in rates:
             settled.append(brancher.at(rate, stopped))
-    return reply | {
+    return {
+        "process": PROCESS,
         "settled": settled,
-        "amounts": [[]] * len(asked["rates"]),
+        "amounts": [[]] * len(rates),
         "seconds": time.perf_counter() - began,
     }
 
 
 @functools.lru_cache(maxsize=2)
-def _brancher(packed: str, start: str) -> Brancher:
-    (job,) = unpack_jobs(json.loads(packed))
+def _brancher(start: bytes) -> Brancher:
+    """Return what goes on with a job, of which, and how, `start` says."""
+    job, how = pickle.loads(start)
     _load("fused")
-    how = json.loads(start)
-    how["theta"] = np.frombuffer(bytes.fromhex(how["theta"])).copy()
     return Brancher(job, dataset_of(job), **how)
 
 
@@ -337,10 +239,6 @@ def _writable(probe: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _file_of(one: Finished) -> str | None:
-    return one.metrics.name if isinstance(one.metrics, Path) else None
 
 
 def _stopped(token: str) -> Callable[[], bool]:
