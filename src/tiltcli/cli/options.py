@@ -8,10 +8,11 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -150,6 +151,31 @@ def trained_by(cluster: str | None, send_tables: bool = False) -> AbstractContex
     from tiltcli.execution.dask import ClusterTrainer
 
     return ClusterTrainer(cluster, send_tables)
+
+
+def numbers(
+    flag: str, text: str, kind: type, between: str, allowed: str, many: int | None = None
+) -> Any:
+    """Return the numbers in the text of an option as a tuple, or say what is allowed."""
+    found = ()
+    with suppress(ValueError):
+        found = tuple(kind(word) for word in text.split(between))
+    if not found or (many and len(found) != many):
+        raise UserError(f"{flag}: got {text}; allowed: {allowed}")
+    return found
+
+
+def report(notes: Iterable[str]) -> None:
+    """Say what the user should know."""
+    for note in notes:
+        say(f"note: {note}")
+
+
+def end(interrupted: bool, failed: bool = False) -> NoReturn:
+    """End a command that added to a run, with its exit code."""
+    if interrupted:
+        say("interrupted: what was added is kept; run the same command again to resume")
+    raise typer.Exit(INTERRUPTED if interrupted else int(failed))
 
 
 def names(text: str | None) -> list[str] | None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
-
 from tiltcli.cli import options as opt
-from tiltcli.cli.options import INTERRUPTED, app, option, say
-from tiltcli.errors import UserError
+from tiltcli.cli.options import app, option, say
+
+RATES = "LO..HI, two rising numbers > 0, as 0.5..4"
 
 
 @app.command()
@@ -47,15 +46,14 @@ def branch(
     from tiltcli.cli.live import Stop
     from tiltcli.execution.branching import branch_run
 
-    stop = Stop()
-    stop.listen()
+    stop = Stop.listening()
     with opt.trained_by(cluster) as trainer:
         found = branch_run(
             run,
             epoch,
             results=results,
             job=job,
-            rates=None if lr is None else _rates(lr),
+            rates=None if lr is None else opt.numbers("--lr", lr, float, "..", RATES, 2),
             points=points,
             frozen=frozen,
             steps=steps,
@@ -65,8 +63,7 @@ def branch(
             command=sys.argv,
             stop=stop.event,
         )
-    for note in found.notes:
-        say(f"note: {note}")
+    opt.report(found.notes)
     if not quiet:
         low, high = found.rates
         before = f"; {found.before} were there before" if found.before else ""
@@ -76,16 +73,4 @@ def branch(
             f"{found.folder}: job {found.branch.job} from epoch {epoch}, {found.added} learning "
             f"rates from {low:.4g} to {high:.4g} added{before}{lost}{flip}"
         )
-    if found.interrupted:
-        say("interrupted: what was added is kept; run the same command again to resume")
-    raise typer.Exit(INTERRUPTED if found.interrupted else 0)
-
-
-def _rates(text: str) -> tuple[float, float]:
-    low, _, high = text.partition("..")
-    try:
-        return float(low), float(high)
-    except ValueError:
-        raise UserError(
-            f"--lr: got {text}; allowed: LO..HI, two rising numbers > 0, as 0.5..4"
-        ) from None
+    opt.end(found.interrupted)

@@ -84,8 +84,7 @@ def compare(
     if output_format is opt.Format.TABLE:
         _show_learning(found, (run_a, run_b), results)
     if output_format in (opt.Format.TABLE, opt.Format.CSV):  # the others hold them
-        for note in (*found.notes, legend(found)):
-            say(f"note: {note}")
+        opt.report((*found.notes, legend(found)))
     if plot is not None:
         from tiltcli.plots.forest import forest
         from tiltcli.plots.style import save

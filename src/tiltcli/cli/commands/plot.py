@@ -79,7 +79,7 @@ def plot(
         where=where or (),
         metric=metric,
         job=job,
-        zoom=_window(zoom),
+        zoom=None if zoom is None else _window(zoom),
         x=x,
         y=y,
         methods=opt.names(methods),
@@ -91,14 +91,9 @@ def plot(
     sys.stdout.write(f"{output}\n")
 
 
-def _window(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    first, _, last = text.partition(",")
-    try:
-        window = int(first), int(last)
-    except ValueError:
-        window = (0, 0)
-    if not 0 <= window[0] < window[1]:
-        raise UserError(f"--zoom: got {text}; allowed: FIRST,LAST, two rising whole numbers ≥ 0")
-    return window
+def _window(text: str) -> tuple[int, int]:
+    allowed = "FIRST,LAST, two rising whole numbers ≥ 0"
+    first, last = opt.numbers("--zoom", text, int, ",", allowed, 2)
+    if not 0 <= first < last:
+        raise UserError(f"--zoom: got {text}; allowed: {allowed}")
+    return first, last

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
-
 from tiltcli.cli import options as opt
-from tiltcli.cli.options import INTERRUPTED, app, option, say
-from tiltcli.errors import QUANTITY_COLUMNS, UserError
+from tiltcli.cli.options import app, option, say
+from tiltcli.errors import QUANTITY_COLUMNS
+
+EPOCHS = "whole numbers ≥ 0, as 0,500,1000"
 
 
 @app.command()
@@ -52,13 +52,12 @@ def probe(
     folder = find_run(run, results)
     settings = asked_probe(
         every,
-        None if epochs is None else _numbers(epochs),
-        None if quantities is None else [word.strip() for word in quantities.split(",")],
+        None if epochs is None else list(opt.numbers("--epochs", epochs, int, ",", EPOCHS)),
+        opt.names(quantities),
         ntk_points,
         load_run(folder).probe,
     )
-    progress, stop = Progress(), Stop()
-    stop.listen()
+    progress, stop = Progress(), Stop.listening()
     with opt.trained_by(cluster) as trainer, display(progress, folder.resolve().name, stop, quiet):
         found = probe_run(
             folder,
@@ -71,8 +70,7 @@ def probe(
             progress=progress,
             stop=stop.event,
         )
-    for note in found.notes:
-        say(f"note: {note}")
+    opt.report(found.notes)
     if not quiet:
         before = f"; {found.before} jobs had them before" if found.before else ""
         say(f"{found.folder}: {found.probes} probes of {found.jobs} jobs added{before}")
@@ -80,15 +78,4 @@ def probe(
         say(f"  {name}: {reason}")
     if len(found.refused) > 10:
         say(f"  … {len(found.refused)} in all")
-    if found.interrupted:
-        say("interrupted: what was added is kept; run the same command again to resume")
-    raise typer.Exit(INTERRUPTED if found.interrupted else 1 if found.refused else 0)
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError:
-        raise UserError(
-            f"--epochs: got {text}; allowed: whole numbers ≥ 0, as 0,500,1000"
-        ) from None
+    opt.end(found.interrupted, bool(found.refused))

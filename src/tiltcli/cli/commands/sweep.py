@@ -112,8 +112,7 @@ def _run(
     from tiltcli.grid.jobs import varying_settings
 
     fetch_for(spec.jobs)  # before the display, which its own bar would disturb
-    progress, stop = Progress(), Stop()
-    stop.listen()
+    progress, stop = Progress(), Stop.listening()
     if not quiet:
         progress.results = Ended(varying_settings(spec.jobs))
         if not options.fresh:
@@ -150,8 +149,7 @@ def _tell(summary: Summary, progress: Progress, quiet: bool) -> None:
     from tiltcli.cli.standings import standings
     from tiltcli.execution.progress import SHORTEST
 
-    for note in summary.notes:
-        say(f"note: {note}")
+    opt.report(summary.notes)
     if not quiet:
         said = [
             f"{summary.ended[o]} {o}"

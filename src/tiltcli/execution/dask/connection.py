@@ -160,14 +160,10 @@ class Connection:
 
     def tell(self, function: Callable[..., Any], *arguments: Any, workers: list[str]) -> None:
         """Run a function on workers at once, whatever they are busy with; nobody waits long."""
-
-        def call() -> None:
-            with contextlib.suppress(Exception):
-                self._client.run(function, *arguments, workers=workers, on_error="ignore")
-
-        thread = threading.Thread(target=call, daemon=True)
-        thread.start()
-        thread.join(ANSWER_SECONDS)
+        run = self._client._run(function, *arguments, workers=workers, on_error="ignore")
+        with contextlib.suppress(Exception):
+            told = asyncio.run_coroutine_threadsafe(run, self._client.loop.asyncio_loop)
+            told.result(ANSWER_SECONDS)
 
     def listen(self, hear: Callable[[Mapping[str, Any]], None]) -> None:
         """Call `hear` with each message that workers log under `TOPIC` with our token."""
