@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiltcli.analysis.aliasing import Logged, aliasing
 from tiltcli.data import dataset_of, downloads_of
@@ -19,17 +19,21 @@ from tiltcli.engines.coverage import uncovered
 from tiltcli.errors import harmless, listing
 from tiltcli.execution.checks import RunOptions, at_once, check_run
 from tiltcli.execution.estimates import Estimate, estimate
-from tiltcli.execution.local import Trainer
 from tiltcli.execution.progress import clock
 from tiltcli.execution.runner import Plan
 from tiltcli.grid import Job, ProbeSettings, Sweep, load_sweep
 from tiltcli.grid.settings import PATHS, SETTINGS, deciding
 from tiltcli.store.read import read_jobs
 
+if TYPE_CHECKING:
+    from tiltcli.execution.dask import ClusterTrainer
+
 SHOWN = 20
 
 
-def show(sweep: Sweep, results: Path, options: RunOptions, trainer: Trainer | None = None) -> None:
+def show(
+    sweep: Sweep, results: Path, options: RunOptions, trainer: ClusterTrainer | None = None
+) -> None:
     """Print what a sweep would do, on this machine without a trainer; writes nothing."""
     folder = results / sweep.name
     engines = check_run(sweep, folder, options, trainer, fetch=False)

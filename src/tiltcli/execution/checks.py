@@ -23,7 +23,7 @@ from tiltcli.networks.initial import check_network, is_own, parameter_shapes
 from tiltcli.store import RunWriter
 
 if TYPE_CHECKING:
-    from tiltcli.execution.local import Trainer
+    from tiltcli.execution.dask import ClusterTrainer
 
 MOST_WORKERS = 4096
 
@@ -87,7 +87,12 @@ def at_once(workers: int | None) -> int:
 
 
 def check_run(
-    sweep: Sweep, folder: Path, options: RunOptions, trainer: Trainer | None, *, fetch: bool = True
+    sweep: Sweep,
+    folder: Path,
+    options: RunOptions,
+    trainer: ClusterTrainer | None,
+    *,
+    fetch: bool = True,
 ) -> dict[str, str]:
     """Check a sweep as it would be run, writing nothing; return the engine of each job, by id."""
     options.check(trainer is not None)

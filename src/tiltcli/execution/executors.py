@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing.connection
-import queue
 import signal
 import sys
 import time
@@ -21,8 +20,9 @@ import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
@@ -92,27 +92,18 @@ def run_threads(
     report: Callable[[Task, Any], None],
 ) -> Iterator[Done[Task, Result]]:
     """Yield tasks as they end, run in threads; they are taken as needed, to save memory."""
-    ended: queue.SimpleQueue[tuple[Task, Future[Result]]] = queue.SimpleQueue()
     waiting = iter(tasks)
-    running = 0
+    running: dict[Future[Result], Task] = {}
     with ThreadPoolExecutor(workers, thread_name_prefix="tiltcli") as pool:
-
-        def start(task: Task) -> None:
-            future = pool.submit(work, task, stopped, lambda amount: report(task, amount))
-            future.add_done_callback(lambda future: ended.put((task, future)))
-
-        # One more waits for each worker: none is idle while results are being written.
-        for task in itertools.islice(waiting, 2 * workers):
-            start(task)
-            running += 1
-        while running:
-            task, future = ended.get()
-            running -= 1
-            for following in itertools.islice(waiting, 1):
-                start(following)
-                running += 1
-            error = future.exception()
-            yield Done(task, None if error else future.result(), error)
+        while True:
+            # One more waits for each worker: none is idle while results are being written.
+            for task in itertools.islice(waiting, 2 * workers - len(running)):
+                running[pool.submit(work, task, stopped, partial(report, task))] = task
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                error = future.exception()
+                yield Done(running.pop(future), None if error else future.result(), error)
 
 
 class Immediate(Executor):

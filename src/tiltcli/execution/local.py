@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from tiltcli.engines import load_engine
 from tiltcli.errors import RunError
@@ -18,8 +18,10 @@ from tiltcli.execution.checks import at_once
 from tiltcli.execution.executors import Immediate, Stopped, run_processes, run_threads
 from tiltcli.execution.progress import Advance, Progress
 from tiltcli.execution.train_job import Task, failed, train_batch, train_job
-from tiltcli.grid import Job
 from tiltcli.store import Finished, RunWriter
+
+if TYPE_CHECKING:
+    from tiltcli.execution.dask import ClusterTrainer
 
 Ended: TypeAlias = Generator[Finished | RunError | None, None, None]
 Item = TypeVar("Item")
@@ -29,23 +31,11 @@ MOST_TASKS = 1000
 BATCH_SHARE = 4  # a batch is at most this part of a worker's share of what is left
 
 
-class Trainer(Protocol):
-    """What trains jobs elsewhere than on this machine, and knows whether it can."""
-
-    def check(self, jobs: Sequence[Job], engines: Mapping[str, str]) -> None:
-        """Check that jobs can be trained there, by their engines; raise UserError if not."""
-
-    def __call__(
-        self, tasks: Iterable[Task], writer: RunWriter, progress: Progress, stopped: Stopped
-    ) -> Generator[Finished | None, None, None]:
-        """Train jobs of one engine; yield each as it ends, None for one that was interrupted."""
-
-
 def train(
     tasks: Sequence[Task],
     writer: RunWriter,
     workers: int | None,
-    trainer: Trainer | None,
+    trainer: ClusterTrainer | None,
     progress: Progress,
     stop: threading.Event,
     *,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -20,13 +20,16 @@ from tiltcli.engines.base import total_steps
 from tiltcli.errors import RESULT_COLUMNS, Fault, Outcome, UserError, each, listing
 from tiltcli.evaluation.selection import parse_selection, select
 from tiltcli.execution.checks import at_once, check_derivative, check_probe, worker_faults
-from tiltcli.execution.local import Trainer, train
+from tiltcli.execution.local import train
 from tiltcli.execution.progress import Progress, step_cost
 from tiltcli.execution.train_job import Task
 from tiltcli.grid import ProbeSettings, load_run
 from tiltcli.store import Finished, RunWriter
 from tiltcli.store.probe_rows import missing_epochs
 from tiltcli.store.read import find_run, last_probed_epochs, read_jobs, read_probes
+
+if TYPE_CHECKING:
+    from tiltcli.execution.dask import ClusterTrainer
 
 # What a training that is done again must have again: all that it measured, but its time.
 _SAME = (
@@ -101,7 +104,7 @@ def probe_run(
     where: Sequence[str] = (),
     job: str | None = None,
     workers: int | None = None,
-    trainer: Trainer | None = None,
+    trainer: ClusterTrainer | None = None,
     command: Sequence[str] = (),
     progress: Progress | None = None,
     stop: threading.Event | None = None,

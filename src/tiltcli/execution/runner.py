@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tiltcli.data import dataset_of
 from tiltcli.engines.base import total_steps
 from tiltcli.errors import Outcome
 from tiltcli.execution.checks import RunOptions, at_once, check_run
-from tiltcli.execution.local import Trainer, train
+from tiltcli.execution.local import train
 from tiltcli.execution.progress import Progress, step_cost
 from tiltcli.execution.train_job import Task
 from tiltcli.grid import Job, ProbeSettings, Sweep
@@ -24,6 +25,9 @@ from tiltcli.store import Finished, RunWriter
 from tiltcli.store.probe_rows import missing_epochs
 from tiltcli.store.read import last_probed_epochs, read_jobs, read_probes
 from tiltcli.store.weights import checkpoint_path, checkpointed, remove_checkpoints
+
+if TYPE_CHECKING:
+    from tiltcli.execution.dask import ClusterTrainer
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,7 +95,7 @@ def run_sweep(
     results: Path,
     options: RunOptions | None = None,
     *,
-    trainer: Trainer | None = None,
+    trainer: ClusterTrainer | None = None,
     command: Sequence[str] = (),
     progress: Progress | None = None,
     stop: threading.Event | None = None,
@@ -131,7 +135,7 @@ def run_sweep(
 def _execute(
     plan: Plan,
     writer: RunWriter,
-    trainer: Trainer | None,
+    trainer: ClusterTrainer | None,
     progress: Progress,
     stop: threading.Event,
 ) -> None:

@@ -143,13 +143,8 @@ def _said(value: Any) -> str:
     return text if len(text) < 60 else text[:57] + "…"
 
 
-def record(folder: Path, sweep: Sweep, invocation: Mapping[str, Any], writer: str) -> None:
-    """Write sweep.toml, and note this invocation.
-
-    The client that writes alone notes itself in provenance.json. A shard, which must not rewrite a
-    file that others rewrite too, has a file of its own, provenance-WRITER.json; `fold` brings
-    them together.
-    """
+def record(folder: Path, sweep: Sweep, invocation: Mapping[str, Any]) -> None:
+    """Write sweep.toml, and note this invocation; while no other writer of the run begins."""
     text = "# The grid of this run, with --set applied; paths are relative to this folder.\n"
     text += tomli_w.dumps(document_of(sweep, folder))
     kept = kept_grids(folder)
@@ -160,33 +155,20 @@ def record(folder: Path, sweep: Sweep, invocation: Mapping[str, Any], writer: st
     # The same grid of an earlier call differs at most in what it probes.
     if not grid.exists() or tomllib.loads(grid.read_text(encoding="utf-8")) != tomllib.loads(text):
         write_text(grid, text)
-    if not writer:
-        noted = _noted(folder / "provenance.json")
-        _write_page(folder / "provenance.json", sweep, [*noted, invocation])
-        return
-    _write_page(folder / f"provenance-{writer}.json", sweep, [invocation])
-    if not (folder / "provenance.json").exists():
-        _write_page(folder / "provenance.json", sweep, [])
+    jobs = len(sweep.jobs if len(kept_grids(folder)) == 1 else load_run(folder).jobs)
+    page = {"format": 1, "name": sweep.name, "jobs": jobs}
+    page["invocations"] = [*_noted(folder / "provenance.json"), invocation]
+    write_text(folder / "provenance.json", json.dumps(page, indent=1) + "\n")
 
 
 def _next(kept: Sequence[Path]) -> int:
     return int(kept[-1].stem.partition("-")[2] or 1) + 1
 
 
-def fold(folder: Path, sweep: Sweep) -> None:
-    """Bring the shards' provenance into provenance.json; only while nobody else is writing."""
-    own = sorted(folder.glob("provenance-*.json"))
-    if not own:
-        return
-    _write_page(folder / "provenance.json", sweep, invocations(folder))
-    for path in own:
-        path.unlink(missing_ok=True)
-
-
 def invocations(folder: Path) -> list[Any]:
     """Every invocation noted in a run, by time."""
-    noted = _noted(folder / "provenance.json")
-    for path in sorted(folder.glob("provenance-*.json")):
+    noted: list[Any] = []
+    for path in folder.glob("provenance*.json"):  # in earlier versions a shard had its own
         noted += [one for one in _noted(path) if one not in noted]
     return sorted(noted, key=lambda one: str(one.get("time")))
 
@@ -219,13 +201,6 @@ def _page(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else {}
     return {}
-
-
-def _write_page(path: Path, sweep: Sweep, noted: Sequence[Mapping[str, Any]]) -> None:
-    grids = kept_grids(path.parent)
-    jobs = len(sweep.jobs if len(grids) == 1 else load_run(path.parent).jobs)
-    page = {"format": 1, "name": sweep.name, "jobs": jobs, "invocations": list(noted)}
-    write_text(path, json.dumps(page, indent=1) + "\n")
 
 
 def machine() -> dict[str, Any]:

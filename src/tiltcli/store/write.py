@@ -41,7 +41,7 @@ class RunWriter:
     """Hold on a run directory, alone or for one shard; use as a context manager.
 
     Alone, it mends the whole run. As a shard it shares the run with other shards and looks after
-    its own files only; the last one to end, with no job missing, brings the provenance together.
+    its own files only.
 
     `fresh` removes an earlier run first; with `extend` a run made by another grid grows by this
     one's jobs. The command line is for the provenance.
@@ -128,9 +128,7 @@ class RunWriter:
             invocation["files"] = files
         if self._shard:
             invocation["shard"] = str(self._shard)
-        # Not the shard's alone: it may have been started before.
-        own = writer_name(self.name) if self.name else ""
-        provenance.record(self.folder, self._sweep, invocation, own)
+        provenance.record(self.folder, self._sweep, invocation)
 
     def _mend(self) -> None:
         if not self._lock.works:
@@ -166,27 +164,8 @@ class RunWriter:
             self.commit()
             with self._lock.turn():
                 self.files.close()
-            if self._shard is None and self._lock.works:
-                provenance.fold(self.folder, self._sweep)
         finally:
             self._lock.release()
-        if self._shard is not None and exception[0] is None:
-            self._fold_after_the_last_shard()
-
-    def _fold_after_the_last_shard(self) -> None:
-        ended = self.outcomes()
-        if not self._lock.works or not all(job.id in ended for job in self._sweep.jobs):
-            return
-        lock = RunLock(self.folder)
-        with lock.gate():
-            try:
-                lock.acquire()
-            except UserError:
-                return  # another shard is at work yet: it will come here in its turn
-        try:
-            provenance.fold(self.folder, self._sweep)
-        finally:
-            lock.release()
 
     def outcomes(self) -> dict[str, str]:
         """Return the outcome of every job that has ended, by id; whoever did it."""

@@ -14,7 +14,7 @@ from tiltcli.errors import UserError
 
 if TYPE_CHECKING:
     from tiltcli.execution.checks import RunOptions
-    from tiltcli.execution.local import Trainer
+    from tiltcli.execution.dask import ClusterTrainer
     from tiltcli.execution.progress import Ended, Progress
     from tiltcli.execution.runner import Summary
     from tiltcli.grid import Sweep
@@ -103,7 +103,7 @@ def sweep(
 
 
 def _run(
-    spec: Sweep, results: Path, options: RunOptions, trainer: Trainer | None, quiet: bool
+    spec: Sweep, results: Path, options: RunOptions, trainer: ClusterTrainer | None, quiet: bool
 ) -> tuple[Summary, Progress]:
     from tiltcli.cli.live import Stop, display
     from tiltcli.data import fetch_for
