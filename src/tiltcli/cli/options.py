@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -89,12 +90,21 @@ def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete) and name not in given]
 
 
-def option(flags: str, text: str, metavar: str | None = None, **more: Any) -> Any:
+def option(
+    flags: str, text: str, metavar: str | None = None, default: Any = None, **more: Any
+) -> Any:
     """Option of a command: its flags, as `-o --output`, and what it is."""
-    return typer.Option(*flags.split(), help=text, metavar=metavar, **more)
+    return typer.Option(default, *flags.split(), help=text, metavar=metavar, **more)
 
 
-def choice(kind: type[StrEnum], flag: str, text: str) -> Any:
+flag = partial(option, default=False)
+"""Option that is given or not."""
+
+shared = partial(option, default=...)
+"""Option of several commands, which have each their own default."""
+
+
+def choice(kind: type[StrEnum], flag: str, text: str, default: Any = ...) -> Any:
     """Option whose value is one of an enum's; a wrong word is refused with the nearest."""
 
     def parse(word: str) -> StrEnum:
@@ -107,7 +117,7 @@ def choice(kind: type[StrEnum], flag: str, text: str) -> Any:
     def complete(incomplete: str) -> list[str]:
         return [one for one in kind if one.startswith(incomplete)]
 
-    return option(flag, text, "|".join(kind), parser=parse, autocompletion=complete)
+    return option(flag, text, "|".join(kind), default, parser=parse, autocompletion=complete)
 
 
 def run_argument(text: str = "A run, by name or path.", metavar: str | None = None) -> Any:
@@ -118,30 +128,30 @@ def run_argument(text: str = "A run, by name or path.", metavar: str | None = No
 Run = Annotated[str, run_argument()]
 RunOrAll = Annotated[str | None, run_argument()]
 Runs = Annotated[list[str], run_argument("Runs, by name or path.", "RUN…")]
-Results = Annotated[Path, option("--results", "Folder that runs are kept under.")]
+Results = Annotated[Path, shared("--results", "Folder that runs are kept under.")]
 Where = Annotated[
     list[str] | None,
-    option("--where", "Only jobs such as 'model.width == 30'; repeatable.", "CONDITION"),
+    shared("--where", "Only jobs such as 'model.width == 30'; repeatable.", "CONDITION"),
 ]
 Methods = Annotated[
     str | None,
-    option("--methods", "Settings that tell methods apart; default: loss.kind.", "SETTING,…"),
+    shared("--methods", "Settings that tell methods apart; default: loss.kind.", "SETTING,…"),
 ]
 By = Annotated[
     str | None,
-    option(
+    shared(
         "--by", "Settings that tell rows apart; default: the network and the data.", "SETTING,…"
     ),
 ]
-OneJob = Annotated[str | None, option("--job", "Only the job with this id, or its beginning.")]
+OneJob = Annotated[str | None, shared("--job", "Only the job with this id, or its beginning.")]
 Workers = Annotated[
     int | None,
-    option("--workers", "Jobs trained at once; 0: in this process; default: one per core.", "N"),
+    shared("--workers", "Jobs trained at once; 0: in this process; default: one per core.", "N"),
 ]
-Cluster = Annotated[str | None, option("--cluster", "Dask scheduler, tcp://host:8786.", "ADDRESS")]
-Quiet = Annotated[bool, option("--quiet -q", "Only errors.")]
+Cluster = Annotated[str | None, shared("--cluster", "Dask scheduler, tcp://host:8786.", "ADDRESS")]
+Quiet = Annotated[bool, shared("--quiet -q", "Only errors.")]
 OutputFormat = Annotated[Format, choice(Format, "--format", "Form of the output.")]
-GridOutput = Annotated[Path | None, option("-o --output", "Grid file to write; default: stdout.")]
+GridOutput = Annotated[Path | None, shared("-o --output", "Grid file to write; default: stdout.")]
 
 
 def trained_by(cluster: str | None, send_tables: bool = False) -> AbstractContextManager[Any]:

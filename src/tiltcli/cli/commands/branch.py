@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
 from tiltcli.cli import options as opt
-from tiltcli.cli.options import app, option, say
+from tiltcli.cli.options import app, flag, option, say
 
 RATES = "LO..HI, two rising numbers > 0, as 0.5..4"
 
@@ -14,22 +13,17 @@ RATES = "LO..HI, two rising numbers > 0, as 0.5..4"
 @app.command()
 def branch(
     run: opt.Run,
-    epoch: Annotated[int, option("--epoch", "Epoch to start from.", "E")],
+    epoch: int = option("--epoch", "Epoch to start from.", "E", default=...),
     job: opt.OneJob = None,
-    lr: Annotated[
-        str | None,
-        option(
-            "--lr",
-            "Learning rates; default: half and twice the one at which it becomes unstable.",
-            "LO..HI",
-        ),
-    ] = None,
-    points: Annotated[int, option("--points", "Learning rates, evenly spaced.")] = 400,
-    frozen: Annotated[
-        bool, option("--frozen", "Hold the class weights Γ as they are at that epoch.")
-    ] = False,
-    steps: Annotated[int, option("--steps", "Updates at each learning rate.")] = 5000,
-    keep: Annotated[int, option("--keep", "Last steps whose losses are kept.")] = 200,
+    lr: str | None = option(
+        "--lr",
+        "Learning rates; default: half and twice the one at which it becomes unstable.",
+        "LO..HI",
+    ),
+    points: int = option("--points", "Learning rates, evenly spaced.", default=400),
+    frozen: bool = flag("--frozen", "Hold the class weights Γ as they are at that epoch."),
+    steps: int = option("--steps", "Updates at each learning rate.", default=5000),
+    keep: int = option("--keep", "Last steps whose losses are kept.", default=200),
     workers: opt.Workers = None,
     cluster: opt.Cluster = None,
     quiet: opt.Quiet = False,

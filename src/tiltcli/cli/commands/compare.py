@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from tiltcli.cli import options as opt
 from tiltcli.cli.options import app, option, say
@@ -17,31 +17,25 @@ if TYPE_CHECKING:
 
 @app.command()
 def compare(
-    run_a: Annotated[str, opt.run_argument("A run.", "RUN_A")],
-    run_b: Annotated[str, opt.run_argument("Another; differences are B − A.", "RUN_B")],
+    run_a: str = opt.run_argument("A run.", "RUN_A"),
+    run_b: str = opt.run_argument("Another; differences are B − A.", "RUN_B"),
     where: opt.Where = None,
-    metric: Annotated[
-        list[str] | None,
-        option("--metric", "Column to compare; may be repeated. Default: accuracies."),
-    ] = None,
-    best: Annotated[
-        str | None, option("--best", "Keep per width the cell it rates highest.", "METRIC")
-    ] = None,
-    tune: Annotated[
-        str | None,
-        option(
-            "--tune",
-            "Each side is represented, per row, by the cell of its own this rates highest.",
-            "METRIC",
-        ),
-    ] = None,
+    metric: list[str] | None = option(
+        "--metric", "Column to compare; may be repeated. Default: accuracies."
+    ),
+    best: str | None = option("--best", "Keep per width the cell it rates highest.", "METRIC"),
+    tune: str | None = option(
+        "--tune",
+        "Each side is represented, per row, by the cell of its own this rates highest.",
+        "METRIC",
+    ),
     methods: opt.Methods = None,
     by: opt.By = None,
-    threshold: Annotated[
-        float, option("--threshold", "Training accuracy that fits.", min=0.0, max=1.0)
-    ] = 0.99,
+    threshold: float = option(
+        "--threshold", "Training accuracy that fits.", min=0.0, max=1.0, default=0.99
+    ),
     output_format: opt.OutputFormat = opt.Format.TABLE,
-    plot: Annotated[Path | None, option("--plot", "Draw the differences to this file too.")] = None,
+    plot: Path | None = option("--plot", "Draw the differences to this file too."),
     results: opt.Results = opt.RESULTS,
 ) -> None:
     """Compare two runs pair by pair: what differs, by how much, and how sure that is.

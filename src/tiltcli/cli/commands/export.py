@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
 
 from tiltcli.cli.options import RESULTS, OneJob, Results, Run, Where, app, choice, option, say
 from tiltcli.errors import UserError
@@ -21,18 +20,13 @@ class Tracker(StrEnum):
 @app.command()
 def export(
     run: Run,
-    output: Annotated[
-        Path | None,
-        option(
-            "-o --output",
-            "File to write: .safetensors, .pt2 or .onnx; with --to, a folder.",
-            "FILE",
-        ),
-    ] = None,
-    to: Annotated[
-        Tracker | None, choice(Tracker, "--to", "Write all jobs' metrics for this tracker instead.")
-    ] = None,
-    best: Annotated[str | None, option("--best", "The job that is best by it.", "METRIC")] = None,
+    output: Path | None = option(
+        "-o --output", "File to write: .safetensors, .pt2 or .onnx; with --to, a folder.", "FILE"
+    ),
+    to: Tracker | None = choice(
+        Tracker, "--to", "Write all jobs' metrics for this tracker instead.", None
+    ),
+    best: str | None = option("--best", "The job that is best by it.", "METRIC"),
     job: OneJob = None,
     where: Where = None,
     results: Results = RESULTS,

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from tiltcli.cli.options import (
-    RESULTS,
-    Format,
-    OneJob,
-    OutputFormat,
-    Results,
-    Run,
-    Where,
-    app,
-    option,
-    say,
-)
+from tiltcli.cli import options as opt
+from tiltcli.cli.options import app, flag, option, say
 from tiltcli.cli.rendering import Result, write
 from tiltcli.errors import Outcome, UserError, listing
 
@@ -30,13 +20,13 @@ Row = dict[str, Any]
 
 @app.command()
 def instabilities(
-    run: Run,
-    job: OneJob = None,
-    where: Where = None,
-    swing: Annotated[float, option("--swing", "Least swing of the loss that counts.")] = 2e-5,
-    relative: Annotated[bool, option("--relative", "Count --swing in shares of the loss.")] = False,
-    output_format: OutputFormat = Format.TABLE,
-    results: Results = RESULTS,
+    run: opt.Run,
+    job: opt.OneJob = None,
+    where: opt.Where = None,
+    swing: float = option("--swing", "Least swing of the loss that counts.", default=2e-5),
+    relative: bool = flag("--relative", "Count --swing in shares of the loss."),
+    output_format: opt.OutputFormat = opt.Format.TABLE,
+    results: opt.Results = opt.RESULTS,
 ) -> None:
     """Find the instabilities of trainings: when they begin and end, and what cascade they run.
 

@@ -11,11 +11,11 @@ import textwrap
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from tiltcli.cli.options import app, option
+from tiltcli.cli.options import app, flag, option
 from tiltcli.errors import Fault, UserError, with_suggestion
 
 FOLDER = resources.files("tiltcli") / "grid" / "templates"
@@ -124,27 +124,15 @@ def _about(text: str) -> str:
 
 @app.command()
 def new(
-    template: Annotated[
-        str, typer.Argument(help="Name of a template.", autocompletion=_names)
-    ] = "spiral",
-    show: Annotated[bool, option("--list", "List the templates.")] = False,
-    grid: Annotated[
-        Path | None, option("--grid", "slurm: the grid file; default: grid.toml.")
-    ] = None,
-    shards: Annotated[
-        int | None, option("--shards", "slurm: tasks of the array; default: 8.")
-    ] = None,
-    results: Annotated[
-        Path | None, option("--results", "slurm: folder of runs; default: results.")
-    ] = None,
-    cpus: Annotated[int | None, option("--cpus", "slurm: cores of each task; default: 2.")] = None,
-    memory: Annotated[
-        str | None, option("--mem", "slurm: memory of each task; default: 4G.")
-    ] = None,
-    time: Annotated[
-        str | None, option("--time", "slurm: limit of each task; default: 04:00:00.")
-    ] = None,
-    partition: Annotated[str | None, option("--partition", "slurm: where to.")] = None,
+    template: str = typer.Argument("spiral", help="Name of a template.", autocompletion=_names),
+    show: bool = flag("--list", "List the templates."),
+    grid: Path | None = option("--grid", "slurm: the grid file; default: grid.toml."),
+    shards: int | None = option("--shards", "slurm: tasks of the array; default: 8."),
+    results: Path | None = option("--results", "slurm: folder of runs; default: results."),
+    cpus: int | None = option("--cpus", "slurm: cores of each task; default: 2."),
+    memory: str | None = option("--mem", "slurm: memory of each task; default: 4G."),
+    time: str | None = option("--time", "slurm: limit of each task; default: 04:00:00."),
+    partition: str | None = option("--partition", "slurm: where to."),
 ) -> None:
     """Write a starting grid file to stdout: a first look, or one of the shipped sweeps.
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from tiltcli.cli.options import RESULTS, By, GridOutput, Methods, Results, Run, app, names, option
+from tiltcli.cli import options as opt
+from tiltcli.cli.options import app, flag, option
 from tiltcli.cli.rendering import write_grid
 from tiltcli.errors import UserError
 
 
 @app.command()
 def refine(
-    run: Run,
-    keep: Annotated[int, option("--keep", "Cells that stay, of each method and row.", min=1)] = 5,
-    seeds: Annotated[
-        int, option("--seeds", "Replicates they then have, the run's included.", min=2)
-    ] = 16,
-    metric: Annotated[
-        str | None, option("--tune", "Column that chooses; default: val_accuracy.", "METRIC")
-    ] = None,
-    methods: Methods = None,
-    by: By = None,
-    output: GridOutput = None,
-    results: Results = RESULTS,
+    run: opt.Run,
+    keep: int = option("--keep", "Cells that stay, of each method and row.", min=1, default=5),
+    seeds: int = option(
+        "--seeds", "Replicates they then have, the run's included.", min=2, default=16
+    ),
+    metric: str | None = option("--tune", "Column that chooses; default: val_accuracy.", "METRIC"),
+    methods: opt.Methods = None,
+    by: opt.By = None,
+    output: opt.GridOutput = None,
+    results: opt.Results = opt.RESULTS,
 ) -> None:
     """Write the next round of a tuning: each method's best cells, on more seeds, into the same run.
 
@@ -38,8 +36,8 @@ def refine(
         run,
         results=results,
         metric=metric,
-        methods=names(methods),
-        by=names(by),
+        methods=opt.names(methods),
+        by=opt.names(by),
         keep=keep,
         seeds=seeds,
         folder=output.parent if output else Path(),
@@ -49,19 +47,16 @@ def refine(
 
 @app.command()
 def confirm(
-    run: Run,
-    output: GridOutput = None,
-    metric: Annotated[
-        str | None,
-        option("--metric", "Column whose mean over the seeds chooses; default: val_accuracy."),
-    ] = None,
-    tune: Annotated[
-        bool, option("--tune", "Every method is tuned, static as well; fresh draws too.")
-    ] = False,
-    methods: Methods = None,
-    by: By = None,
-    seeds: Annotated[int, option("--seeds", "Number of fresh seeds.", min=1)] = 20,
-    results: Results = RESULTS,
+    run: opt.Run,
+    output: opt.GridOutput = None,
+    metric: str | None = option(
+        "--metric", "Column whose mean over the seeds chooses; default: val_accuracy."
+    ),
+    tune: bool = flag("--tune", "Every method is tuned, static as well; fresh draws too."),
+    methods: opt.Methods = None,
+    by: opt.By = None,
+    seeds: int = option("--seeds", "Number of fresh seeds.", min=1, default=20),
+    results: opt.Results = opt.RESULTS,
 ) -> None:
     """Write the grid that confirms a run: its best cells against static, on fresh seeds.
 
@@ -82,8 +77,8 @@ def confirm(
         results=results,
         metric=metric,
         tuned=tune,
-        methods=names(methods),
-        by=names(by),
+        methods=opt.names(methods),
+        by=opt.names(by),
         seeds=seeds,
         folder=output.parent if output else Path(),
     )

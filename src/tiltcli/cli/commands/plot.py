@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -31,35 +30,22 @@ def _kinds(incomplete: str) -> list[tuple[str, str]]:
     "Without -o the figure goes to the run's own folder, RUN/figures/KIND.png."
 )
 def plot(
-    kind: Annotated[
-        str,
-        typer.Argument(
-            metavar="KIND", show_default=False, help=", ".join(KINDS) + ".", autocompletion=_kinds
-        ),
-    ],
-    runs: opt.Runs,
-    output: Annotated[
-        Path | None, option("-o --output", "Figure to write: .png, .svg or .pdf.")
-    ] = None,
-    size: Annotated[
-        opt.Size, choice(opt.Size, "--size", "Width in columns of a paper.")
-    ] = opt.Size.TWO,
-    width: Annotated[
-        float | None, option("--width", "Width in inches instead.", min=2.0, max=40.0)
-    ] = None,
-    style: Annotated[
-        opt.Style, choice(opt.Style, "--style", "Fonts and colours.")
-    ] = opt.Style.PAPER,
-    metric: Annotated[
-        str | None, option("--metric", "Column to draw (phase, map, curves, recall, budget).")
-    ] = None,
+    kind: str = typer.Argument(
+        metavar="KIND", show_default=False, help=", ".join(KINDS) + ".", autocompletion=_kinds
+    ),
+    runs: list[str] = opt.run_argument("Runs, by name or path.", "RUN…"),
+    output: Path | None = option("-o --output", "Figure to write: .png, .svg or .pdf."),
+    size: opt.Size = choice(opt.Size, "--size", "Width in columns of a paper.", opt.Size.TWO),
+    width: float | None = option("--width", "Width in inches instead.", min=2.0, max=40.0),
+    style: opt.Style = choice(opt.Style, "--style", "Fonts and colours.", opt.Style.PAPER),
+    metric: str | None = option("--metric", "Column to draw (phase, map, curves, recall, budget)."),
     methods: opt.Methods = None,
     by: opt.By = None,
     where: opt.Where = None,
     job: opt.OneJob = None,
-    zoom: Annotated[str | None, option("--zoom", "Steps to enlarge (trace).", "FIRST,LAST")] = None,
-    x: Annotated[str | None, option("--x", "Columns of the map (map).", "SETTING")] = None,
-    y: Annotated[str | None, option("--y", "Rows of the map (map).", "SETTING")] = None,
+    zoom: str | None = option("--zoom", "Steps to enlarge (trace).", "FIRST,LAST"),
+    x: str | None = option("--x", "Columns of the map (map).", "SETTING"),
+    y: str | None = option("--y", "Rows of the map (map).", "SETTING"),
     results: opt.Results = opt.RESULTS,
 ) -> None:
     """Draw a run."""

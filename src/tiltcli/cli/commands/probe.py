@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
 from tiltcli.cli import options as opt
 from tiltcli.cli.options import app, option, say
@@ -15,19 +14,16 @@ EPOCHS = "whole numbers ≥ 0, as 0,500,1000"
 @app.command()
 def probe(
     run: opt.Run,
-    every: Annotated[int | None, option("--every", "Epochs between probes, from epoch 0.")] = None,
-    epochs: Annotated[str | None, option("--epochs", "These epochs instead.", "A,B,C")] = None,
-    quantities: Annotated[
-        str | None,
-        option(
-            "--quantities",
-            f"What to measure, of {', '.join(QUANTITY_COLUMNS)}; default: hessian,ntk.",
-            "hessian,…",
-        ),
-    ] = None,
-    ntk_points: Annotated[
-        int | None, option("--ntk-points", "Tangent kernel on the first so many training points.")
-    ] = None,
+    every: int | None = option("--every", "Epochs between probes, from epoch 0."),
+    epochs: str | None = option("--epochs", "These epochs instead.", "A,B,C"),
+    quantities: str | None = option(
+        "--quantities",
+        f"What to measure, of {', '.join(QUANTITY_COLUMNS)}; default: hessian,ntk.",
+        "hessian,…",
+    ),
+    ntk_points: int | None = option(
+        "--ntk-points", "Tangent kernel on the first so many training points."
+    ),
     where: opt.Where = None,
     job: opt.OneJob = None,
     workers: opt.Workers = None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
 from tiltcli.cli.options import RESULTS, Results, Runs, app, option
 
@@ -12,10 +11,9 @@ from tiltcli.cli.options import RESULTS, Results, Runs, app, option
 @app.command()
 def report(
     runs: Runs,
-    output: Annotated[
-        Path | None,
-        option("-o --output", "File to write, .html or .md; default: report.html under results."),
-    ] = None,
+    output: Path | None = option(
+        "-o --output", "File to write, .html or .md; default: report.html under results."
+    ),
     results: Results = RESULTS,
 ) -> None:
     """Write a report of runs: verdicts on the claims, figures to explore, tables, provenance.

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tiltcli.cli.options import (
-    RESULTS,
-    Format,
-    OutputFormat,
-    Results,
-    Run,
-    RunOrAll,
-    Runs,
-    app,
-    option,
-    say,
-)
+from tiltcli.cli import options as opt
+from tiltcli.cli.options import app, flag, option, say
 from tiltcli.cli.rendering import Result, write
 from tiltcli.errors import RUN_COUNTS, UserError, each, listing
 
@@ -33,17 +23,15 @@ METRICS = [f"{part}_{what}" for part in ("train", "val", "test") for what in ("a
 
 @app.command()
 def runs(
-    run: RunOrAll = None,
-    sort: Annotated[
-        str,
-        option(
-            "--sort",
-            f"Order of the list, names rising, all else falling: {', '.join(RUN_COUNTS)}.",
-            "COLUMN",
-        ),
-    ] = "name",
-    results: Results = RESULTS,
-    output_format: OutputFormat = Format.TABLE,
+    run: opt.RunOrAll = None,
+    sort: str = option(
+        "--sort",
+        f"Order of the list, names rising, all else falling: {', '.join(RUN_COUNTS)}.",
+        "COLUMN",
+        default="name",
+    ),
+    results: opt.Results = opt.RESULTS,
+    output_format: opt.OutputFormat = opt.Format.TABLE,
 ) -> None:
     """List the runs, or show one run's axes, progress and failures.
 
@@ -55,13 +43,13 @@ def runs(
     if run is not None:
         folder = find_run(run, results)
         fact = facts_of(folder, whole=True)
-        if output_format is Format.JSON:
+        if output_format is opt.Format.JSON:
             fact["cells"] = _cells(folder)
         write(Result("runs", fact, COUNTS, [fact], _lines(fact)), output_format)
-        if output_format is Format.TABLE:
+        if output_format is opt.Format.TABLE:
             _show_learning(folder)
         return
-    whole = output_format is Format.JSON
+    whole = output_format is opt.Format.JSON
     facts = all_facts(results, sort, whole=whole)
     if not facts and not whole:
         raise UserError(f"no runs under {results}/; tiltcli sweep makes one")
@@ -128,9 +116,9 @@ def _cells(folder: Path) -> list[dict[str, Any]]:
 
 @app.command()
 def rm(
-    runs: Runs,
-    yes: Annotated[bool, option("--yes -y", "Do not ask.")] = False,
-    results: Results = RESULTS,
+    runs: opt.Runs,
+    yes: bool = flag("--yes -y", "Do not ask."),
+    results: opt.Results = opt.RESULTS,
 ) -> None:
     """Remove runs, with all that was measured.
 
@@ -159,9 +147,9 @@ def _meant(question: str) -> bool:
 
 @app.command()
 def mv(
-    run: Run,
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="New name.")],
-    results: Results = RESULTS,
+    run: opt.Run,
+    name: str = typer.Argument(metavar="NAME", show_default=False, help="New name."),
+    results: opt.Results = opt.RESULTS,
 ) -> None:
     """Give a run another name.
 

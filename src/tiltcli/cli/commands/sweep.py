@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from tiltcli.cli import options as opt
-from tiltcli.cli.options import INTERRUPTED, app, choice, option, say
+from tiltcli.cli.options import INTERRUPTED, app, choice, flag, option, say
 from tiltcli.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,37 +22,28 @@ if TYPE_CHECKING:
 
 @app.command()
 def sweep(
-    grid: Annotated[
-        Path, typer.Argument(help="The grid file (TOML); - for stdin.", show_default=False)
-    ],
+    grid: Path = typer.Argument(help="The grid file (TOML); - for stdin.", show_default=False),
     results: opt.Results = opt.RESULTS,
-    overrides: Annotated[
-        list[str] | None, option("--set", "Override a setting; may be repeated.", "KEY=VALUE")
-    ] = None,
+    overrides: list[str] | None = option(
+        "--set", "Override a setting; may be repeated.", "KEY=VALUE"
+    ),
     workers: opt.Workers = None,
-    engine: Annotated[
-        opt.EngineName, choice(opt.EngineName, "--engine", "What trains the jobs.")
-    ] = opt.EngineName.AUTO,
-    device: Annotated[
-        opt.Device, choice(opt.Device, "--device", "Where torch trains.")
-    ] = opt.Device.AUTO,
-    shard: Annotated[
-        str | None, option("--shard", "Every N-th job from the I-th on; see above.", "I/N")
-    ] = None,
+    engine: opt.EngineName = choice(
+        opt.EngineName, "--engine", "What trains the jobs.", default=opt.EngineName.AUTO
+    ),
+    device: opt.Device = choice(
+        opt.Device, "--device", "Where torch trains.", default=opt.Device.AUTO
+    ),
+    shard: str | None = option("--shard", "Every N-th job from the I-th on; see above.", "I/N"),
     cluster: opt.Cluster = None,
-    send_tables: Annotated[
-        bool,
-        option("--send-tables", "With --cluster: workers send their tables back, in any case."),
-    ] = False,
-    dry_run: Annotated[
-        bool, option("--dry-run", "Show the jobs and the time they take; run nothing.")
-    ] = False,
-    retry_failed: Annotated[bool, option("--retry-failed", "Run failed jobs again too.")] = False,
-    fail_fast: Annotated[bool, option("--fail-fast", "Stop at the first failed job.")] = False,
-    fresh: Annotated[bool, option("--fresh", "Remove an earlier run of this name first.")] = False,
-    extend: Annotated[
-        bool, option("--extend", "Let an earlier run of this name grow by what is new here.")
-    ] = False,
+    send_tables: bool = flag(
+        "--send-tables", "With --cluster: workers send their tables back, in any case."
+    ),
+    dry_run: bool = flag("--dry-run", "Show the jobs and the time they take; run nothing."),
+    retry_failed: bool = flag("--retry-failed", "Run failed jobs again too."),
+    fail_fast: bool = flag("--fail-fast", "Stop at the first failed job."),
+    fresh: bool = flag("--fresh", "Remove an earlier run of this name first."),
+    extend: bool = flag("--extend", "Let an earlier run of this name grow by what is new here."),
     quiet: opt.Quiet = False,
 ) -> None:
     """Train every job of a grid that is not done yet.
