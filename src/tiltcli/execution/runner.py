@@ -141,7 +141,12 @@ def _execute(
 ) -> None:
     """Train what is to be trained, and hand it to the writer as it ends."""
     # The longest first, so that no core is left with a long one at the end.
-    updates = {job.id: total_steps(job, _samples(job)) for job in plan.todo}
+    updates = {  # of most jobs the data need not be asked
+        job.id: total_steps(
+            job, 1 if job["train.batch_size"] == "full" else len(dataset_of(job).train)
+        )
+        for job in plan.todo
+    }
     todo = sorted(plan.todo, key=lambda job: -updates[job.id] * step_cost(job))
     progress.remaining.workers = 1 if trainer is not None else at_once(plan.options.workers)
     progress.total, progress.before = len(plan.jobs), len(plan.jobs) - len(todo)
@@ -181,11 +186,6 @@ def _task(plan: Plan, job: Job, writer: RunWriter) -> Task:
         checkpoint=checkpoint_path(writer.folder, job.id) if kept else None,
         checkpoint_seconds=plan.options.checkpoint_seconds,
     )
-
-
-def _samples(job: Job) -> int:
-    """Training samples, so far as steps depend on them: of most jobs the data need not be asked."""
-    return 1 if job["train.batch_size"] == "full" else len(dataset_of(job).train)
 
 
 def _remove_checkpoint(writer: RunWriter, ended: Finished) -> None:

@@ -17,6 +17,7 @@ from tiltcli.data import Dataset, dataset_of
 from tiltcli.engines import Block, Context, Ending, Interrupted, Snapshot, Trail, load_engine
 from tiltcli.engines.base import CHECKPOINT_SECONDS
 from tiltcli.errors import Outcome, RunError
+from tiltcli.execution.executors import Stopped
 from tiltcli.execution.progress import Advance
 from tiltcli.grid import Job, ProbeSettings
 from tiltcli.store import Finished, MetricsSpool
@@ -41,18 +42,10 @@ class Task:
     checkpoint_seconds: float = CHECKPOINT_SECONDS  # time between two saves
 
 
-def _never() -> bool:
-    return False
-
-
-def _unheard(_: Advance) -> None:
-    return None
-
-
 def train_job(
     task: Task,
-    stopped: Callable[[], bool] = _never,
-    report: Callable[[Advance], None] = _unheard,
+    stopped: Stopped = lambda: False,
+    report: Callable[[Advance], None] = lambda advance: None,
     executor: Executor | None = None,
 ) -> Finished | RunError | None:
     """Return a finished job, whatever happens: an exception becomes a failed job.
@@ -130,15 +123,17 @@ def train_job(
 
 def train_batch(
     tasks: Sequence[Task],
-    stopped: Callable[[], bool] = _never,
+    stopped: Stopped = lambda: False,
     report: Callable[[tuple[int, Advance]], None] = lambda _: None,
+    executor: Executor | None = None,
 ) -> list[Finished | RunError | None]:
     """Train jobs one after the other, none once `stopped()`; reports name a task by its place."""
     results: list[Finished | RunError | None] = []
     for place, task in enumerate(tasks):
         if stopped():
             break
-        results.append(train_job(task, stopped, lambda advance, at=place: report((at, advance))))  # type: ignore[misc]
+        told = lambda advance, at=place: report((at, advance))  # noqa: E731
+        results.append(train_job(task, stopped, told, executor))
     return results
 
 

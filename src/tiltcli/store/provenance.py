@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,8 @@ def record(folder: Path, sweep: Sweep, invocation: Mapping[str, Any]) -> None:
     grid = kept[0]
     if grid.exists():
         same = [one for one in kept if not _apart(one, folder, sweep)]
-        grid = same[0] if same else folder / f"sweep-{_next(kept)}.toml"
+        last = int(kept[-1].stem.partition("-")[2] or 1)
+        grid = same[0] if same else folder / f"sweep-{last + 1}.toml"
     # The same grid of an earlier call differs at most in what it probes.
     if not grid.exists() or tomllib.loads(grid.read_text(encoding="utf-8")) != tomllib.loads(text):
         write_text(grid, text)
@@ -159,10 +160,6 @@ def record(folder: Path, sweep: Sweep, invocation: Mapping[str, Any]) -> None:
     page = {"format": 1, "name": sweep.name, "jobs": jobs}
     page["invocations"] = [*_noted(folder / "provenance.json"), invocation]
     write_text(folder / "provenance.json", json.dumps(page, indent=1) + "\n")
-
-
-def _next(kept: Sequence[Path]) -> int:
-    return int(kept[-1].stem.partition("-")[2] or 1) + 1
 
 
 def invocations(folder: Path) -> list[Any]:

@@ -54,7 +54,9 @@ def set_aside_damaged(run: Path, *, whole: bool = True) -> list[str]:
                 continue
             lost = TABLES if table != "probes" else ("probes",)
             for name in lost:
-                _set_aside(run / name / part)
+                path = run / name / part
+                with contextlib.suppress(FileNotFoundError):  # another shard set it aside too
+                    os.replace(path, path.with_suffix(".damaged"))
             then = "its jobs run again" if table != "probes" else "tiltcli probe makes them again"
             notes.append(f"set aside {table}/{part}, which cannot be read ({reason}); {then}")
             break
@@ -75,9 +77,3 @@ def _fault(path: Path, *, whole: bool) -> str | None:
     except Damaged as error:
         return error.reason
     return None
-
-
-def _set_aside(path: Path) -> None:
-    # Another shard may be setting it aside too.
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(path, path.with_suffix(".damaged"))

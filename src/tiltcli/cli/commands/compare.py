@@ -123,6 +123,7 @@ def _show_learning(comparison: Comparison, runs: tuple[str, str], results: Path)
     import pandas as pd
 
     from tiltcli.cli.standings import key, mean_curve, spark
+    from tiltcli.cli.streams import output
     from tiltcli.evaluation.facets import named
     from tiltcli.store.read import find_run, read
 
@@ -140,7 +141,7 @@ def _show_learning(comparison: Comparison, runs: tuple[str, str], results: Path)
     metrics = pd.concat([one.metrics[one.metrics["job"].isin(wanted)] for one in tables])
     labels = [named({key: row[key] for key in comparison.keys}) for _, row in rows.iterrows()]
     indent = max(map(len, labels)) + 2
-    length = max(8, min(40, (_console_width() - indent - 6) // 2))
+    length = max(8, min(40, (output().width - indent - 6) // 2))
     curves = [
         mean_curve(metrics, set(pairs.loc[pairs["row"] == row, side]), "train_accuracy", length)
         for row in rows.index
@@ -157,9 +158,3 @@ def _show_learning(comparison: Comparison, runs: tuple[str, str], results: Path)
         a, b = (spark(curve, low, high) for curve in curves[2 * number : 2 * number + 2])
         lines.append(f"{label:<{indent}}{a}  {b}".rstrip())
     sys.stdout.write("\n" + "\n".join(lines) + "\n")
-
-
-def _console_width() -> int:
-    from tiltcli.cli.streams import output
-
-    return output().width

@@ -65,7 +65,7 @@ class ClusterTrainer(Connection):
         run = ClusterRun(
             self,
             _requirements(jobs, engines, None if self._send_tables else probe),
-            worker.train_batch,
+            worker.train,
             pack,
             lambda task: int(task.job["train.epochs"]) * step_cost(task.job),
             stopped,
@@ -104,7 +104,7 @@ class ClusterTrainer(Connection):
 
         asked, note = _requirements([job], {"fused"}), writer.notes.append
         one, silent = (lambda _: 1.0), (lambda *_: None)
-        run = ClusterRun(self, asked, worker.settle_batch, pack, one, stopped, silent, note)
+        run = ClusterRun(self, asked, worker.settle, pack, one, stopped, silent, note)
         for done in run.run(rates):
             if isinstance(done.error, WorkerLost):
                 raise UserError(f"learning rate {done.task[0]:.6g}: {done.error}")

@@ -32,7 +32,7 @@ from tiltcli.engines.base import Block
 from tiltcli.errors import Outcome, RunError
 from tiltcli.execution.dask.connection import TOPIC
 from tiltcli.execution.progress import Advance
-from tiltcli.execution.train_job import train_job
+from tiltcli.execution.train_job import train_batch
 from tiltcli.grid import factories
 from tiltcli.grid.paths import digest_of
 from tiltcli.store import Finished, writer_name
@@ -113,7 +113,7 @@ def halt(token: str) -> None:
     _halted.add(token)
 
 
-def train_batch(request: bytes) -> dict[str, Any]:
+def train(request: bytes) -> dict[str, Any]:
     """Return what tasks of one engine, trained one after the other, come to.
 
     The request has a token and a name, under which progress is told; the process that it is meant
@@ -122,11 +122,8 @@ def train_batch(request: bytes) -> dict[str, Any]:
 
     The reply has `process`; `seconds` of wall time; of each task its `results` (None if it was
     interrupted) and `amounts` (updates and probes made); and the `weights` of jobs, as bytes, that
-    are not in the run's folder.
-
-    Raises:
-        RunError: if a folder takes no more, or a file has changed.
-
+    are not in the run's folder. Propagates `RunError` if a folder takes no more, or a file has
+    changed.
     """
     token, name, process, tasks, shared = pickle.loads(request)
     if process != PROCESS:
@@ -136,28 +133,18 @@ def train_batch(request: bytes) -> dict[str, Any]:
     _load(tasks[0].engine)
     executor = _probers() if any(task.probe for task in tasks) else None
     amounts = [[0, 0] for _ in tasks]
-    results: list[Finished | None] = []
 
-    def report(number: int, advance: Advance) -> None:
+    def report(told: tuple[int, Advance]) -> None:
+        number, advance = told
         amounts[number] = [n + m for n, m in zip(amounts[number], advance, strict=True)]
         tell(number, advance)
 
     with tempfile.TemporaryDirectory(prefix="tiltcli-") as scratch:
-        for number, task in enumerate(tasks):
-            if stopped():
-                results.append(None)
-                continue
-            own = replace(task, writer=NAME)
-            if not shared:
-                own = replace(own, spool=Path(scratch) / "metrics", checkpoint=None)
-            own.spool.mkdir(exist_ok=True)
-            one = train_job(own, stopped, functools.partial(report, number), executor)
-            if isinstance(one, RunError):
-                raise RunError(f"on {socket.gethostname()}: {one}")
-            if one is not None and one.row["outcome"] == Outcome.FAILED:
-                where = f"on {socket.gethostname()}, process {os.getpid()}"
-                one = replace(one, row={**one.row, "error": f"{where}:\n{one.row['error']}"})
-            results.append(one if one is None or shared else _held(one))
+        alone = {} if shared else {"spool": Path(scratch) / "metrics", "checkpoint": None}
+        own = [replace(task, writer=NAME, **alone) for task in tasks]
+        own[0].spool.mkdir(exist_ok=True)
+        ended = train_batch(own, stopped, report, executor)
+        results = [_result(one, shared) for one in ended] + [None] * (len(tasks) - len(ended))
         kept = Path(scratch).glob("weights/*.safetensors")
         weights = {path.stem: path.read_bytes() for path in kept}
     return {
@@ -169,16 +156,22 @@ def train_batch(request: bytes) -> dict[str, Any]:
     }
 
 
-def _held(one: Finished) -> Finished:
-    """Return a job with its rows in memory, none in files that go."""
-    if not isinstance(one.metrics, Path):
+def _result(one: Finished | RunError | None, shared: bool) -> Finished | None:
+    """Return a job that says where it failed; its rows in memory unless the files are shared."""
+    host = socket.gethostname()
+    if isinstance(one, RunError):
+        raise RunError(f"on {host}: {one}")
+    if one is not None and one.row["outcome"] == Outcome.FAILED:
+        error = f"on {host}, process {os.getpid()}:\n{one.row['error']}"
+        one = replace(one, row={**one.row, "error": error})
+    if one is None or shared or not isinstance(one.metrics, Path):
         return one
     table = table_of("metrics", [one])
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "job"}
     return replace(one, metrics=[Block(**columns, updates=0)], recalls=[table_of("recall", [one])])
 
 
-def settle_batch(request: bytes) -> dict[str, Any]:
+def settle(request: bytes) -> dict[str, Any]:
     """Return what a training, continued at some learning rates, comes to.
 
     The request has a token, the process that it is meant for, what `_brancher` takes, and the
