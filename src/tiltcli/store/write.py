@@ -18,7 +18,7 @@ from typing import Any, Self
 from tiltcli.errors import Outcome, UserError
 from tiltcli.grid import Sweep, kept_grids
 from tiltcli.grid.shards import Shard
-from tiltcli.store import parts, provenance, quarantine
+from tiltcli.store import parts, provenance
 from tiltcli.store.files import writing
 from tiltcli.store.locks import RunLock
 from tiltcli.store.part_files import PartFiles
@@ -137,11 +137,11 @@ class RunWriter:
                 "doing the same jobs (the results would still be right)"
             )
         with self._lock.turn():
-            self.notes += quarantine.set_aside_damaged(self.folder, whole=self._shard is None)
+            self.notes += parts.set_aside_damaged(self.folder, whole=self._shard is None)
             if not self._lock.works:
                 return
             owner = self._shard.name if self._shard else None
-            if removed := quarantine.remove_litter(self.folder, owner):
+            if removed := parts.remove_litter(self.folder, owner):
                 self.notes.append(f"removed what a killed run left: {', '.join(removed)}")
             if self._shard is None:
                 self.files.tidy()

@@ -1,8 +1,9 @@
-"""`tiltcli new`: grid files, and the batch script of `tiltcli new slurm`."""
+"""`tiltcli new` and `tiltcli schema`: grid files, and the batch script of `tiltcli new slurm`."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shlex
 import shutil
@@ -180,3 +181,17 @@ def _list(about: dict[str, str]) -> None:
     for name, said in about.items():
         line = f"{name:<{longest}}  {said}"
         sys.stdout.write("\n".join(textwrap.wrap(line, columns, subsequent_indent=indent)) + "\n")
+
+
+@app.command()
+def schema() -> None:
+    """Write the JSON Schema of grid files to stdout, for editors that complete and check them.
+
+    Example: [bold]tiltcli schema > grid.schema.json[/bold]
+
+    With [bold]#:schema grid.schema.json[/bold] as its first line, editors with TOML support (Taplo,
+    Even Better TOML) say what each setting of a grid file means, complete it, and mark mistakes.
+    """
+    from tiltcli.grid.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1, ensure_ascii=False))  # noqa: T201
