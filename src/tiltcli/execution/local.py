@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -48,13 +48,21 @@ def train(
     """
     for engine in ("fused", "torch"):
         mine = [task for task in tasks if task.engine == engine]
-        threads = max(1, at_once(workers) // max(1, len(mine)))
-        several = (replace(task, threads=threads) for task in mine)
+        if not mine or stop.is_set():
+            continue
+        many = at_once(workers)
+        threads = max(1, many // len(mine))
+        wanted = (replace(task, threads=threads) for task in mine if not stop.is_set())
         results: Ended
         if trainer is not None:
-            results = trainer(several, writer, progress, stop.is_set)
+            results = trainer(wanted, writer, progress, stop.is_set)
+        elif workers == 0:
+            results = _here(engine, wanted, progress, stop.is_set)
+        elif engine == "torch":
+            batches = Batches(wanted, len(mine), many)
+            results = _by_processes(batches, many, progress, stop.is_set, patient)
         else:
-            results = _here(engine, several, len(mine), workers, progress, stop.is_set, patient)
+            results = _by_threads(engine, wanted, many, progress, stop.is_set)
         with closing(results):
             try:
                 for result in results:
@@ -65,48 +73,26 @@ def train(
             except BaseException:
                 stop.set()
                 raise
-        if stop.is_set():
-            return
 
 
-def _here(
-    engine: str,
-    tasks: Iterator[Task],
-    count: int,
-    workers: int | None,
-    progress: Progress,
-    stopped: Stopped,
-    patient: bool,
+def _here(engine: str, tasks: Iterable[Task], progress: Progress, stopped: Stopped) -> Ended:
+    with ExitStack() as stack:
+        if engine == "torch":
+            from tiltcli.engines.torch.update_cost import one_thread
+
+            stack.enter_context(one_thread())  # as workers have: their sums come out the same
+        for task in tasks:
+            yield train_job(task, stopped, partial(progress.add, task.job), Immediate())
+
+
+def _by_threads(
+    engine: str, tasks: Iterable[Task], workers: int, progress: Progress, stopped: Stopped
 ) -> Ended:
-    if not count or stopped():
-        return
-    wanted = (task for task in tasks if not stopped())
+    load_engine(engine)  # compile once, before the threads race to it
 
     def report(task: Task, advance: Advance) -> None:
         progress.add(task.job, advance)
 
-    if workers == 0:
-        with ExitStack() as stack:
-            if engine == "torch":
-                from tiltcli.engines.torch.update_cost import one_thread
-
-                stack.enter_context(one_thread())  # as workers have: their sums come out the same
-            for task in wanted:
-                yield train_job(task, stopped, partial(report, task), Immediate())
-    elif engine == "torch":
-        yield from _by_processes(wanted, count, at_once(workers), progress, stopped, patient)
-    else:
-        yield from _by_threads(engine, wanted, at_once(workers), stopped, report)
-
-
-def _by_threads(
-    engine: str,
-    tasks: Iterator[Task],
-    workers: int,
-    stopped: Stopped,
-    report: Callable[[Task, Advance], None],
-) -> Ended:
-    load_engine(engine)  # compile once, before the threads race to it
     # Threads that all jobs' probes share; none is begun before there is a probe.
     with ThreadPoolExecutor(workers, thread_name_prefix="probe") as probers:
         work = partial(train_job, executor=probers)
@@ -116,19 +102,13 @@ def _by_threads(
 
 
 def _by_processes(
-    tasks: Iterator[Task],
-    count: int,
-    workers: int,
-    progress: Progress,
-    stopped: Stopped,
-    patient: bool,
+    batches: Batches[Task], workers: int, progress: Progress, stopped: Stopped, patient: bool
 ) -> Ended:
     """Run tasks in processes, tiny ones in batches."""
 
-    def report(batch: tuple[Task, ...], advance: tuple[int, Advance]) -> None:
-        progress.add(batch[advance[0]].job, advance[1])
+    def report(batch: tuple[Task, ...], told: tuple[int, Advance]) -> None:
+        progress.add(batch[told[0]].job, told[1])
 
-    batches = Batches(tasks, count, workers)
     for one in run_processes(train_batch, batches, workers, stopped, report, patient=patient):
         if one.error is None:
             results = one.result or []
@@ -149,9 +129,7 @@ class Batches(Generic[Item]):
     """
 
     def __init__(self, tasks: Iterable[Item], count: int, workers: int) -> None:
-        self._tasks = iter(tasks)
-        self._left = count
-        self._workers = workers
+        self._tasks, self._left, self._workers = iter(tasks), count, workers
         self._again: deque[Item] = deque()
         self._pace: float | None = None
 
