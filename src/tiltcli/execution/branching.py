@@ -137,16 +137,17 @@ def branch_run(
 def _check(
     rates: tuple[float, float] | None, points: int, steps: int, keep: int, workers: int | None
 ) -> None:
+    bounds = {
+        "--points": (points, 2, MOST_POINTS),
+        "--steps": (steps, 2, MOST_STEPS),
+        "--keep": (keep, 1, min(max(steps, 1), 100_000)),
+    }
     faults = worker_faults(workers)
-
-    def whole(key: str, value: int, least: int, most: int) -> None:
-        if not least <= value <= most:
-            allowed = f"a whole number from {least} to {most}"
-            faults.append(Fault(f"got {value}; allowed: {allowed}", key=key))
-
-    whole("--points", points, 2, MOST_POINTS)
-    whole("--steps", steps, 2, MOST_STEPS)
-    whole("--keep", keep, 1, min(max(steps, 1), 100_000))
+    faults += [
+        Fault(f"got {value}; allowed: a whole number from {least} to {most}", key=key)
+        for key, (value, least, most) in bounds.items()
+        if not least <= value <= most
+    ]
     if rates is not None and not 0 < rates[0] < rates[1] < np.inf:
         got = f"{rates[0]:g}..{rates[1]:g}"
         faults.append(Fault(f"got {got}; allowed: LO..HI, two rising numbers > 0", key="--lr"))

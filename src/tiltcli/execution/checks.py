@@ -51,17 +51,14 @@ class RunOptions:
 
     def check(self, cluster: bool) -> None:
         """Refuse options that do not go together, or with a cluster."""
-        faults = worker_faults(self.workers)
+        faults, here = worker_faults(self.workers), "is for this machine; with --cluster"
         if cluster and self.workers is not None:
-            said = "is for this machine; with --cluster its workers are used"
-            faults.append(Fault(said, key="--workers"))
+            faults.append(Fault(f"{here} its workers are used", key="--workers"))
         if cluster and self.device != "auto":
-            said = "is for this machine; with --cluster every worker has its own"
-            faults.append(Fault(said, key="--device"))
+            faults.append(Fault(f"{here} every worker has its own", key="--device"))
         if self.shard and self.fresh:
-            faults.append(
-                Fault("--fresh with --shard would remove what the other shards have done")
-            )
+            said = "--fresh with --shard would remove what the other shards have done"
+            faults.append(Fault(said))
         if self.extend and self.fresh:
             faults.append(Fault("--extend keeps a run, --fresh removes it: give one of them"))
         if not cluster:

@@ -127,10 +127,7 @@ def probe_run(
     check_epochs(rows, settings)
     sweep = load_run(folder)
     by_id = {one.id: one for one in sweep.jobs}
-    stored: dict[str, Mapping[str, Any]] = {
-        str(row["job"]): {str(key): value for key, value in row.items()}
-        for row in rows.to_dict("records")
-    }
+    stored: dict[str, Mapping[Any, Any]] = {row["job"]: row for row in rows.to_dict("records")}
     refused = {
         name: "sweep.toml no longer leads to it: were files that it names changed?"
         for name in stored
@@ -192,7 +189,7 @@ def _option(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def _difference(done: Finished, stored: Mapping[str, Any]) -> str | None:
+def _difference(done: Finished, stored: Mapping[Any, Any]) -> str | None:
     """Say how a training differs from the one stored; None if it does not."""
     if done.row["outcome"] == Outcome.FAILED:
         return "failed: " + str(done.row["error"]).strip().splitlines()[-1]
