@@ -42,45 +42,6 @@ Ended: TypeAlias = Iterator[Done[Sequence[Task], Mapping[str, Any]]]
 """Batches with what their work returned, and tasks that failed."""
 
 
-def handshake_result(
-    connection: Connection, future: Future
-) -> tuple[Mapping[str, Any], str | None]:
-    """Return what a worker's handshake returned, and why it cannot be used; None if it can."""
-    try:
-        info: Mapping[str, Any] = future.result(timeout=RESULT_SECONDS)
-    except Exception as error:
-        if not connection.alive:
-            raise SchedulerLost from error
-        said = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        return {}, (
-            "this version of tiltcli cannot be loaded there, or by the scheduler "
-            f"({said[:200]}); install the same one everywhere"
-        )
-    return info, info["mismatch"]
-
-
-def check_workers(connection: Connection, requirements: Mapping[str, Any]) -> None:
-    """Shake hands with all workers that are there; refuse those that cannot be used, with why."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    mismatches: dict[str, str] = {}
-    try:
-        there = connection.workers()
-        asked = {who: connection.ask(handshake, requirements, worker=who) for who in there}
-        while asked and time.monotonic() < deadline:
-            there = connection.workers()
-            for who, future in list(asked.items()):
-                if future.done() or who not in there:
-                    del asked[who]
-                if future.done() and (mismatch := handshake_result(connection, future)[1]):
-                    mismatches[who] = mismatch
-            time.sleep(0.05)
-    except SchedulerLost:
-        raise UserError(scheduler_gone(connection)) from None
-    mismatches |= dict.fromkeys(asked, f"no answer within {WAIT_SECONDS:.0f} s")
-    if mismatches:
-        raise UserError(*(f"worker {who}: {why}" for who, why in mismatches.items()))
-
-
 def scheduler_gone(connection: Connection) -> str:
     """Say that the scheduler is lost, and what to do."""
     return (
@@ -114,6 +75,92 @@ class _Worker(Generic[Task]):
 
 
 @dataclass(eq=False)
+class Crew(Generic[Task]):
+    """Workers of a cluster: asked before they are used, looked after while they are."""
+
+    connection: Connection
+    requirements: Mapping[str, Any]  # of the handshake
+    note: Callable[[str], None] = lambda said: None  # called with what the user should know
+    workers: dict[str, _Worker[Task]] = field(default_factory=dict)
+    _pending: dict[str, tuple[int, Future]] = field(default_factory=dict)
+    _refused: dict[str, str] = field(default_factory=dict)
+    _seen: float = field(default_factory=time.monotonic)
+    _looked: float = 0.0
+
+    def gather(self, stopped: Stopped = lambda: False, *, needed: bool = False) -> None:
+        """Wait for the answers of workers, if `needed` for the first to come; refuse what is unfit."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not stopped():
+            self.look(at_once=True)
+            if time.monotonic() > deadline:
+                late = f"no answer within {WAIT_SECONDS:.0f} s"
+                self._refused |= dict.fromkeys(self._pending, late)
+                self._pending.clear()
+            if self._refused and not self._pending:
+                raise UserError(*(f"worker {who}: {why}" for who, why in self._refused.items()))
+            if not self._pending and (self.workers or not needed):
+                return
+            time.sleep(0.02)
+
+    def look(self, *, at_once: bool = False) -> list[_Worker[Task]]:
+        """See which workers have come or answered; return those that have gone."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS and not at_once:
+            return []
+        self._looked = now
+        there = self.connection.workers()
+        for address, threads in there.items():
+            if address not in {*self.workers, *self._pending, *self._refused}:
+                asked = self.connection.ask(handshake, self.requirements, worker=address)
+                self._pending[address] = threads, asked
+        for address, (threads, future) in list(self._pending.items()):
+            if address not in there:
+                del self._pending[address]
+            elif future.done():
+                del self._pending[address]
+                if not isinstance(future.exception(), OSError):  # gone meanwhile; or asked again
+                    self._admit(address, threads, future)
+        gone = [self.workers.pop(address) for address in [*self.workers] if address not in there]
+        if self.workers or self._pending:
+            self._seen = now
+        elif now - self._seen > WAIT_SECONDS:
+            raise UserError(
+                f"{self.connection.address}: no worker for {WAIT_SECONDS:.0f} s; start some "
+                f"(dask worker {self.connection.address}) and run the same command again: "
+                "finished jobs are kept"
+            )
+        return gone
+
+    def _admit(self, address: str, threads: int, future: Future) -> None:
+        try:
+            info: Mapping[str, Any] = future.result(timeout=RESULT_SECONDS)
+            mismatch = info["mismatch"]
+        except Exception as error:
+            if not self.connection.alive:
+                raise SchedulerLost from error
+            said = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            mismatch = (
+                "this version of tiltcli cannot be loaded there, or by the scheduler "
+                f"({said[:200]}); install the same one everywhere"
+            )
+        if mismatch is None:
+            self.workers[address] = _Worker(address, threads, info)
+            return
+        self._refused[address] = mismatch
+        if self.workers:
+            self.note(f"worker {address} is not used: {mismatch}")
+
+
+def check_workers(connection: Connection, requirements: Mapping[str, Any]) -> None:
+    """Shake hands with all workers that are there; refuse those that cannot be used, with why."""
+    crew: Crew[Any] = Crew(connection, requirements)
+    try:
+        crew.gather()
+    except SchedulerLost:
+        raise UserError(scheduler_gone(connection)) from None
+
+
+@dataclass(eq=False)
 class ClusterRun(Generic[Task]):
     """One run of tasks on a cluster."""
 
@@ -129,9 +176,7 @@ class ClusterRun(Generic[Task]):
     stopped: Stopped
     report: Callable[[Task, Amount], None]  # told of progress; of less than none when it was lost
     note: Callable[[str], None]  # called with what the user should know
-    _workers: dict[str, _Worker[Task]] = field(default_factory=dict)
-    _pending: dict[str, tuple[int, Future]] = field(default_factory=dict)
-    _refused: dict[str, str] = field(default_factory=dict)
+    _crew: Crew[Task] = field(init=False)
     _source: Iterator[Task] = field(init=False)
     _waiting: deque[Task] = field(default_factory=deque)
     _again: deque[tuple[Task, int]] = field(default_factory=deque)
@@ -140,16 +185,15 @@ class ClusterRun(Generic[Task]):
     _inbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _rate: float = 0.0
-    _worker_seen: float = field(default_factory=time.monotonic)
-    _polled: float = 0.0
 
     def run(self, tasks: Iterable[Task]) -> Ended[Task]:
         """Yield batches of the tasks as they end, and tasks that failed."""
         self._source = iter(tasks)
+        self._crew = Crew(self.connection, self.requirements, self.note)
         deadline = float("inf")
         try:
             self.connection.listen(self._inbox.put)
-            self._first_handshakes()
+            self._crew.gather(self.stopped, needed=True)
             while True:
                 if not self.stopped():
                     self._submit_all()
@@ -158,68 +202,19 @@ class ClusterRun(Generic[Task]):
                     return
                 if self.stopped() and deadline == float("inf"):
                     deadline = time.monotonic() + GRACE_SECONDS
-                    token, workers = self.connection.token, list(self._workers)
+                    token, workers = self.connection.token, list(self._crew.workers)
                     self.connection.tell(halt, token, workers=workers)
                 if time.monotonic() > deadline:
                     return
                 yield from self._receive()
-                yield from self._poll_workers()
+                for worker in self._crew.look():
+                    yield from self._worker_lost(worker)
         except SchedulerLost:
             raise UserError(scheduler_gone(self.connection)) from None
         finally:
             left_over = [batch.future for batch in self._batches.values()]
             if left_over and self.connection.alive:
                 self.connection.cancel(left_over)
-
-    # Workers: asked before they are used, looked after while they are.
-
-    def _first_handshakes(self) -> None:
-        """Ask the workers that are there, and wait for their answers."""
-        while not self.stopped():
-            list(self._poll_workers(at_once=True))
-            if self._refused and not self._pending:
-                raise UserError(*(f"worker {who}: {why}" for who, why in self._refused.items()))
-            if self._workers and not self._pending:
-                return
-            time.sleep(0.02)
-
-    def _poll_workers(self, at_once: bool = False) -> Ended[Task]:
-        """See which workers have come, gone, or answered."""
-        now = time.monotonic()
-        if now - self._polled < LOOK_SECONDS and not at_once:
-            return
-        self._polled = now
-        there = self.connection.workers()
-        for address, threads in there.items():
-            if address not in {*self._workers, *self._pending, *self._refused}:
-                asked = self.connection.ask(handshake, self.requirements, worker=address)
-                self._pending[address] = threads, asked
-        for address, (threads, future) in list(self._pending.items()):
-            if address not in there:
-                del self._pending[address]
-            elif future.done():
-                del self._pending[address]
-                if not isinstance(future.exception(), OSError):  # gone meanwhile; or asked again
-                    self._admit(address, threads, future)
-        for address in [address for address in self._workers if address not in there]:
-            yield from self._worker_lost(self._workers.pop(address))
-        if self._workers or self._pending:
-            self._worker_seen = now
-        elif now - self._worker_seen > WAIT_SECONDS:
-            raise UserError(
-                f"{self.connection.address}: no worker for {WAIT_SECONDS:.0f} s; start some "
-                f"(dask worker {self.connection.address}) and run the same command again: "
-                "finished jobs are kept"
-            )
-
-    def _admit(self, address: str, threads: int, future: Future) -> None:
-        info, mismatch = handshake_result(self.connection, future)
-        if mismatch is None:
-            self._workers[address] = _Worker(address, threads, info)
-            return
-        self._refused[address] = mismatch
-        if self._workers:
-            self.note(f"worker {address} is not used: {mismatch}")
 
     def _worker_lost(self, worker: _Worker[Task]) -> Ended[Task]:
         """A worker has gone; what it had runs again, up to the limit."""
@@ -253,7 +248,7 @@ class ClusterRun(Generic[Task]):
         """Give every worker something to do."""
         missing = MOST_TASKS - len(self._waiting)
         self._waiting.extend(itertools.islice(self._source, max(missing, 0)))
-        workers = sorted(self._workers.values(), key=lambda worker: len(worker.batches))
+        workers = sorted(self._crew.workers.values(), key=lambda worker: len(worker.batches))
         if self._alone and workers and not any(worker.reserved for worker in workers):
             workers[0].reserved = True
         for worker in workers:
@@ -276,7 +271,7 @@ class ClusterRun(Generic[Task]):
         if self._again and not ahead:
             task, losses = self._again.popleft()
             return [task], losses
-        lanes = sum(worker.threads for worker in self._workers.values())
+        lanes = sum(worker.threads for worker in self._crew.workers.values())
         most = -(-len(self._waiting) // max(lanes, 1))
         tasks: list[Task] = []
         seconds = 0.0
