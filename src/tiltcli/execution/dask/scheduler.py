@@ -88,7 +88,7 @@ class Crew(Generic[Task]):
     _looked: float = 0.0
 
     def gather(self, stopped: Stopped = lambda: False, *, needed: bool = False) -> None:
-        """Wait for the answers of workers, if `needed` for the first to come; refuse what is unfit."""
+        """Wait for what workers answer, if `needed` for the first to come; refuse what is unfit."""
         deadline = time.monotonic() + WAIT_SECONDS
         while not stopped():
             self.look(at_once=True)
