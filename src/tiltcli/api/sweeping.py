@@ -9,21 +9,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tiltcli.data import fetch_for
 from tiltcli.errors import Fault, UserError, plain
+from tiltcli.execution.checks import RunOptions
+from tiltcli.execution.dask import ClusterTrainer
 from tiltcli.execution.progress import Pace, Progress
+from tiltcli.execution.runner import Summary, run_sweep
+from tiltcli.grid import load_sweep, parse_sweep
+from tiltcli.grid.shards import Shard
 from tiltcli.store.files import write_whole
-
-if TYPE_CHECKING:
-    from tiltcli.execution.runner import Summary
-
 
 KEPT = "in-memory"
 """Folder, beside the runs, of data that came as objects."""
@@ -85,13 +87,6 @@ def sweep(
         1
 
     """  # noqa: DOC502 - by what it calls
-    from tiltcli.data import fetch_for
-    from tiltcli.execution.checks import RunOptions
-    from tiltcli.execution.progress import Progress
-    from tiltcli.execution.runner import run_sweep
-    from tiltcli.grid import load_sweep, parse_sweep
-    from tiltcli.grid.shards import Shard
-
     if isinstance(spec, Mapping):
         with document_of(spec, Path(results)) as content:
             grid = parse_sweep(content, name="sweep", folder=Path(), overrides=overrides)
@@ -107,23 +102,12 @@ def sweep(
         shard=Shard.parse(shard) if shard is not None else None,
         device=device,
     )
-    with ExitStack() as stack:
-        trainer = None
-        if cluster is not None:
-            from tiltcli.execution.dask import ClusterTrainer
-
-            trainer = stack.enter_context(ClusterTrainer(cluster))
+    with nullcontext() if cluster is None else ClusterTrainer(cluster) as trainer:
         fetch_for(grid.jobs)  # before the meter, which its own bar would disturb
         far = Progress()
         with metered(far, grid.name, progress if workers != 0 else bool(progress)):
-            return run_sweep(
-                grid,
-                Path(results),
-                options,
-                trainer=trainer,
-                command=("tiltcli.sweep",),
-                progress=far,
-            )
+            how: dict[str, Any] = {"trainer": trainer, "command": ("tiltcli.sweep",)}
+            return run_sweep(grid, Path(results), options, **how, progress=far)
 
 
 @contextmanager
