@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -172,3 +175,16 @@ def unadorned() -> bool:
 def plain(stream: TextIO) -> bool:
     """Whether a stream gets text only: it is no terminal, or the user wants it so."""
     return unadorned() or not stream.isatty()
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep remarks of libraries, which are for their developers, from our users."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import logging
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from tiltcli.errors import METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Outcome, UserError
+from tiltcli.errors import METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Outcome, UserError, hushed
 from tiltcli.evaluation.selection import narrowed
 from tiltcli.store.files import output_folder
 from tiltcli.store.read import find_run, read
@@ -62,7 +59,10 @@ def export_metrics(
     tables = narrowed(read(find_run(run, Path(results))), where, job)
     folder = output_folder(output if output is not None else Path(tracker.folder))
     found = tables.jobs["job"].tolist()
-    with _quiet():
+    # Without reports of the libraries to their makers.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    with hushed():
         there = tracker.there(folder, tables.name)
         todo = [one for one in found if one not in there]
         tracker.write(folder, tables.name, _exported(tables, todo))
@@ -111,21 +111,6 @@ def _known(row: pd.Series[Any]) -> dict[str, Any]:
         for name, value in row.items()
         if not pd.isna(value)
     }
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the libraries' own remarks, and without their reports to their makers."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def _in_tensorboard(folder: Path, run: str) -> set[str]:

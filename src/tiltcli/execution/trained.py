@@ -106,19 +106,11 @@ def _epoch(job: Job, row: pd.Series, stored: pd.DataFrame) -> int:
     return int(row["epochs"])
 
 
-def export_trained(
-    run: str | Path,
-    output: Path,
-    *,
-    job: str | None = None,
-    results: Path = Path("results"),
-    where: tuple[str, ...] = (),
-    best: str | None = None,
-) -> tuple[Trained, str]:
+def export_trained(run: str | Path, output: Path, **which: Any) -> tuple[Trained, str]:
     """Return the trained network of one job, written to a file, and what to know of the file.
 
     Raises:
-        UserError: for another ending than `FORMATS`; for the rest see `load_trained`.
+        UserError: for another ending than `FORMATS`; for the rest, and which job, `load_trained`.
 
     """
     form = output.suffix.lower()
@@ -127,7 +119,7 @@ def export_trained(
             f"--output: got {output}; allowed: a file that ends in {', '.join(FORMATS)}"
         )
     check_output(output)
-    found = load_trained(run, job, results=results, where=where, best=best)
+    found = load_trained(run, **which)
     note = ""
     if form == ".safetensors":
         write_weights(output, found.tensors, found.facts)
@@ -139,11 +131,8 @@ def export_trained(
             # Torch tells formats by the ending, which a temporary name has not.
             with tempfile.TemporaryDirectory(dir=to.parent, prefix=".") as folder:
                 made = Path(folder) / output.name
-                said = (made, found.classifier, METADATA, found.facts.page())
-                if form == ".onnx":
-                    note = write_onnx(*said)
-                else:
-                    write_pt2(*said)
+                write_as = write_onnx if form == ".onnx" else write_pt2
+                note = write_as(made, found.classifier, METADATA, found.facts.page())
                 made.replace(to)
 
         write_output(output, write)

@@ -5,10 +5,7 @@ As a file that does without this package it is torch.export's, or ONNX.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tiltcli.data.encoding import Encoding, coded, origins
-from tiltcli.errors import UserError
+from tiltcli.errors import UserError, hushed
 from tiltcli.grid.jobs import Job
 from tiltcli.networks.models import network_of, tensors_of
 
@@ -178,9 +175,10 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for some in tensors_of(network) for name, tensor in some.items()}
 
 
-def write_pt2(path: Path, classifier: Classifier, name: str, facts: str) -> None:
+def write_pt2(path: Path, classifier: Classifier, name: str, facts: str) -> str:
     """Write what `torch.export.load` reads, and in it under a name what is said, in JSON."""
     torch.export.save(_program(classifier), path, extra_files={name: facts})
+    return ""
 
 
 def write_onnx(path: Path, classifier: Classifier, name: str, facts: str) -> str:
@@ -198,7 +196,7 @@ def write_onnx(path: Path, classifier: Classifier, name: str, facts: str) -> str
         classifier.network.float()
         said = "the network is in float32: ONNX runtimes have no convolutions in float64"
     program = _program(classifier)
-    with _quiet():
+    with hushed():
         made = torch.onnx.export(
             program, dynamo=True, verbose=False, input_names=["inputs"], output_names=["logits"]
         )
@@ -212,7 +210,7 @@ def _program(classifier: Classifier) -> torch.export.ExportedProgram:
     example = torch.zeros(2, *classifier.raw_shape, dtype=torch.float64)
     rows = {0: torch.export.Dim("rows")}
     try:
-        with _quiet():
+        with hushed():
             return torch.export.export(classifier, (example,), dynamic_shapes=(rows,))
     except Exception as error:  # of many kinds, and by the user's own code too
         why = str(error).strip().partition("\n")[0][:300]
@@ -220,15 +218,3 @@ def _program(classifier: Classifier) -> torch.export.ExportedProgram:
             f"torch.export cannot take this network: {type(error).__name__}: {why}; "
             "export to .safetensors and use tiltcli.load"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch's news for its developers is not for our users."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
