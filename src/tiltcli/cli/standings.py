@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tiltcli.cli.streams import utf8
 from tiltcli.errors import Outcome, harmless
 
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ _NAMES = {"val_accuracy": "validation accuracy", "train_accuracy": "training acc
 SHORTEST, LONGEST = 8, 40
 """Characters of a curve."""
 BLOCKS = "▁▂▃▄▅▆▇█"
-ASCII = "_.:-=+*#"
 
 
 def standings(found: Gathered, most: int = 1000, *, ripe: bool = False) -> list[str]:
@@ -66,15 +63,11 @@ def aligned(columns: Iterable[Sequence[str]], right: int) -> list[str]:
 
 
 def spark(values: Sequence[float], low: float, high: float) -> str:
-    """Return a character per value, by its place between `low` and `high`; a space for none.
-
-    Where stdout is not UTF-8 the characters are plain ASCII.
-    """
-    levels = BLOCKS if utf8(sys.stdout) else ASCII
+    """Return a character per value, by its place between `low` and `high`; a space for none."""
     span = high - low if high > low else 1.0
     places = ((value - low) / span for value in values)
     return "".join(
-        levels[max(0, min(int(place * 8), 7))] if math.isfinite(place) else " " for place in places
+        BLOCKS[max(0, min(int(place * 8), 7))] if math.isfinite(place) else " " for place in places
     )
 
 
@@ -103,8 +96,7 @@ def _stretched(epochs: Any, values: Any, length: int, last: int) -> list[float]:
 
 def key(low: float, high: float, last: int) -> str:
     """What the characters stand for."""
-    levels = BLOCKS if utf8(sys.stdout) else ASCII
-    return f"epochs 0 to {last}; {levels[0]} is {low:.2f}, {levels[-1]} is {high:.2f}"
+    return f"epochs 0 to {last}; {BLOCKS[0]} is {low:.2f}, {BLOCKS[-1]} is {high:.2f}"
 
 
 def learning(tables: Tables, width: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import pathlib
 import sys
@@ -18,7 +17,6 @@ BROKEN = 141
 """Exit code where the reader of stdout has gone: 128 and SIGPIPE, as of other tools in a shell."""
 
 PIPE_WIDTH = 160
-_SPELLED = dict(zip("±−–…→≥×λ", ("+-", "-", "-", "...", "->", ">=", "x", "lambda"), strict=True))
 
 
 class Lasting:
@@ -73,23 +71,9 @@ def set_up_streams() -> None:
     """Make what was asked for hold for the libraries too, and unencodable characters harmless."""
     if unadorned():
         os.environ["TTY_COMPATIBLE"] = "0"  # else rich, in help pages, still writes bold
-    codecs.register_error("tiltcli", _spelled)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure") and not utf8(stream):
-            stream.reconfigure(errors="tiltcli")
-
-
-def _spelled(error: UnicodeError) -> tuple[str, int]:
-    """Write what an encoding lacks in ASCII."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    bad = error.object[error.start : error.end]
-    return "".join(_SPELLED.get(character, "?") for character in bad), error.end
-
-
-def utf8(stream: TextIO) -> bool:
-    """Whether a stream can write any character."""
-    return (stream.encoding or "").lower().replace("-", "").startswith("utf")
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 def output() -> Console:
