@@ -93,23 +93,12 @@ def _with_single_steps(traces: list[Trace], jobs: int, name: str) -> list[Trace]
 
 
 def _rows(trace: Trace, rules: Thresholds) -> list[Row]:
-    return [
-        {
-            "job": trace.job.id,
-            "pulse": one.pulse,
-            "class": one.label,
-            "onset": one.onset,
-            "t": one.t,
-            "gamma": one.gamma,
-            "crossing": one.crossing,
-            "hessian_max": None if math.isnan(one.hessian_max) else one.hessian_max,
-            "hessian_share": None if math.isnan(one.share) else one.share,
-            "end": one.end,
-            "longest_period": one.cascade.longest,
-            "cascade": str(one.cascade),
-        }
-        for one in trace.instabilities(rules)
-    ]
+    rows = []
+    for one in trace.instabilities(rules):
+        row = {"job": trace.job.id, "class": one.label, "hessian_share": one.share}
+        row |= {"longest_period": one.cascade.longest, "cascade": str(one.cascade)}
+        rows.append({key: row[key] if key in row else getattr(one, key) for key in HEADER})
+    return rows
 
 
 def _table(rows: list[Row], *, several: bool) -> Table:
@@ -121,7 +110,7 @@ def _table(rows: list[Row], *, several: bool) -> Table:
 
 
 def _text(key: str, value: Any) -> str:
-    if value is None:
+    if value is None or value != value:
         # An instability without an end lasts to the end of the training.
         return "(lasts)" if key == "end" else "–"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
