@@ -29,7 +29,7 @@ class Result:
     command: str
     facts: Mapping[str, Any]  # what its JSON holds, beside the version and the command
     columns: Sequence[str]  # of its CSV
-    records: Sequence[Mapping[str, Any]]  # rows of its CSV
+    records: Sequence[Mapping[Any, Any]]  # rows of its CSV
     lines: Sequence[str] = ()  # before the tables
     tables: Sequence[Table] = ()  # as a terminal and Markdown show them
     compact: Sequence[Table] = ()  # the same for a terminal too narrow for those

@@ -91,20 +91,12 @@ def result_of(comparison: Comparison) -> Result:
     """Return a comparison as the renderer takes it."""
     from tiltcli.evaluation.texts import metric_tables
 
-    records = [
-        {str(key): one for key, one in row.items()} for row in comparison.rows.to_dict("records")
-    ]
+    records = comparison.rows.to_dict("records")
+    facts = {"a": comparison.name_a, "b": comparison.name_b}
+    facts |= {key: getattr(comparison, key) for key in ("threshold", "groups", "cells")}
     return Result(
         "compare",
-        {
-            "a": comparison.name_a,
-            "b": comparison.name_b,
-            "threshold": comparison.threshold,
-            "groups": comparison.groups,
-            "cells": comparison.cells,
-            "rows": records,
-            "notes": comparison.notes,
-        },
+        {**facts, "rows": records, "notes": comparison.notes},
         list(comparison.rows.columns),
         records,
         [f"  a: {comparison.name_a}", f"  b: {comparison.name_b}"],
