@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +21,7 @@ MOST_LABEL_TEXT = 4096  # characters; it stands in every row of the jobs table
 Label = int | str
 MOST_CLASSES = 10_000
 
-
-class Layout(Protocol):
-    """Arrays in the form that an engine takes."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that they take, bytes."""
-
-
-L = TypeVar("L", bound=Layout)
+L = TypeVar("L")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +32,7 @@ class Part:
     X: Inputs
     y: Labels  # class of each sample, int64 from 0, (samples,)
     groups: Labels | None = None  # group of each sample, whose Γ weighs it; None: its class
+    # arrays as engines take them, each with its `nbytes`
     _layouts: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def layout(self, key: Hashable, make: Callable[[], L]) -> L:
