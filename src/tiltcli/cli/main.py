@@ -11,7 +11,7 @@ import sys
 
 from tiltcli.cli import commands
 from tiltcli.cli.options import INTERRUPTED, USAGE, app, say
-from tiltcli.cli.streams import outlast
+from tiltcli.cli.streams import outlast, set_up_streams
 from tiltcli.errors import UserError, out_of_memory
 
 LEAST_MEMORY = 1200 << 20
@@ -44,8 +44,6 @@ def main() -> None:
     if "--no-color" in sys.argv[1:]:
         os.environ["NO_COLOR"] = "1"
         sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--no-color")]
-    from tiltcli.cli.streams import set_up_streams
-
     outlast()
     set_up_streams()
     try:
