@@ -12,7 +12,6 @@ import textwrap
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -125,6 +124,7 @@ def _about(text: str) -> str:
 
 @app.command()
 def new(
+    ctx: typer.Context,
     template: str = typer.Argument("spiral", help="Name of a template.", autocompletion=_names),
     show: bool = flag("--list", "List the templates."),
     grid: Path | None = option("--grid", "slurm: the grid file; default: grid.toml."),
@@ -142,16 +142,8 @@ def new(
     Or a batch script that runs a grid as an array job of Slurm:
     [bold]tiltcli new slurm --grid grid.toml --shards 16 > job.sh[/bold], then sbatch job.sh.
     """
-    options: dict[str, Any] = {
-        "grid": grid,
-        "shards": shards,
-        "results": results,
-        "cpus": cpus,
-        "memory": memory,
-        "time": time,
-        "partition": partition,
-    }
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in ctx.params.items() if value is not None}
+    del given["template"], given["show"]  # the others are of the script
     known = templates()
     if show:
         _refuse(given, "--list")
