@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -105,19 +105,16 @@ def _made(
     settings: Mapping[str, Any], kind: str, paths: Mapping[str, Path], named: Mapping[str, str]
 ) -> Dataset:
     place, seed = paths.get("data.path"), int(settings.get("data.seed", 0))
-    if kind == "spiral":
-        return spiral_dataset(settings)
-    if kind == "digits":
-        return _digits(seed)
-    if kind == "cifar10":
-        return pictures.cifar10_dataset(place, seed)
-    if kind == "fashion_mnist":
-        return pictures.fashion_mnist_dataset(place, seed)
-    if kind == "idx":
-        return pictures.idx_dataset(paths["data.path"], seed)
-    if kind == "python":
-        return own_dataset(settings, named["data.factory"])
-    return file_dataset(settings, paths)
+    makers: dict[str, Callable[[], Dataset]] = {
+        "spiral": lambda: spiral_dataset(settings),
+        "digits": lambda: _digits(seed),
+        "cifar10": lambda: pictures.cifar10_dataset(place, seed),
+        "fashion_mnist": lambda: pictures.fashion_mnist_dataset(place, seed),
+        "idx": lambda: pictures.idx_dataset(paths["data.path"], seed),
+        "python": lambda: own_dataset(settings, named["data.factory"]),
+        "file": lambda: file_dataset(settings, paths),
+    }
+    return makers[kind]()
 
 
 def _digits(seed: int) -> Dataset:
