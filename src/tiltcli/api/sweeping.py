@@ -29,6 +29,7 @@ from tiltcli.store.files import write_whole
 
 KEPT = "in-memory"
 """Folder, beside the runs, of data that came as objects."""
+
 TABLES = ("data.path", "data.val_path", "data.test_path")
 ARRAYS = ("data.path", "model.init_file")
 FRAME_SECONDS, LINE_SECONDS = 0.2, 10.0

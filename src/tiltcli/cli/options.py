@@ -35,14 +35,19 @@ INTERRUPTED = 130
 
 Format = StrEnum("Format", ["TABLE", "JSON", "CSV", "MARKDOWN"])
 """Form of a command's output."""
+
 EngineName = StrEnum("EngineName", ["AUTO", "FUSED", "TORCH"])
 """What trains the jobs."""
+
 Device = StrEnum("Device", ["AUTO", "CPU", "CUDA"])
 """Where torch trains."""
+
 Size = StrEnum("Size", ["ONE", "TWO"])
 """Width of a figure in columns of a paper."""
+
 Style = StrEnum("Style", ["PAPER", "SCREEN", "DARK"])
 """Fonts and colours of a figure."""
+
 RESULTS = Path("results")
 """Default of --results."""
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 _NAMES = {"val_accuracy": "validation accuracy", "train_accuracy": "training accuracy"}
 
-
 SHORTEST, LONGEST = 8, 40
 """Characters of a curve."""
+
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 

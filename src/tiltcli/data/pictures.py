@@ -54,9 +54,11 @@ _RECORD = 1 + 3 * 32 * 32
 
 Contents = Iterator[tuple[str, int, "bytes | None"]]
 """Name, size and content of a file; None instead of the content where it is not to be read."""
+
 _MOST_BYTES = dict.fromkeys(CIFAR10_BATCHES, RECORDS * _RECORD) | {CIFAR10_LABELS: 1 << 12}
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""
+
 CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
@@ -68,6 +70,7 @@ UNPACKED = {
     IDX_FILES[3]: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 """SHA-256 of Fashion-MNIST's files, unpacked: Debian's are packed otherwise than the published."""
+
 _PACKED = (
     (26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
     (29_515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),

@@ -32,6 +32,7 @@ from tiltcli.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+T = TypeVar("T")
 
 Stopped: TypeAlias = Callable[[], bool]
 Report: TypeAlias = Callable[[Any], None]
@@ -40,9 +41,9 @@ Work: TypeAlias = Callable[[Task, Stopped, Report], Result]
 RETRIES = 2
 """Times a task runs again after its worker was lost."""
 
-T = TypeVar("T")
 GRACE_SECONDS = 30.0
 """Time that work has to end by itself once it was asked to stop."""
+
 LOOK_SECONDS = 0.1
 FAILED_STARTS = 3
 

@@ -44,8 +44,10 @@ LIBRARIES = ("numpy", "numba", "torch", "pyarrow", "distributed")
 
 PROCESS = uuid.uuid4().hex
 """Name of this process: the same as long as it lives."""
+
 NAME = writer_name(f"w-{socket.gethostname().partition('.')[0]}")
 """Beginning of the names of its files in folders that it shares."""
+
 TELL_SECONDS = 0.5
 _halted: set[str] = set()
 _loading = threading.Lock()
