@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from tiltcli.cli.options import INTERRUPTED, say
 from tiltcli.cli.standings import standings
@@ -41,13 +41,10 @@ class Stop:
         # a second; a line written into it would be torn.
         self.live = False
 
-    @classmethod
-    def listening(cls) -> Self:
-        """Return one that has taken over SIGINT and SIGTERM."""
-        stop = cls()
-        signal.signal(signal.SIGINT, stop._handle)
-        signal.signal(signal.SIGTERM, stop._handle)
-        return stop
+    def listen(self) -> None:
+        """Take over SIGINT and SIGTERM."""
+        signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGTERM, self._handle)
 
     def _handle(self, number: int, _: Any) -> None:
         if self.event.is_set():

@@ -40,7 +40,8 @@ def branch(
     from tiltcli.cli.live import Stop
     from tiltcli.execution.branching import branch_run
 
-    stop = Stop.listening()
+    stop = Stop()
+    stop.listen()
     with opt.trained_by(cluster) as trainer:
         found = branch_run(
             run,

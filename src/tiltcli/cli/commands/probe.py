@@ -53,7 +53,8 @@ def probe(
         ntk_points,
         load_run(folder).probe,
     )
-    progress, stop = Progress(), Stop.listening()
+    progress, stop = Progress(), Stop()
+    stop.listen()
     with opt.trained_by(cluster) as trainer, display(progress, folder.resolve().name, stop, quiet):
         found = probe_run(
             folder,

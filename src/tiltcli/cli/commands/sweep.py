@@ -103,7 +103,8 @@ def _run(
     from tiltcli.grid.jobs import varying_settings
 
     fetch_for(spec.jobs)  # before the display, which its own bar would disturb
-    progress, stop = Progress(), Stop.listening()
+    progress, stop = Progress(), Stop()
+    stop.listen()
     if not quiet:
         progress.results = Ended(varying_settings(spec.jobs))
         if not options.fresh:
