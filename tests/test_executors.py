@@ -89,7 +89,7 @@ def test_tasks_that_lack_memory_only_together_all_end(tmp_path):
 
 HOLDING = """
 import executor_tasks
-from tiltcli.execution.executors.processes import run_processes
+from tiltcli.execution.executors import run_processes
 if __name__ == "__main__":
     for done in run_processes(executor_tasks.hold, [1, 2, 4000, 3], 2, bool, print):
         print(done.task, done.result, done.error)
