@@ -124,7 +124,7 @@ class Grid:
                 continue
             own = {name: combination[axis].values[name] for axis, name in frame.slots}
             texts = tuple([combination[axis].texts[name] for axis, name in frame.slots])
-            yield Job(id_of_text(frame.text % texts), Settings(frame.shared, own), frame.files)
+            yield Job(id_of_text(frame.text % texts), Settings(own, frame.shared), frame.files)
 
     def _named(self) -> list[tuple[int, str]]:
         """Names of the settings of each axis, with its place."""

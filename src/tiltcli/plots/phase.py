@@ -108,7 +108,6 @@ def _legend(maps: Sequence[Map], written: bool, look: Look) -> str:
 def _draw(
     figure: Figure, panel: Axes, one: Map, name: str, metric: str, look: Look, written: bool
 ) -> None:
-
     low, high = _scale(one, metric)
     margin = 0.02 * (high - low)  # so that a mark at either end is seen whole
     image = panel.imshow(
@@ -172,7 +171,6 @@ def _ticks(axis: Any, key: str, values: Sequence[Any], room: int | None = None) 
 
 
 def _write_cells(panel: Axes, one: Map, image: Any, look: Look, written: bool) -> None:
-
     crowded = one.means.size > 150
     for i, j in np.argwhere(one.jobs > 0):
         value = float(one.means[i, j])
@@ -188,13 +186,8 @@ def _write_cells(panel: Axes, one: Map, image: Any, look: Look, written: bool) -
         lost = int(one.lost[i, j])
         if written:
             text = _text(value, float(one.halves[i, j]), lost)
-            kind: dict[str, Any] = {
-                "ha": "center",
-                "va": "center",
-                "fontsize": look.small,
-                "linespacing": 1.0,
-            }
-            panel.text(j, i, text, color=ink, **kind, **behind)
+            middle: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 1.0}
+            panel.text(j, i, text, color=ink, fontsize=look.small, **middle, **behind)
         if one.against[i, j] and not crowded:
             marker = "^" if one.against[i, j] > 0 else "v"
             at = (j + 0.38, i + 0.36) if written else (j, i)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from tiltcli.analysis.thinning import evenly
@@ -41,7 +42,9 @@ def valley(one: Trace, found: Valleys, look: Look = PAPER) -> Figure:
             panel.set_xlabel("distance from the weights, α")
             panel.set_ylabel("F (nat)")
         axes[1].set_ylim(axes[0].get_ylim())
-        _colours(figure, list(axes[:2]))
+        colours = ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.95, 256)))
+        scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colours)
+        figure.colorbar(scale, ax=list(axes[:2]), pad=0.01, fraction=0.05).set_label("t / T")
         for panel, name in zip(axes[2:], ("width", "depth"), strict=True):
             _against_step(panel, one, found, name, look)
         axes[2].set_ylabel("width" if look.narrow else "width (0.02 nat above the floor)")
@@ -53,7 +56,6 @@ def valley(one: Trace, found: Valleys, look: Look = PAPER) -> Figure:
 
 
 def _shapes(panel: Axes, slices: Sequence[Slice], begin: int, period: int) -> None:
-
     colours = mpl.colormaps["viridis"]
     for i in evenly(len(slices), SHAPES):
         one = slices[i]
@@ -65,15 +67,6 @@ def _shapes(panel: Axes, slices: Sequence[Slice], begin: int, period: int) -> No
     panel.set_xlim(-1.5, 1.5)
     lowest = min(one.valley.depth for one in slices)
     panel.set_ylim(0.7 * lowest, 6 * max(one.valley.depth for one in slices))
-
-
-def _colours(figure: Figure, panels: list[Axes]) -> None:
-    from matplotlib.colors import ListedColormap
-
-    colours = ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.95, 256)))
-    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), colours)
-    bar = figure.colorbar(scale, ax=panels, pad=0.01, fraction=0.05)
-    bar.set_label("t / T")
 
 
 def _against_step(panel: Axes, one: Trace, found: Valleys, name: str, look: Look) -> None:
