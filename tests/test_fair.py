@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tiltcli.evaluation.fair import Question, contests, in_words
-from tiltcli.evaluation.tuning import tune
+from tiltcli.evaluation.tuning import Question, contests, tune
+from tiltcli.reports.methods import in_words
 from tiltcli.statistics import decided, holm, mean_interval, permutation_tests
 
 METHODS = ["loss.kind", "loss.groups", "train.optimizer"]

@@ -4,12 +4,19 @@ A *method* is what is compared; it is told apart by a few settings (`loss.kind`,
 `train.optimizer` …). *Rows* are kept apart by what the experiment is about (network and data).
 Everything else is *tuned*: a method is represented, in each row, by the one cell of its own that
 validation likes best.
+
+Then each tilted method is held against the best of all tuned static ones and, where that is
+another, against the static loss tuned with the same optimiser; against its *static partner*, the
+static loss at the tilted cell's own other settings, so that a gain of the learning rate is not
+taken for one of tilting; and, where there are controls that know no class, tilting by class against
+each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import groupby
 from typing import Any
 
@@ -30,7 +37,15 @@ from tiltcli.evaluation.cells import (
     varying,
 )
 from tiltcli.grid.settings import METHODS, SETTINGS, tells_rows
-from tiltcli.statistics import Estimate, mean_interval
+from tiltcli.schedule import by_class
+from tiltcli.statistics import (
+    Estimate,
+    decided,
+    holm,
+    mean_interval,
+    permutation_tests,
+    replicates_for_power,
+)
 
 
 @dataclass(frozen=True)
@@ -232,3 +247,105 @@ def budgets(tuning: Tuning, jobs: pd.DataFrame, reported: str = "test_accuracy")
         lines = choice_weights(len(own)) @ own.to_numpy(float)
         found.append(Budget(candidate, [mean_interval(line) for line in lines], own.shape[1]))
     return found
+
+
+class Question(StrEnum):
+    """What a contest asks."""
+
+    TUNED = "better than the static loss tuned with the same optimiser?"
+    BEST_STATIC = "better than the best tuned static loss?"
+    PARTNER = "better than the static loss at its own other settings?"
+    CLASS = "better than the control?"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Two cells of one row, compared replicate by replicate."""
+
+    question: Question  # what is asked
+    row: Mapping[str, Any]  # settings that tell rows apart
+    method: str  # the one that is asked about
+    other: str  # what it is held against
+    difference: Estimate  # of the metric, method − other, with its 95% interval and n
+    p: float  # permutation test over the replicates; NaN without pairs
+    p_corrected: float  # Holm's, over the contests of the same question and metric
+    decided: int  # 1 better, −1 worse, 0 undecided; see `tiltcli.statistics`
+    lost: tuple[int, int]  # jobs that diverged or failed, of the method and of the other
+    needed: float  # replicates with which such a difference would be shown in four of five cases
+
+
+def judged(tuning: Tuning, one: Candidate) -> float:
+    """What chose the cell of a candidate, so that more is better."""
+    sign = -1.0 if tuning.metric.endswith("loss") else 1.0
+    return sign * tuning.cells.estimate(one.chosen, tuning.metric).mean
+
+
+def contests(tuning: Tuning, jobs: pd.DataFrame, metric: str) -> list[Contest]:
+    """Hold every tilted method against what it has to beat; see the module's text."""
+    values = replicate_values(tuning.cells, jobs, metric)
+    lost = tuning.cells.rows["lost"].astype(int).to_dict()
+    asked = list(_asked(tuning))
+    found: list[Contest] = []
+    for question in Question:
+        own = [(one, cell, name) for what, one, cell, name in asked if what is question]
+        samples = [_differences(values, one.chosen, cell) for one, cell, _ in own]
+        ps = permutation_tests(samples)
+        for (one, cell, name), sample, p, p_corrected in zip(
+            own, samples, ps, holm(ps), strict=True
+        ):
+            estimate = mean_interval(sample)
+            spread = float(np.std(sample, ddof=1)) if len(sample) > 1 else np.nan
+            verdict = decided(estimate.low, estimate.high, p_corrected, estimate.n)
+            found.append(
+                Contest(
+                    question,
+                    one.row,
+                    one.name,
+                    name,
+                    estimate,
+                    float(p),
+                    float(p_corrected),
+                    int(verdict),
+                    (lost[one.chosen], lost[cell]),
+                    float(replicates_for_power(estimate.mean, spread, len(own))),
+                )
+            )
+    return found
+
+
+def _asked(tuning: Tuning) -> Iterator[tuple[Question, Candidate, int | None, str]]:
+    """Question and method; cell and name of what it is held against."""
+    stills = set(tuning.cells.rows.index[tuning.cells.rows["static"]])
+    for _, together in tuning.rows:
+        static = [one for one in together if one.chosen in stills]
+        tilted = [one for one in together if one.chosen not in stills]
+        best = max(static, key=lambda one: judged(tuning, one), default=None)
+        for one in tilted:
+            same = [other for other in static if _alike(one, other)]
+            if same and same[0] is not best:
+                yield Question.TUNED, one, same[0].chosen, same[0].name
+            if best is not None:
+                yield Question.BEST_STATIC, one, best.chosen, best.name
+            if one.partner is not None:
+                yield Question.PARTNER, one, one.partner, f"static at {one.name}'s settings"
+            for other in tilted if by_class(one.method) else ():
+                if not by_class(other.method) and _alike(one, other):
+                    yield Question.CLASS, one, other.chosen, other.name
+
+
+def _alike(one: Candidate, other: Candidate) -> bool:
+    """Whether two methods differ in the loss alone."""
+    return all(
+        value == other.method[key] or (pd.isna(value) and pd.isna(other.method[key]))
+        for key, value in one.method.items()
+        if not key.startswith("loss.")
+    )
+
+
+def _differences(values: pd.DataFrame, a: int | None, b: int | None) -> npt.NDArray[np.float64]:
+    """One difference per replicate: per draw where there are several, else per seed."""
+    one, other = (values[values["cell"] == cell] for cell in (a, b))
+    pairs = one.merge(other, on=["draw", "seed"], suffixes=("", ":other"))
+    difference = pairs["value"] - pairs["value:other"]
+    unit = "draw" if pairs["draw"].nunique() > 1 else "seed"
+    return np.asarray(difference.groupby(pairs[unit]).mean().to_numpy(float))

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from tiltcli.errors import UserError
 from tiltcli.evaluation.cells import choosing_metric
 from tiltcli.evaluation.facets import named, tail, value_text
-from tiltcli.evaluation.fair import Contest, Question, contests, in_words
 from tiltcli.evaluation.texts import Table, interval, number, p_value
-from tiltcli.evaluation.tuning import Candidate, Tuning, tune
+from tiltcli.evaluation.tuning import Candidate, Contest, Question, Tuning, contests, judged, tune
 from tiltcli.grid import load_run
 from tiltcli.reports.loaded_runs import Run
+from tiltcli.reports.template import render
 
 METRICS = ("test_accuracy", "train_accuracy")
 _SAID = {1: "yes", -1: "no, worse", 0: "not shown"}
@@ -72,6 +72,39 @@ def _standing(tuning: Tuning, one: Candidate, found: Sequence[Contest], metric: 
     elif own.get(Question.PARTNER, 0) > 0:
         mark = " ▲" if best > 0 else " △" if own.get(Question.TUNED, 0) > 0 else ""
     return f"{number(estimate.mean)} ± {half} ({estimate.n}{lost}){mark}"
+
+
+def in_words(tuning: Tuning, found: Sequence[Contest], metric: str) -> list[str]:
+    """Return a paragraph for each row: whether tilting helps, and whether it is the tilting."""
+    rows = []
+    for row, together in tuning.rows:
+        own = [one for one in found if one.row == row]
+        against, tuned, controls = (
+            [one for one in own if one.question is question]
+            for question in (Question.BEST_STATIC, Question.TUNED, Question.CLASS)
+        )
+        if not against:
+            continue
+        better = [one for one in own if one.decided > 0]
+        real = {one.method for one in better if one.question is Question.PARTNER}
+        helps = [one for one in against if one.decided > 0 and one.method in real]
+        best = max(together, key=lambda one: judged(tuning, one))
+        rows.append(
+            {
+                "where": ", ".join(f"{tail(key)} {value}" for key, value in row.items()) or "here",
+                "top": max(helps or against, key=lambda one: one.difference.mean),
+                "helps": helps,
+                "lowers": all(one.decided < 0 for one in against),
+                "tuned": tuned,
+                "won": [one for one in tuned if one.decided > 0 and one.method in real],
+                "controls": controls,
+                "beaten": [one for one in controls if one.decided > 0],
+                "ahead": [one for one in controls if one.decided < 0],
+                "best": best if metric.startswith("test") else None,
+                "mean": tuning.cells.estimate(best.chosen, metric).mean,
+            }
+        )
+    return render("methods.txt", rows=rows, said=metric.replace("_", " ")).splitlines()
 
 
 def _contests(found: Sequence[Contest], metric: str) -> list[Table]:
