@@ -89,6 +89,7 @@ class Follower:
         curvature = curvature_of(job, data, np.zeros(0, dtype=np.int64))
         tangent = Tangent(network.parameters * (2 if momentum else 1))
 
+        @single_blas_thread()
         def grow(trail: Trail) -> Array:
             growth = []
             for theta, gamma, rate in zip(trail.thetas, trail.gammas, trail.rates, strict=True):
@@ -98,7 +99,6 @@ class Follower:
 
         self._grow = grow
 
-    @single_blas_thread()
     def follow(self, trail: Trail) -> float:
         """Take the updates that came next; returns the exponent over all that count, or NaN."""
         growth = self._grow(trail)

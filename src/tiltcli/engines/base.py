@@ -87,14 +87,17 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Trail:
-    """Updates made one after the other, whose derivatives can be multiplied."""
+    """Updates made one after the other, whose derivatives can be multiplied.
+
+    The next but one that a training yields may lie in the same memory.
+    """
 
     # parameters before each in the kernel's layout and the training's dtype; where those of
     # `Snapshot` lie in it
     rows: Float[np.ndarray, "updates size"]
     places: Int64[np.ndarray, " parameters"]
-    # ∂F/∂logits of each, (classes, padded points), where inputs and classes are few; else none
-    slopes: Float[np.ndarray, "some ..."]
+    # ∂F/∂logits of each, classes by padded points, where inputs and classes are few; else none
+    slopes: Float[np.ndarray, "some slopes"]
     gammas: Float64[np.ndarray, "updates groups"]  # weights Γ of each, as of a `Snapshot`
     rates: Float64[np.ndarray, " updates"]  # learning rate of each, float64
 

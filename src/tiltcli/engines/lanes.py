@@ -305,6 +305,11 @@ class Lanes:
         """`a` in the chosen lanes, `b` in the others."""
         return self.builder.select(chosen, a, b)
 
+    def bits(self, chosen: Vector) -> Value:
+        """Whole number of 16 bits, of which the lowest are set where lanes are chosen."""
+        found = self.builder.bitcast(chosen, ir.IntType(self.lanes))
+        return found if self.lanes == 16 else self.builder.zext(found, ir.IntType(16))
+
     def relu(self, h: Vector) -> Vector:
         """max(h, 0); NaN stays NaN."""
         zero = self.constant(0.0)

@@ -83,6 +83,12 @@ def _count(points: Any, hits: Any, sums: Any, rights: Any) -> None:
         rights[c] = number
 
 
+@register_jitable
+def _copy(values: Any, into: Any) -> None:
+    for k in range(values.size):  # an assignment of arrays would not be made in vectors
+        into[k] = values[k]
+
+
 def _compiled(sources: str) -> tuple[Any, Any]:
     """Make the compiled functions; a variable from outside, as `sources`, is part of their key."""
     compiled = njit(cache=True, nogil=True, error_model="numpy")
@@ -151,10 +157,10 @@ def _compiled(sources: str) -> tuple[Any, Any]:
                 if not (loss <= EXPLODED):
                     diverged, its_loss = i, loss
                     break
-            if trail.shape[0]:
-                trail[i] = network[0]
-            if slopes.shape[0]:
-                slopes[i] = work[0]
+            if trail.size:
+                _copy(network[0], trail[i])
+            if slopes.size:
+                _copy(work[0].reshape(work[0].size), slopes[i])
             set_rate(optimiser[0], optimiser[1], optimiser[2], rates[i])
             _step(dims, points, network, work, optimiser)
         restore_mode(mode)

@@ -108,6 +108,7 @@ class FusedNetwork:
             *optimiser.moments(size, lambda n: zeros((n,), self._dtype)),
         )
         self._made = 0
+        self._kept = [[np.empty((0, 0), self._dtype)] * 2] * 2
 
     def _arrange(self, units: Sequence[int]) -> tuple[npt.NDArray[np.int64], int]:
         """Say where each layer lies, see `narrow` and `tiled`; and the size of all."""
@@ -194,8 +195,7 @@ class FusedNetwork:
         """
         out = np.full((int(np.count_nonzero(record)) + 1, 3), np.nan)
         rights, val_rights = (np.zeros((len(out), n), np.int64) for n in self._counts)
-        trail = np.empty((len(lrs) if keep else 0, self._theta.size), self._dtype)
-        slopes = np.empty((len(trail) if self._narrow else 0, *self._work[0].shape), self._dtype)
+        trail, slopes = self._room_for(len(lrs) if keep else 0)
         kept, diverged, diverged_loss = descend(
             self._dims,
             self._base,
@@ -227,6 +227,14 @@ class FusedNetwork:
         return Steps(
             loss, weighted, right, val_loss, val_right, at, float(diverged_loss), kept_trail
         )
+
+    def _room_for(self, updates: int) -> list[npt.NDArray[Any]]:
+        """Rooms for a trail, by turns: memory that is new each time costs a third of a step."""
+        self._kept.reverse()
+        if updates > len(self._kept[0][0]):
+            sizes = self._theta.size, self._work[0].size if self._narrow else 0
+            self._kept[0] = [np.empty((updates, size), self._dtype) for size in sizes]
+        return [one[:updates] for one in self._kept[0]]
 
     def measure(self, points: Points, gamma: Float64[np.ndarray, " groups"]) -> Measures:
         """Measure on some points, weighted by Γ (G,)."""

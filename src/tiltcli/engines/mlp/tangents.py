@@ -29,7 +29,7 @@ from numba import njit, types
 from tiltcli.engines import lanes as lanes_module
 from tiltcli.engines import subnormals
 from tiltcli.engines.base import Trail
-from tiltcli.engines.lanes import REGISTERS, Lanes, Value, Vector, addresses, intrinsic
+from tiltcli.engines.lanes import LANES, REGISTERS, Lanes, Value, Vector, addresses, intrinsic
 from tiltcli.engines.mlp.layout import zeros
 from tiltcli.engines.mlp.logits import BASES
 from tiltcli.engines.subnormals import flush_subnormals, restore_mode
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 MOST = 28
 """Vectors that stay in registers: sums, and the inputs that they are made of."""
+
+TABLE = 20 << 10
+"""Bytes of tables in use at once: they stay in the nearest cache."""
 
 
 class _Writer:
@@ -79,52 +82,129 @@ class _Writer:
 
         lanes.portions(stride, [1], units)
 
-    def sums(
+    def over_units(
         self,
-        A: Value,
-        B: Value,
-        F: Value,
+        X: Value,
+        W: Value,
+        terms: Value,
         out: Value,
-        stride: Value,
+        masks: Value,
         distance: Value,
-        count: Value,
-        *,
-        over_points: bool,
+        stride: Value,
+        width: Value,
     ) -> None:
-        """Sum F[:, r] over the r < count where A[:, i]·B[:, r] + bias > 0, into out[:, i].
-
-        The units' rows hold the bias. Rows of A and out are `stride` apart, others `distance`.
-        """
-        lanes, inputs, zero = self.lanes, self.inputs, self.lanes.constant(0.0)
-        rows = range((2 if over_points else 1) * self.kept * self.K)
+        """Sum the terms over the units open at each point; `masks` keeps which points those are."""
+        lanes, K, zero = self.lanes, self.K, self.lanes.constant(0.0)
+        rows, length = range(self.kept * K), lanes.builder.sdiv(distance, lanes.at(lanes.lanes))
 
         def block(rows: range, start: Value, group: int) -> None:
             begins = [lanes.offset(start, g * lanes.lanes) for g in range(group)]
-            own = [self._rows(A, range(inputs + over_points), stride, begin) for begin in begins]
+            own = [self._rows(X, range(K - 1), distance, begin) for begin in begins]
             sums = [[lanes.variable(zero) for _ in rows] for _ in begins]
+            places = [lanes.builder.sdiv(begin, lanes.at(lanes.lanes)) for begin in begins]
 
-            def one(r: Value) -> None:
-                ahead = range(inputs + (not over_points))
-                other = [lanes.spread(B, lanes.offset((k, distance), r)) for k in ahead]
-                terms = [lanes.spread(F, lanes.offset((j, distance), r)) for j in rows]
-                for g in range(group):
-                    h = own[g][-1] if over_points else other[-1]
-                    for a, b in zip(own[g], other, strict=False):
+            def one(u: Value) -> None:
+                *into, bias = (lanes.spread(W, lanes.offset((k, stride), u)) for k in range(K))
+                others = [lanes.spread(terms, lanes.offset((j, stride), u)) for j in rows]
+                for x, totals, place in zip(own, sums, places, strict=True):
+                    h = bias
+                    for a, b in zip(x, into, strict=True):
                         h = lanes.fma(a, b, h)
                     is_open = lanes.compare(">", h, zero)
-                    for term, place in zip(terms, sums[g], strict=True):
-                        total = lanes.get(place)
-                        lanes.put(lanes.select(is_open, lanes.add(total, term), total), place)
+                    if rows[0] == 0:
+                        at = lanes.builder.gep(masks, [lanes.offset((u, length), place)])
+                        lanes.builder.store(lanes.bits(is_open), at)
+                    for term, total in zip(others, totals, strict=True):
+                        found = lanes.get(total)
+                        lanes.put(lanes.select(is_open, lanes.add(found, term), found), total)
 
-            lanes.repeat(count, one)
-            for g, begin in enumerate(begins):
-                for j, place in zip(rows, sums[g], strict=True):
-                    lanes.store(lanes.get(place), out, lanes.offset((j, stride), begin))
+            lanes.repeat(width, one)
+            for begin, totals in zip(begins, sums, strict=True):
+                for j, total in zip(rows, totals, strict=True):
+                    lanes.store(lanes.get(total), out, lanes.offset((j, distance), begin))
 
-        for begin in range(0, len(rows), MOST - inputs):
-            some = rows[begin : begin + MOST - inputs]
-            fits = REGISTERS.total == 32 and 2 * (inputs + len(some)) <= MOST
-            lanes.portions(stride, [2, 1] if fits else [1], partial(block, some))
+        most = MOST - K + 1
+        for begin in range(0, len(rows), most):
+            some = rows[begin : begin + most]
+            fits = REGISTERS.total == 32 and 2 * (K - 1 + len(some)) <= MOST
+            lanes.portions(distance, [2, 1] if fits else [1], partial(block, some))
+
+    def over_points(
+        self,
+        F: Value,
+        masks: Value,
+        table: Value,
+        sums: Value,
+        out: Value,
+        distance: Value,
+        stride: Value,
+        width: Value,
+    ) -> None:
+        """Sum the terms F over the points at which each unit is open, by tables.
+
+        Of every four points the 16 sums there can be are made once, with terms in the lanes; a unit
+        adds those that its mask names.
+        """
+        lanes, L, build, at = self.lanes, self.lanes.lanes, self.lanes.builder, self.lanes.at
+        terms, zero, size = 2 * self.kept * self.K, lanes.constant(0.0), 4 * L * L
+        length, most = build.sdiv(distance, at(L)), max(TABLE // (size * lanes.bytes), 1)
+
+        for first in range(0, terms, L):
+            rows = range(first, min(first + L, terms))
+
+            def some_points(i: Value, rows: range = rows) -> None:
+                begin = build.mul(i, at(most))
+                left = build.sub(length, begin)
+                count = build.select(build.icmp_signed("<", left, at(most)), left, at(most))
+
+                def tabulate(b: Value) -> None:
+                    block = self._rows(F, rows, distance, lanes.offset((begin, L), (b, L)))
+                    points = lanes.transposed(block + [zero] * (L - len(block)))
+                    for q in range(0, L, 4):
+                        found = [zero]
+                        for one in points[q : q + 4]:
+                            found += [one, *(lanes.add(one, other) for other in found[1:])]
+                        for n, one in enumerate(found):
+                            lanes.store(one, table, lanes.offset((b, size), (4 * q + n) * L))
+
+                def units(unit: Value, group: int) -> None:
+                    lines = [lanes.offset(unit, g) for g in range(group)]
+                    totals = [lanes.variable(lanes.load(sums, lanes.offset((u, L)))) for u in lines]
+
+                    def add(b: Value) -> None:
+                        for u, total in zip(lines, totals, strict=True):
+                            place = build.gep(masks, [lanes.offset((u, length), begin, b)])
+                            mask = build.zext(build.load(place), lanes.index)
+                            found = []
+                            for q in range(0, L, 4):
+                                which = build.and_(build.lshr(mask, at(q)), at(15))
+                                where = lanes.offset((b, size), (which, L), 4 * q * L)
+                                found.append(lanes.load(table, where))
+                            while len(found) > 1:
+                                found = [
+                                    lanes.add(*pair)
+                                    for pair in zip(found[::2], found[1::2], strict=True)
+                                ]
+                            lanes.put(lanes.add(lanes.get(total), found[0]), total)
+
+                    lanes.repeat(count, add)
+                    for u, total in zip(lines, totals, strict=True):
+                        lanes.store(lanes.get(total), sums, lanes.offset((u, L)))
+
+                lanes.repeat(count, tabulate)
+                lanes.portions(width, [4, 2, 1], units, size=1)
+
+            def give(begin: Value, _: int, rows: range = rows) -> None:
+                block = [lanes.offset((lanes.offset(begin, n), L)) for n in range(L)]
+                turned = lanes.transposed([lanes.load(sums, place) for place in block])
+                for place in block:
+                    lanes.store(zero, sums, place)
+                for r, one in zip(rows, turned, strict=False):
+                    lanes.store(one, out, lanes.offset((r, stride), begin))
+
+            rounds = build.sdiv(build.add(length, at(most - 1)), at(most))
+            lanes.repeat(rounds, some_points)
+            lanes.portions(stride, [1], give)
 
     def slopes(
         self,
@@ -226,7 +306,7 @@ class _Writer:
         lanes.portions(stride, [1], units)
 
 
-def _emitting(write: Callable[..., None], **options: bool) -> Any:
+def _emitting(write: Callable[..., None]) -> Any:
     """Make an intrinsic of (sizes, arguments of the writer's method): see `_Writer`."""
 
     @intrinsic
@@ -234,11 +314,13 @@ def _emitting(write: Callable[..., None], **options: bool) -> Any:
         signature = types.none(sizes, rest)
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            lanes = Lanes(builder, signature.args[1].types[0].dtype, REGISTERS.parts)
+            dtype = signature.args[1].types[0].dtype
+            # Tables are of four points each.
+            lanes = Lanes(builder, dtype, min(REGISTERS.parts, LANES[str(dtype)] // 4))
             parts = [builder.extract_value(args[1], i) for i in range(len(rest.types))]
             inner = types.none(*rest.types)
             writer = _Writer(lanes, *(len(one) for one in sizes.types))
-            write(writer, *addresses(context, builder, inner, parts), **options)
+            write(writer, *addresses(context, builder, inner, parts))
             return context.get_dummy_value()
 
         return signature, generate
@@ -248,7 +330,7 @@ def _emitting(write: Callable[..., None], **options: bool) -> Any:
 
 _terms, _slopes = _emitting(_Writer.terms), _emitting(_Writer.slopes)
 _product = _emitting(_Writer.product)
-_over_units, _over_points = (_emitting(_Writer.sums, over_points=way) for way in (False, True))
+_over_units, _over_points = _emitting(_Writer.over_units), _emitting(_Writer.over_points)
 
 
 MSE = BASES.index("mse")
@@ -297,7 +379,7 @@ def _compiled(sources: str) -> Any:
             points: as in `layout.Points.arrays`.
             shape: hidden units, those with padding, and with the padding that the trail has.
             trail: (updates, size) parameters before each.
-            slopes: (updates, classes, points, padded) ∂F/∂logits there.
+            slopes: (updates, classes times points, padded) ∂F/∂logits there.
             gammas: (updates, groups).
             rates: (updates,).
             rule: (momentum, Nesterov's, decay).
@@ -312,11 +394,13 @@ def _compiled(sources: str) -> Any:
         inputs, classes, kept = len(sizes[0]), len(sizes[1]), len(sizes[2])
         rows, most = inputs + 1 + classes, (inputs + 1) * kept
         v, velocity, u = vectors[0], vectors[1], vectors[2]
-        end, columns = rows * stride, X.shape[1]
+        end, columns, theirs_columns = rows * stride, X.shape[1], slopes.shape[1] // classes
         W, outs = np.zeros((rows, stride), X.dtype), np.empty((2 * kept, stride), X.dtype)
         terms, back = np.empty((most, stride), X.dtype), np.empty((2 * most, stride), X.dtype)
         ahead, given = np.empty((most, columns), X.dtype), np.empty((2 * most, columns), X.dtype)
         d = np.zeros((classes, columns), X.dtype)
+        masks, table = np.empty(width * columns // 4, np.uint16), np.empty(TABLE // 4, X.dtype)
+        sums = np.zeros(16 * stride, X.dtype)
         mode = flush_subnormals()  # what dies out of the vector is zero
         for i in range(trail.shape[0]):
             for r in range(rows):
@@ -324,12 +408,12 @@ def _compiled(sources: str) -> Any:
                     W[r, n] = trail[i, r * theirs + n]
             for c in range(classes):
                 for n in range(count):
-                    d[c, n] = slopes[i, c, n]
+                    d[c, n] = slopes[i, c * theirs_columns + n]
             _terms(sizes, (W, v, outs, terms, stride))
-            _over_units(sizes, (X, W, terms, ahead, columns, stride, width))
+            _over_units(sizes, (X, W, terms, ahead, masks, columns, stride, width))
             weights = groups, gammas.shape[1], gammas[i], inverse
             _slopes(sizes, (ahead, X, d, labels, *weights, v[end:], given, u[end:], columns))
-            _over_points(sizes, (W, X, given, back, stride, columns, count))
+            _over_points(sizes, (given, masks, table, sums, back, columns, stride, width))
             _product(sizes, (W, v, outs, back, u, stride))
             length = _step(v, velocity, u, rates[i], momentum, nesterov, decay)
             growth[i] = math.log(length) if length > 0.0 else -np.inf
@@ -371,7 +455,6 @@ class Tangents:
 
     def grow(self, trail: Trail) -> npt.NDArray[np.float64]:
         """Take the updates that come next; ln of the factor by which each makes the vector grow."""
-        assert trail.slopes is not None
         kind, growth = self._vectors.dtype, np.empty(len(trail.rates))
         shape = self._width, self._stride, trail.places[self._width]
         gammas, rates = (np.asarray(given, kind) for given in (trail.gammas, trail.rates))
