@@ -32,10 +32,11 @@ def intrinsic(function: Callable[..., Any]) -> Any:
     return extending.intrinsic(function)
 
 
-def emitting(emit: Callable[..., None], parts: int = 1) -> Any:
+def emitting(emit: Callable[..., None], parts: int = 1, once: bool = False) -> Any:
     """Return the intrinsic whose code `emit(lanes, types of the arguments, *arguments)` writes.
 
-    The lanes are of the first array's dtype; arrays come as the address of their first element.
+    The lanes are of the first array's dtype; arrays come as the address of their first element. The
+    code stands wherever it is used, or `once`, in a function.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -51,7 +52,8 @@ def emitting(emit: Callable[..., None], parts: int = 1) -> Any:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     made: Any = typed  # whose signature Numba asks for
     made.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
-    return intrinsic(typed)
+    written = intrinsic(typed)
+    return extending.register_jitable(lambda *given: written(*given)) if once else written
 
 
 LANES = {"float32": 16, "float64": 8}

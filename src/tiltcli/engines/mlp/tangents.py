@@ -17,6 +17,7 @@ are enough: its own sums are what is left.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
@@ -24,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import njit
 
 from tiltcli.engines import lanes as lanes_module
 from tiltcli.engines import subnormals
 from tiltcli.engines.base import Trail
-from tiltcli.engines.lanes import LANES, REGISTERS, Lanes, Value, Vector, addresses, intrinsic
+from tiltcli.engines.lanes import REGISTERS, Lanes, Value, Vector, emitting
 from tiltcli.engines.mlp.layout import zeros
 from tiltcli.engines.mlp.logits import BASES
 from tiltcli.engines.subnormals import flush_subnormals, restore_mode
@@ -309,23 +310,13 @@ class _Writer:
 def _emitting(write: Callable[..., None]) -> Any:
     """Make an intrinsic of (sizes, arguments of the writer's method): see `_Writer`."""
 
-    @intrinsic
-    def emitting(_typing: Any, sizes: Any, rest: Any) -> Any:
-        signature = types.none(sizes, rest)
+    def emit(lanes: Lanes, kinds: Any, _sizes: Value, *given: Value) -> None:
+        write(_Writer(lanes, *(len(one) for one in kinds[0].types)), *given)
 
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            dtype = signature.args[1].types[0].dtype
-            # Tables are of four points each.
-            lanes = Lanes(builder, dtype, min(REGISTERS.parts, LANES[str(dtype)] // 4))
-            parts = [builder.extract_value(args[1], i) for i in range(len(rest.types))]
-            inner = types.none(*rest.types)
-            writer = _Writer(lanes, *(len(one) for one in sizes.types))
-            write(writer, *addresses(context, builder, inner, parts))
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return emitting
+    own, theirs = (list(inspect.signature(one).parameters.values()) for one in (emit, write))
+    made: Any = emit
+    made.__signature__ = inspect.Signature(own[:3] + theirs[1:])
+    return emitting(emit, min(REGISTERS.parts, 2))  # tables are of four points each
 
 
 _terms, _slopes = _emitting(_Writer.terms), _emitting(_Writer.slopes)
@@ -344,12 +335,12 @@ def _step(
     total = v.dtype.type(0.0)
     for k in range(v.size):
         slope = u[k] + decay * v[k]
-        velocity[k] = momentum * velocity[k] + slope
-        v[k] -= rate * (slope + momentum * velocity[k] if nesterov else velocity[k])
-        total += v[k] * v[k]
-    if momentum != 0.0:
-        for k in range(v.size):
+        if momentum != 0.0:
+            velocity[k] = momentum * velocity[k] + slope
             total += velocity[k] * velocity[k]
+            slope = slope + momentum * velocity[k] if nesterov else velocity[k]
+        v[k] -= rate * slope
+        total += v[k] * v[k]
     length = math.sqrt(total)
     scale = v.dtype.type(1.0 / length)
     for k in range(v.size):
@@ -409,12 +400,12 @@ def _compiled(sources: str) -> Any:
             for c in range(classes):
                 for n in range(count):
                     d[c, n] = slopes[i, c * theirs_columns + n]
-            _terms(sizes, (W, v, outs, terms, stride))
-            _over_units(sizes, (X, W, terms, ahead, masks, columns, stride, width))
+            _terms(sizes, W, v, outs, terms, stride)
+            _over_units(sizes, X, W, terms, ahead, masks, columns, stride, width)
             weights = groups, gammas.shape[1], gammas[i], inverse
-            _slopes(sizes, (ahead, X, d, labels, *weights, v[end:], given, u[end:], columns))
-            _over_points(sizes, (given, masks, table, sums, back, columns, stride, width))
-            _product(sizes, (W, v, outs, back, u, stride))
+            _slopes(sizes, ahead, X, d, labels, *weights, v[end:], given, u[end:], columns)
+            _over_points(sizes, given, masks, table, sums, back, columns, stride, width)
+            _product(sizes, W, v, outs, back, u, stride)
             length = _step(v, velocity, u, rates[i], momentum, nesterov, decay)
             growth[i] = math.log(length) if length > 0.0 else -np.inf
             if not (length > 0.0 and length < np.inf):

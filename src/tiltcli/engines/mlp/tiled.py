@@ -68,14 +68,15 @@ def forward_backward(
             few = last > 1 and 2 * (inputs if k == 0 else outputs) <= lanes
             if k == 0:
                 if few:
-                    accumulate_few(G, deltas, X[0, begin:], outputs, inputs, n, X.shape[1], stride)
+                    sizes = outputs, inputs, n, TILE, X.shape[1], stride
+                    accumulate_few(G, deltas, X[0, begin:], *sizes)
                 else:
                     right, apart = rows[begin], rows.shape[1]
                     accumulate(G, deltas, right, outputs, stride, taken, TILE, 1, apart, stride)
                 break
             above = hidden[k - 1]
             if few:
-                accumulate_few(G, above, deltas[0], inputs, outputs, n, TILE, stride)
+                accumulate_few(G, above, deltas[0], inputs, outputs, n, TILE, TILE, stride)
             else:
                 right, apart = columns[0], columns.shape[1]
                 turn(deltas, columns, stride, n, TILE, apart)
