@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp
 
-from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, hessian_columns
+from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, hessian_columns, kernel_columns
 from tiltcli.curvature.memory import PIECE
 from tiltcli.curvature.spectrum import trace
 from tiltcli.data import Dataset
@@ -133,29 +133,16 @@ class AutogradCurvature:
         rows, classes = len(self._points), self._classes
         jacobians = _repeatable(lambda: self._jacobians(parameters, others), rows)
 
-        def product(weights: Tensor) -> Tensor:
-            """J Jᵀ w of weights w (n, C) on the kernel points' logits."""
+        def full(v: Array) -> Array:
+            weights = torch.from_numpy(v).reshape(rows, classes)
             total = torch.zeros(self._count, dtype=torch.float64)
             for place, back, _ in jacobians():
                 total += _flat(back(weights[place])[0])
             direction = self._unflatten(total)
-            return torch.cat([across(direction)[0] for _, _, across in jacobians()])
+            ahead = [across(direction)[0] for _, _, across in jacobians()]
+            return torch.cat(ahead).numpy().ravel()
 
-        def full(v: Array) -> Array:
-            return product(torch.from_numpy(v).reshape(rows, classes)).numpy().ravel()
-
-        def traced(v: Array) -> Array:
-            total = np.zeros(rows)
-            for k in range(classes):
-                weights = torch.zeros(rows, classes, dtype=torch.float64)
-                weights[:, k] = torch.from_numpy(v)
-                total += product(weights)[:, k].numpy()
-            return total / classes
-
-        return {
-            "ntk_max": float(extreme_eigenvalues(traced, rows, 1)[0]),
-            "ntk_max_full": float(extreme_eigenvalues(full, rows * classes, 1)[0]),
-        }
+        return kernel_columns(full, rows, classes)
 
     def _pieces(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor, slice]]:
         """Points in float64 with their labels and their places among `rows`."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiltcli.curvature import hidden_layer
-from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, hessian_columns
+from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, hessian_columns, kernel_columns
 from tiltcli.data import Dataset
 from tiltcli.networks.initial import Weights
 
@@ -73,17 +73,13 @@ class CompiledCurvature:
         weights = Weights.unflatten(theta, X.shape[0] - 1, self._width, classes)
         H, z = self._forward(weights, X)
         u, work = np.empty(theta.size), np.empty_like(H)
-        traced = _traced(X, H, weights)
 
         def full(v: Array) -> Array:
             out = np.empty_like(z)
             hidden_layer.full_kernel(v.reshape(z.shape), out, X, H, weights.W2, u, work)
             return out.ravel()
 
-        return {
-            "ntk_max": float(extreme_eigenvalues(traced, z.shape[1], 1)[0]),
-            "ntk_max_full": float(extreme_eigenvalues(full, z.size, 1)[0]),
-        }
+        return kernel_columns(full, z.shape[1], classes, _traced(X, H, weights))
 
     def traced_product(self, theta: Float64[np.ndarray, " parameters"]) -> Product:
         """V ↦ K v with the traced tangent kernel K."""

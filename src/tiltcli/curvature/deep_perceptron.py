@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, hessian_columns
+from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, hessian_columns, kernel_columns
 from tiltcli.data import Dataset
 
 if TYPE_CHECKING:
@@ -156,10 +156,7 @@ class LayeredCurvature:
             change = self._split(passed.gradient(v.reshape(rows, classes)))
             return passed.forward(change)[1].ravel()
 
-        return {
-            "ntk_max": float(extreme_eigenvalues(traced, rows, 1)[0]),
-            "ntk_max_full": float(extreme_eigenvalues(full, rows * classes, 1)[0]),
-        }
+        return kernel_columns(full, rows, classes, traced)
 
     def _split(self, flat: Array) -> list[tuple[Array, Array]]:
         found, begin = [], 0

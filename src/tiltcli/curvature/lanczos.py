@@ -164,6 +164,45 @@ def hessian_columns(
     }
 
 
+def kernel_columns(
+    full: Product,
+    rows: int,
+    classes: int,
+    traced: Product | None = None,
+    tolerance: float = TOLERANCE,
+) -> dict[str, float]:
+    """Return the columns of a tangent kernel, from v ↦ J Jᵀ v with v (rows · classes).
+
+    `traced` is the product with the kernel summed over the classes and divided by their number;
+    without it, that is made by one product for each class.
+    """
+
+    def by_class(v: Array) -> Array:
+        total = np.zeros(rows)
+        for k in range(classes):
+            weights = np.zeros((rows, classes))
+            weights[:, k] = v
+            total += full(weights.ravel()).reshape(rows, classes)[:, k]
+        return total / classes
+
+    each = {"ntk_max": (traced or by_class, rows), "ntk_max_full": (full, rows * classes)}
+    return {
+        name: float(extreme_eigenvalues(product, size, 1, 0, tolerance)[0])
+        for name, (product, size) in each.items()
+    }
+
+
+def preconditioned(hessian: Product, diagonal: Array, decay: float = 0.0) -> Product:
+    """Return v ↦ P^(−1/2) (H + decay) P^(−1/2) v with the diagonal of P."""
+    root = 1 / np.sqrt(diagonal)
+
+    def product(v: Array) -> Array:
+        inner = root * v
+        return np.asarray(root * (hessian(inner) + decay * inner))
+
+    return product
+
+
 def extreme_eigenvalues(
     product: Product, size: int, top: int, bottom: int = 0, tolerance: float = TOLERANCE
 ) -> Array:

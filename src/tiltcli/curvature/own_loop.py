@@ -12,8 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from tiltcli.curvature import spectrum
-from tiltcli.curvature.lanczos import Product, extreme_eigenvalues
+from tiltcli.curvature.lanczos import (
+    Product,
+    extreme_eigenvalues,
+    kernel_columns,
+    preconditioned,
+)
 from tiltcli.curvature.spectrum import NODES, SIGNS, VECTORS, Density, Estimate
+from tiltcli.engines.base import adam_diagonal
 from tiltcli.errors import UserError, with_suggestion
 
 Array = npt.NDArray[np.float64]
@@ -133,22 +139,17 @@ class Curvature:
 
         """
         settings = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-        roots = []
+        diagonal = []
         for parameter in self._parameters:
             state = optimizer.state.get(parameter, {})
             if "exp_avg_sq" not in state:
                 raise UserError("optimizer: has no second moments of a parameter; has it stepped?")
             group, updates = settings[id(parameter)], int(state["step"])
             first, second = group["betas"]
-            scale = (state["exp_avg_sq"] / (1 - second**updates)).sqrt() + group["eps"]
-            roots.append(((1 - first**updates) * scale).rsqrt())
-        root = self._flat(roots)
+            powers = first**updates, second**updates, group["eps"]
+            diagonal.append(adam_diagonal(state["exp_avg_sq"], *powers))
         with self._evaluating():
-            hessian = self._hessian()
-
-            def product(v: Array) -> Array:
-                return np.asarray(root * hessian(root * v))
-
+            product = preconditioned(self._hessian(), self._flat(diagonal))
             return float(extreme_eigenvalues(product, self._size, 1, 0, self._tolerance)[0])
 
     def ntk(self) -> dict[str, float]:
@@ -181,19 +182,7 @@ class Curvature:
                     found.append(ahead.detach().double().cpu().numpy().reshape(-1, outputs))
                 return np.concatenate(found).ravel()
 
-            def traced(v: Array) -> Array:
-                total = np.zeros(rows)
-                for k in range(outputs):
-                    weights = np.zeros((rows, outputs))
-                    weights[:, k] = v
-                    total += full(weights.ravel()).reshape(rows, outputs)[:, k]
-                return total / outputs
-
-            rest = 1, 0, self._tolerance
-            return {
-                "ntk_max": float(extreme_eigenvalues(traced, rows, *rest)[0]),
-                "ntk_max_full": float(extreme_eigenvalues(full, rows * outputs, *rest)[0]),
-            }
+            return kernel_columns(full, rows, outputs, tolerance=self._tolerance)
 
     def groups(
         self,

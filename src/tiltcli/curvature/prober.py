@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from tiltcli.curvature.blas import single_blas_thread
-from tiltcli.curvature.lanczos import Product, extreme_eigenvalues, top_eigenvector
+from tiltcli.curvature.lanczos import (
+    Product,
+    extreme_eigenvalues,
+    preconditioned,
+    top_eigenvector,
+)
 from tiltcli.curvature.points import kernel_points
 from tiltcli.curvature.spectrum import density
 from tiltcli.curvature.stability import stability_bound
@@ -93,7 +97,10 @@ class Prober:
                 else self._curvature.hessian_max(snapshot.theta, flat)
             )
             if snapshot.preconditioner is not None:
-                row["hessian_max_preconditioned"] = self._preconditioned(snapshot)
+                hessian = self._curvature.hessian_product(snapshot.theta, snapshot.gamma)
+                product = preconditioned(hessian, snapshot.preconditioner, self._decay)
+                largest = extreme_eigenvalues(product, snapshot.preconditioner.size, 1)
+                row["hessian_max_preconditioned"] = float(largest[0])
             if self._batches:
                 row["batch_sharpness"] = self._batch_sharpness(snapshot)
             if self._bound is not None and snapshot.lr > 0:
@@ -111,17 +118,6 @@ class Prober:
             row["density_weights"] = (found.weights / len(found.weights)).ravel().tolist()
             row["density_vectors"], row["density_error"] = len(found.nodes), found.error
         return row
-
-    def _preconditioned(self, snapshot: Snapshot) -> float:
-        assert snapshot.preconditioner is not None
-        root = 1 / np.sqrt(snapshot.preconditioner)
-        hessian = self._curvature.hessian_product(snapshot.theta, snapshot.gamma)
-
-        def product(v: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-            inner = root * v
-            return np.asarray(root * (hessian(inner) + self._decay * inner))
-
-        return float(extreme_eigenvalues(product, root.size, 1)[0])
 
     def _alignment(self, snapshot: Snapshot) -> list[float]:
         product = self._curvature.hessian_product(snapshot.theta, snapshot.gamma)

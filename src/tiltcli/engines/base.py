@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -242,16 +242,22 @@ def scores(right: Int64[np.ndarray, "*rows counts"], part: Part | None) -> Score
     plain = np.asarray(right.sum(axis=-1) / len(part))
     if right.shape[-1] == 1:
         return Scores(plain, plain, recall)
-    sizes = part.layout(("sizes", right.shape[-1]), lambda: _sizes(part, right.shape[-1]))
+    sizes, even = class_sizes(part.y, right.shape[-1])
     there = sizes > 0
     known = right[..., there] / sizes[there]
     recall[..., there] = known
-    even = (sizes == sizes[0]).all()
     return Scores(plain, plain if even else np.asarray(known.mean(axis=-1)), recall)
 
 
-def _sizes(part: Part, classes: int) -> Whole:
-    return np.bincount(part.y, minlength=classes)
+def class_sizes(y: Int64[np.ndarray, " samples"], classes: int) -> tuple[Whole, bool]:
+    """Return how many samples each class has, and whether all have as many."""
+    sizes = np.bincount(y, minlength=classes)
+    return sizes, bool((sizes == sizes[0]).all())
+
+
+def adam_diagonal(squares: Any, first: float, second: float, epsilon: float) -> Any:
+    """Diagonal P of a `Snapshot` from √v's squares v, β₁ᵗ and β₂ᵗ; of arrays or tensors."""
+    return (1.0 - first) * ((squares / (1.0 - second)) ** 0.5 + epsilon)
 
 
 def divergence_note(epoch: int, loss: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tiltcli.engines.base import Trail
+from tiltcli.engines.base import Trail, adam_diagonal
 from tiltcli.engines.mlp.descent import descend, evaluate
 from tiltcli.engines.mlp.layout import Labels, Points, as_given, lanes_of, padded, room, zeros
 from tiltcli.engines.mlp.logits import BASES
@@ -177,8 +177,7 @@ class FusedNetwork:
         if kind != ADAM or progress[1] == 1.0:
             return None
         flat = np.concatenate([part.ravel() for part in self._parts(squares)]).astype(np.float64)
-        scale = np.sqrt(flat / (1.0 - progress[1])) + EPSILON
-        return np.asarray((1.0 - progress[0]) * scale)
+        return np.asarray(adam_diagonal(flat, progress[0], progress[1], EPSILON))
 
     def run(
         self,

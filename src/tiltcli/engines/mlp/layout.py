@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tiltcli.engines.base import class_sizes
 from tiltcli.engines.lanes import LANES
 from tiltcli.engines.mlp import narrow
 
@@ -54,8 +55,7 @@ class Points:
         arrays[3][:count] = y if groups is None else groups
         dims = ((0,) * inputs, (0,) * classes) if is_narrow else ()
         grouped = 0 if groups is None else int(groups.max(initial=-1)) + 1
-        sizes = np.bincount(y, minlength=classes)
-        even = bool((sizes == sizes[0]).all())
+        even = class_sizes(y, classes)[1]
         return Points((*arrays, grouped, count, kind.type(1 / max(count, 1))), dims, kind, even)
 
 

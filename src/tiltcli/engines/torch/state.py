@@ -18,6 +18,7 @@ from tiltcli.engines.base import (
     Interrupted,
     Scores,
     Snapshot,
+    adam_diagonal,
     balance_of,
     class_weights,
     learning_rates,
@@ -296,9 +297,9 @@ class Training:
         adam, states = None, [self.optimizer.state.get(p, {}) for p in self.trained]
         if all("exp_avg_sq" in state for state in states):
             group, done = self.optimizer.param_groups[0], float(states[0]["step"])
-            first, second = (1 - beta**done for beta in group["betas"])
             squares = [state["exp_avg_sq"].flatten().to("cpu", torch.float64) for state in states]
-            adam = first * (np.sqrt(torch.cat(squares).numpy() / second) + group["eps"])
+            first, second = (beta**done for beta in group["betas"])
+            adam = adam_diagonal(torch.cat(squares).numpy(), first, second, group["eps"])
         return Snapshot(self.epoch, self.step, self._pace()[1], gamma, theta, adam)
 
 
