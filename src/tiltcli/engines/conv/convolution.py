@@ -92,20 +92,10 @@ def _emit_convolve(
     least: Value,
     shape: Value,
 ) -> None:
-    """Compute max(least, bias + Σ weights · X) at every place.
+    """Compute max(least, bias + Σ weights · X) at every place; `least` −∞ lets everything pass.
 
-    Args:
-        lanes: of samples.
-        part: number of the part of the lanes.
-        out: result; nothing but its places is written.
-        out_layout: its layout.
-        X: pictures with a border.
-        X_layout: their layout.
-        weights: (channels of X, 9, channels of out), the nine row by row.
-        bias: (channels of out,).
-        least: scalar; −∞ lets everything pass. NaN stays NaN.
-        shape: (channels of X, channels of out, rows, columns).
-
+    X has a border; weights (channels of X, 9, channels of out), the nine row by row; bias (channels
+    of out); shape (channels of X, channels of out, rows, columns). NaN stays NaN.
     """
     inputs, outputs, rows, columns = _values(lanes, shape, 4)
     into, of = _Pictures(lanes, out, out_layout, part), _Pictures(lanes, X, X_layout, part)
@@ -164,16 +154,8 @@ def _emit_correlate(
 ) -> None:
     """Add to `sums` the gradient of a convolution's weights, lane by lane.
 
-    Args:
-        lanes: of samples.
-        part: number of the part of the lanes.
-        sums: (channels of delta, channels of X, 9, lanes).
-        X: what the convolution read, with its border.
-        X_layout: its layout.
-        delta: gradient of what it made.
-        delta_layout: its layout.
-        shape: (channels of X, channels of delta, rows, columns).
-
+    sums (channels of delta, channels of X, 9, lanes); X as the convolution read it, delta the
+    gradient of what it made; shape (channels of X, channels of delta, rows, columns).
     """
     inputs, outputs, rows, columns = _values(lanes, shape, 4)
     of, back = _Pictures(lanes, X, X_layout, part), _Pictures(lanes, delta, delta_layout, part)
@@ -251,16 +233,9 @@ def _emit_pool(
     X_layout: Value,
     shape: Value,
 ) -> None:
-    """Take means over windows.
+    """Take means over windows; what no window covers does not count.
 
-    Args:
-        lanes: of samples.
-        out: result; nothing but its places is written.
-        out_layout: its layout.
-        X: pictures; what no window covers does not count.
-        X_layout: their layout.
-        shape: (channels, rows and columns of the result, rows and columns of a window).
-
+    shape (channels, rows and columns of the result, rows and columns of a window).
     """
     into, of = _Pictures(lanes, out, out_layout), _Pictures(lanes, X, X_layout)
     windows = _Windows(lanes, shape)
@@ -292,20 +267,11 @@ def _emit_gate(
     back_layout: Value,
     shape: Value,
 ) -> None:
-    """Take a gradient back through a pool and the ReLU before it.
+    """Take a gradient back through a pool and the ReLU before it, and add its sums to `sums`.
 
-    Args:
-        lanes: of samples.
-        delta: result, the gradient of what the ReLU was given; what no window covers is not
-            written.
-        delta_layout: its layout.
-        sums: (channels, lanes), to which the sums of `delta` over the places are added.
-        Y: what the ReLU gave.
-        Y_layout: its layout.
-        back: gradient of what the pool made.
-        back_layout: its layout.
-        shape: as of `pool`; windows of 1 × 1 where there is none.
-
+    delta, of what the ReLU was given, is the result but where no window covers; sums (channels,
+    lanes); Y is what the ReLU gave, back the gradient of what the pool made; shape as of `pool`,
+    windows of 1 × 1 where there is none.
     """
     into, of = _Pictures(lanes, delta, delta_layout), _Pictures(lanes, Y, Y_layout)
     pooled = _Pictures(lanes, back, back_layout)

@@ -201,25 +201,14 @@ def _measuring(with_gradient: bool) -> Any:
         hits: Value,
         sums: Value,
     ) -> None:
-        """Measure a stretch of points.
+        """Measure a stretch of points, the lanes: so many, a multiple of the lanes.
 
-        Args:
-            lanes: of points.
-            kinds: that of dims, (inputs, classes) as the lengths of two tuples, or ().
-            base: place in BASES.
-            logits: (classes, stride); with the gradient, overwritten by ∂F/∂logits.
-            labels: (stride,) class of each point as a float, −1 for padding.
-            groups: (stride,) group of each point, whose Γ weights it; −1 for padding.
-            grouped: number of groups; 0 where they are the classes.
-            gammas: (groups,) Γ in the network's dtype.
-            inverse: 1/P in the network's dtype.
-            points: points to go through, a multiple of the lanes.
-            stride: points from one class's logits to the next's.
-            classes: their number.
-            bias: (classes, lanes) that ∂F/∂b of the last layer is added to, lane by lane.
-            hits: (stride,) 1 where a point is classified right, else 0.
-            sums: (3,) float64 that Σ loss, Σ Γ loss and the number right are added to.
-
+        `kinds[0]` is that of (inputs, classes) as the lengths of two tuples, or of (). With the
+        gradient, logits (classes, stride) become ∂F/∂logits. labels and groups (stride) are floats,
+        −1 for padding; `grouped` is the number of groups, 0 where they are the classes; gammas
+        (groups) and inverse, 1/P, in the network's dtype. To bias (classes, lanes) ∂F/∂b of the
+        last layer is added, lane by lane; hits (stride) become 1 where a point is classified right;
+        to sums (3) float64 Σ loss, Σ Γ loss and the number right are added.
         """
         count = len(kinds[0].types[1]) if len(kinds[0]) else classes
         given = logits, labels, groups, grouped, gammas, inverse, points, stride, bias, hits, sums

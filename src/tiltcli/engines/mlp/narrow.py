@@ -40,19 +40,10 @@ def _emit_forward(
     points: Value,
     padded: Value,
 ) -> None:
-    """Compute logits = relu(x W1 + b1) W2 + b2.
+    """Compute logits (classes, padded) = relu(x W1 + b1) W2 + b2 of X (inputs, padded).
 
-    Args:
-        lanes: of points.
-        kinds: those of dims tell inputs and classes.
-        X: (inputs, padded) points in the lanes.
-        theta: all parameters.
-        logits: (classes, padded), the result.
-        width: hidden units.
-        stride: hidden units with padding.
-        points: points to go through, a multiple of the lanes.
-        padded: distance of the rows of X and logits.
-
+    The lanes are points, of which `points` are gone through, a multiple of the lanes; `kinds` tell
+    inputs and classes.
     """
     inputs, classes = _lengths(kinds[0])
 
@@ -115,22 +106,10 @@ def _emit_backward(
     padded: Value,
     points: Value,
 ) -> None:
-    """Make the optimiser's step of W1, b1 and W2 in place.
+    """Make the optimiser's step of W1, b1 and W2 in place, see `optimisers.State`.
 
-    Args:
-        lanes: of hidden units.
-        kinds: those of dims tell inputs and classes.
-        X: (inputs, padded).
-        deltas: (classes, padded) ∂F/∂logits.
-        kind: see `optimisers.State`, as for the next four.
-        coefficients: the step's.
-        theta: all parameters.
-        first: first moments.
-        second: second moments.
-        stride: hidden units with padding, a multiple of the lanes.
-        padded: distance of the rows of X and deltas.
-        points: points to go through.
-
+    The lanes are hidden units; X (inputs, padded), deltas (classes, padded) ∂F/∂logits; `points`
+    are gone through; `stride` is a multiple of the lanes, `kinds` tell inputs and classes.
     """
     inputs, classes = _lengths(kinds[0])
     state = State(kind, coefficients, theta, first, second)

@@ -48,12 +48,7 @@ TABLE = 20 << 10
 class _Writer:
     """Writes the code of the parts of an update, for sizes that the compiler knows.
 
-    Args:
-        lanes: of the dtype.
-        inputs: of the network.
-        classes: of the network.
-        kept: classes whose sums are made; all, or all but the last.
-
+    `kept` classes have sums of their own: all, or all but the last.
     """
 
     def __init__(self, lanes: Lanes, inputs: int, classes: int, kept: int) -> None:
@@ -363,20 +358,12 @@ def _compiled(sources: str) -> Any:
         vectors: Any,
         growth: Any,
     ) -> None:
-        """Take the tangent vector through updates.
+        """Take the tangent vector through updates, ln of the factors by which it grows in `growth`.
 
-        Args:
-            sizes: inputs, classes and classes kept, as the lengths of tuples.
-            points: as in `layout.Points.arrays`.
-            shape: hidden units, those with padding, and with the padding that the trail has.
-            trail: (updates, size) parameters before each.
-            slopes: (updates, classes times points, padded) ∂F/∂logits there.
-            gammas: (updates, groups).
-            rates: (updates,).
-            rule: (momentum, Nesterov's, decay).
-            vectors: (3, size) that of the parameters, of the velocity, and room for one.
-            growth: (updates,) float64, becomes ln of the factor by which the vector grew.
-
+        `sizes` are inputs, classes and classes kept, as the lengths of tuples; `points` as in
+        `layout.Points.arrays`; `shape` hidden units, those with padding, and with the padding that
+        the trail has; `rule` momentum, Nesterov's, decay; `vectors` (3, size) that of the
+        parameters, of the velocity, and room for one; the rest as in `Trail`.
         """
         _ = sources
         X, _, labels, groups, _, count, inverse = points
@@ -420,14 +407,10 @@ follow = _compiled(lanes_module.digest(lanes_module, subnormals))
 
 
 class Tangents:
-    """A tangent vector of a training, from a seeded random direction on; in float32.
+    """A tangent vector of a training, from a seeded random direction on.
 
-    Args:
-        network: whose training points it shares; in the narrow layout, in float32.
-        momentum: of the optimiser; with it the vector is of parameters and velocity.
-        nesterov: whether it looks ahead.
-        decay: weight decay.
-
+    It shares the network's training points, in the narrow layout, and its dtype; with momentum it
+    is of parameters and velocity.
     """
 
     def __init__(
