@@ -29,44 +29,25 @@ BLOCK = 1000
 
 @dataclass(frozen=True)
 class Settled:
-    """What a training comes to at one learning rate.
+    """What a training comes to at one learning rate."""
 
-    Attributes:
-        lr: learning rate η.
-        steps: of the losses kept, as counted from the training's start, shape (kept,), int64.
-        losses: F at them; NaN at the step that it diverged at, which is the last then.
-        sharpness: λ_max of the Hessian of F at them; NaN but for the last two.
-        lyapunov: largest exponent of the training map over them, per step; NaN where it diverged
-            or there is no derivative (Adam, networks without compiled products).
-
-    """
-
-    lr: float
+    lr: float  # learning rate η
+    # of the losses kept, as counted from the training's start, shape (kept,)
     steps: npt.NDArray[np.int64]
-    losses: Array
-    sharpness: Array
+    losses: Array  # F at them; NaN at the step that it diverged at, which is the last then
+    sharpness: Array  # λ_max of the Hessian of F at them; NaN but for the last two
+    # largest exponent of the training map over them, per step; NaN where it diverged or there is
+    # no derivative (Adam, networks without compiled products)
     lyapunov: float
 
 
 class Brancher:
     """Goes on from the weights of one step, with a learning rate that stays.
 
-    The optimiser begins anew there: its momentum is not kept.
-
-    Args:
-        job: a full-batch job that the compiled kernel trains.
-        data: its data.
-        step: updates made before.
-        theta: the weights then, as in `Snapshot`.
-        frozen: whether Γ stays as it is at that step.
-        steps: updates to make, at least 1.
-        keep: last steps to keep, at most `steps`.
-
-    Attributes:
-        step: of the start.
-        loss: F there.
-        sharpness: λ_max of the Hessian of F there.
-
+    The optimiser begins anew there: its momentum is not kept. The job is a full-batch one that the
+    compiled kernel trains; `theta` are the weights after `step` updates, as in `Snapshot`; `frozen`
+    holds Γ as it is then; of the `steps` updates, at least 1, the last `keep` are kept. `loss` and
+    `sharpness` are F and λ_max of its Hessian at the start.
     """
 
     def __init__(
@@ -93,14 +74,7 @@ class Brancher:
         self.loss = network.measure(network.points[0], self._gammas[0]).weighted
 
     def at(self, lr: float, stop: Callable[[], bool] = lambda: False) -> Settled:
-        """Go on at a learning rate.
-
-        Args:
-            lr: the learning rate.
-            stop: asked now and then.
-
-        Returns:
-            what its last steps come to.
+        """Return what the last steps come to at a learning rate; `stop` is asked now and then.
 
         Raises:
             Interrupted: when `stop()` became true.
