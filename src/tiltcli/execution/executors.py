@@ -71,10 +71,8 @@ def lost(times: int, last: str) -> WorkerLost:
     return WorkerLost(f"lost its worker {often}; the last, {last}")
 
 
-def ending(exitcode: int | None) -> str:
+def ending(exitcode: int) -> str:
     """Say how a process ended, from its exit code as `multiprocessing` gives it."""
-    if exitcode is None:
-        return "ended in an unknown way"
     if exitcode >= 0:
         return f"ended with exit code {exitcode}"
     try:
@@ -242,7 +240,7 @@ class _Worker(Generic[Task]):
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
-        return said + ending(self.process.exitcode)
+        return said + ending(self.process.exitcode or 0)
 
 
 def _serve(pipe: Connection, work: Work[Any, Any]) -> None:

@@ -8,13 +8,10 @@ from pathlib import Path
 from tiltcli.cli.options import RESULTS, OneJob, Results, Run, Where, app, choice, option, say
 from tiltcli.errors import UserError
 
-
-class Tracker(StrEnum):
-    """What metrics are exported to."""
-
-    TENSORBOARD = "tensorboard"
-    MLFLOW = "mlflow"
-    WANDB = "wandb-offline"
+Tracker = StrEnum(
+    "Tracker", {"TENSORBOARD": "tensorboard", "MLFLOW": "mlflow", "WANDB": "wandb-offline"}
+)
+"""What metrics are exported to."""
 
 
 @app.command()
