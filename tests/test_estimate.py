@@ -1,5 +1,6 @@
 """--dry-run's time is that of the work there is, whatever a trial has time for."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ def test_torch_counts_updates_and_rows(monkeypatch):
     more = jobs("train.seeds=6")
     engines = {job.id: "torch" for job in more}
     assert estimate.estimate(more, engines, 2).seconds == pytest.approx(3 * 32)
+
+
+def test_a_part_of_many_samples_is_timed(monkeypatch):
+    """And counted up; of minibatches a step costs what it costs."""
+    job = jobs()[0]
+    data = estimate.dataset_of(job)
+    monkeypatch.setattr(estimate, "MOST_SAMPLES", len(data.train) // 4)
+    monkeypatch.setattr(estimate, "_trial", lambda _, data, engine: 1 / len(data.train))
+    for size, timed in (("full", -(-len(data.train) // 4) * 4), (10, len(data.train))):
+        one = dataclasses.replace(job, settings={**job.settings, "train.batch_size": size})
+        assert estimate._costs(one, data, "fused", "auto") == pytest.approx((timed, 0))
 
 
 def test_costs_are_those_of_all_samples(monkeypatch):
