@@ -126,7 +126,8 @@ def test_draws_zipped_with_seeds_go_on(tmp_path):
     ("options", "said"),
     [
         ({"keep": 99}, ["allowed: 1 to"]),
-        ({"keep": 0, "seeds": 3}, ["allowed: 1 to", "allowed: 4 or more"]),
+        ({"keep": 0, "seeds": 3}, ["allowed: 1 to", "allowed: 4 to 100,000"]),
+        ({"keep": 1, "seeds": 10**400}, ["allowed: 4 to 100,000"]),
         ({"methods": ["loss.shape", "loss.base"]}, ["loss.shape does not vary", "loss.base does"]),
         ({"metric": "tset_accuracy"}, ["no tset_accuracy"]),
     ],
@@ -138,6 +139,8 @@ def test_what_cannot_be(folder, options, said):
     assert len(faults) == len(said)
     for fault, words in zip(faults, said, strict=True):
         assert words in fault
+    with pytest.raises(UserError, match="allowed: 1 to 100,000"):
+        confirmation_grid("grid", results=folder / "results", seeds=10**400)
 
 
 def test_commands_write_what_sweep_takes(folder, monkeypatch):

@@ -94,6 +94,10 @@ def test_epochs_beyond_the_end_or_the_divergence(run, tmp_path):
     assert len(caught.value.faults) == 4
     assert "got 61; job" in str(caught.value)
     assert "ends at epoch 60" in str(caught.value)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError) as caught:
+        patch.setattr(reprobe, "SHOWN", 1)
+        add(run, ProbeSettings(epochs=(61,)))
+    assert [str(one) for one in caught.value.faults][1:] == ["--epochs: … 4 jobs in all"]
     wild = {
         **GRID,
         "name": "wild",

@@ -83,10 +83,14 @@ def test_other_commands_end_with_their_output(folder, line, code, said):
     assert ended == code and error.startswith(said) and error.count("\n") == (1 if said else 0)
 
 
-def test_little_memory_is_a_message(folder):
-    limit = 800 << 20
+@pytest.mark.parametrize(
+    ("words", "mebibytes"), [(["runs", "grid"], 800), (["probe", "grid", "--every", "7"], 1270)]
+)
+def test_little_memory_is_a_message(folder, words, mebibytes):
+    """At 1270 MiB the compiler of probes aborted, with words of its own."""
+    limit = mebibytes << 20
     done = subprocess.run(
-        command("runs", "grid"),
+        command(*words),
         cwd=folder,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
         capture_output=True,
@@ -95,7 +99,7 @@ def test_little_memory_is_a_message(folder):
         check=False,
     )
     assert done.returncode == 2 and "not enough memory" in done.stderr
-    assert "needed: 1,200 MiB, more for large runs or many cores" in done.stderr
+    assert "needed: 1,600 MiB, more for large runs or many cores" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -14,11 +14,11 @@ from tiltcli.cli.options import INTERRUPTED, USAGE, app, say
 from tiltcli.cli.streams import outlast, set_up_streams
 from tiltcli.errors import UserError, out_of_memory
 
-LEAST_MEMORY = 1200 << 20
+LEAST_MEMORY = 1600 << 20
 """Bytes of address space that any command does with, of small runs, on two cores.
 
 Measured, MiB: reading a run 700, a sweep 900 (at 700 the compiler crashes), a report 1100, torch
-1200.
+1200, probes 1600 (at 1270 the compiler aborts).
 """
 
 

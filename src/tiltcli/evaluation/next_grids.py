@@ -30,6 +30,7 @@ from tiltcli.store.read import find_run, read_jobs
 
 CONFIRM_SEEDS = 20
 KEEP, ROUND_SEEDS = 5, 16
+MOST_SEEDS = 100_000  # a list of more is no grid file that is read
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def confirmation_grid(
     folder: str | Path = ".",
 ) -> str:
     """Text of the grid that confirms a run: chosen cells beside static, on fresh replicates."""
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise UserError(Fault(f"got {seeds}; allowed: 1 to {MOST_SEEDS:,}", source="--seeds"))
     if not tuned:
         jobs = read_jobs(find_run(run, Path(results)))
         methods, by = METHODS, varying(jobs)[0]
@@ -220,8 +223,9 @@ def _continued(sweep: Sweep, seeds: int, faults: list[Fault]) -> Replicates:
         faults.append(Fault(said, source="data.seed"))
         return Replicates(own)
     own = sorted(set(own)) if not several else own
-    if seeds <= len(own):
-        said = f"got {seeds}; the run has {len(own)} replicates: allowed: {len(own) + 1} or more"
+    if not len(own) < seeds <= MOST_SEEDS:
+        allowed = f"{len(own) + 1} to {MOST_SEEDS:,}"
+        said = f"got {seeds}; the run has {len(own)} replicates: allowed: {allowed}"
         faults.append(Fault(said, source="--seeds"))
         return Replicates(own)
     more = seeds - len(own)

@@ -97,8 +97,12 @@ def _costs(job: Job, data: Dataset, engine: str, device: str) -> tuple[float, fl
         return torch_costs(job, data, device)
     share = len(data.train) // MOST_SAMPLES if job["train.batch_size"] == "full" else 0
     if share > 1:  # every so manieth sample, of all classes
-        thin = {name: _thinned(part, share) for name, part in data.parts.items()}
-        data = replace(data, **thin)
+        data = replace(
+            data,
+            train=_thinned(data.train, share),
+            val=data.val and _thinned(data.val, share),
+            test=data.test and _thinned(data.test, share),
+        )
     # The first ones may be compiling, and be stopped at that.
     return max(share, 1) / max(_trial(job, data, engine) for _ in range(TRIALS)), 0.0
 

@@ -38,6 +38,9 @@ _SAME = (
 )
 
 
+SHOWN = 10
+
+
 @dataclass(frozen=True)
 class Reprobed:
     """What `probe_run` did."""
@@ -92,6 +95,8 @@ def check_epochs(jobs: pd.DataFrame, settings: ProbeSettings) -> None:
             upto = f"allowed: 0 to {last[job]}" if last[job] >= 0 else "it cannot be probed"
             why = f"job {job} diverged at epoch {int(epochs)}; {upto}"
         faults.append(Fault(f"got {listing(beyond)}; {why}", key="--epochs"))
+    if faults[SHOWN:]:
+        faults[SHOWN:] = [Fault(f"… {len(faults)} jobs in all", key="--epochs")]
     if faults:
         raise UserError(*faults)
 
