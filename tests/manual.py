@@ -47,7 +47,7 @@ def settings() -> str:
         about = schema[table]["description"].rstrip(".")
         header = ("setting", "default", "allowed", "unit", "meaning")
         parts.append(f"### {about}\n\n{_table(header, map(_setting, own))}")
-    for table in ("sweep", "probe"):
+    for table in ("sweep", "search", "probe"):
         properties = schema[table]["properties"]
         named = [(f"{table}.{name}", one) for name, one in properties.items()]
         needed = schema[table].get("required", ())
@@ -63,7 +63,7 @@ def _section(
             f"`{name}`",
             _default(one.get("default", REQUIRED if name.rpartition(".")[2] in needed else None)),
             _allowed(one),
-            one["description"],
+            one["description"].partition(" Allowed: ")[0],
         )
         for name, one in named
     ]

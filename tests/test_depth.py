@@ -127,14 +127,19 @@ def test_probes_of_two_hidden_layers(tmp_path, data):
     assert row["ntk_max"] == pytest.approx(np.linalg.eigvalsh(traced)[-1], rel=1e-7)
 
 
-@pytest.mark.parametrize("every", [1, 100])
-@pytest.mark.parametrize("lr", [5.0, 1e4, 1e200])
-def test_batches_diverge_alike(tmp_path, data, every, lr):
-    """A batch shows it: the same row, epoch and words from both engines."""
+@pytest.mark.parametrize(
+    ("lr", "every", "size"),
+    [(5.0, 1, 10), (5.0, 100, 10), (1e4, 1, 10), (1e200, 100, 10), (1e308, 1, "full")],
+)
+def test_they_diverge_alike(tmp_path, data, lr, every, size):
+    """A batch shows it: the same row, epoch, accuracy and words from both engines."""
     found = []
     for engine in ENGINES:
-        job = grid(tmp_path, engine, 2, batch_size=10, lr=lr, log_every=every, momentum=0.9)
-        job["loss"]["base"] = "mse"
+        job = grid(tmp_path, engine, 2, batch_size=size, lr=lr, log_every=every, momentum=0.9)
+        if size == "full":  # infinite in float32
+            job["train"]["dtype"] = "float32"
+        else:
+            job["loss"]["base"] = "mse"
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             tiltcli.sweep(job, results=tmp_path, engine=engine, workers=0)
@@ -143,5 +148,8 @@ def test_batches_diverge_alike(tmp_path, data, every, lr):
     for column in ("outcome", "epochs"):
         assert found[0].jobs[column].tolist() == found[1].jobs[column].tolist()
     fused, torch = (one.metrics for one in found)
-    assert fused[["epoch", "step"]].equals(torch[["epoch", "step"]])
+    same = ["epoch", "step", "train_accuracy", "val_accuracy"]
+    assert fused[same].equals(torch[same])
     np.testing.assert_allclose(fused["train_loss"], torch["train_loss"], rtol=1e-6)
+    if lr == 1e308:
+        assert fused["train_accuracy"].iloc[-1] == 0  # all logits are NaN: no guess is right

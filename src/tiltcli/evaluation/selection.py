@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tiltcli.errors import UserError, listing, with_suggestion
+from tiltcli.evaluation.facets import value_text
 from tiltcli.grid.settings import SETTINGS
 from tiltcli.store.read import Tables
 
@@ -128,9 +129,15 @@ def lacks(frame: pd.DataFrame, condition: Condition) -> bool:
 
 
 def _there(column: pd.Series[Any]) -> str:
-    """Values of a column, for a message."""
+    """Values of a column as tables show them, for a message."""
+    key = str(column.name)
     values = sorted(column.dropna().unique().tolist(), key=by_kind)
-    return listing(values) or "none, for it does not apply to these jobs"
+    if _null_word(key) and column.isna().any():
+        values.append(None)
+    return (
+        listing([value_text(key, value) for value in values])
+        or "none, for it does not apply to these jobs"
+    )
 
 
 def by_kind(value: object) -> tuple[str, object]:

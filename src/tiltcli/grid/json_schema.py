@@ -63,7 +63,7 @@ def json_schema() -> Schema:
         "zip": {"type": "array", "items": tie, "description": about},
         "settings": list(SETTINGS),
         "trials": _described(TRIALS),
-        "seed": _described(SEED),
+        "seed": _described(SEED) | {"default": SEED.default},
         "most": MOST_WHOLE,
         "quantities": list(QUANTITIES),
         "default": list(DEFAULT),

@@ -194,7 +194,9 @@ class Training:
         return Sums(loss, weighted, right)
 
     def _right(self, logits: Tensor, y: Tensor) -> Tensor:
-        hits = y[logits.argmax(dim=1) == y]
+        # A NaN is no guess, nor is minus infinity: as in the compiled kernel.
+        best, guess = logits.nan_to_num(-math.inf, math.inf, -math.inf).max(dim=1)
+        hits = y[(guess == y) & (best > -math.inf)]
         return torch.bincount(hits, minlength=self.classes).cpu()
 
     def _update(self) -> None:
