@@ -11,6 +11,7 @@ import pytest
 
 import tiltcli
 from helpers import GRID, tilt, tilt_process, write_grid
+from test_faults import mounted, remount
 from tiltcli.api.exporting import TRACKERS, _recalls
 
 ONE = (
@@ -81,6 +82,19 @@ def test_tensorboard(place):
                 assert found[name, step] == np.float32(value)
         assert found["final/test_accuracy", 0] == np.float32(job.test_accuracy)
     assert not list((place / "runs").glob(".*"))
+
+
+def test_a_full_disk(place, tmp_path):
+    """It is said, not waited for; once there is room the same command writes all."""
+    disk = tmp_path / "disk"
+    words = ["export", "run", "--to", "tensorboard", "-o", disk]
+    with mounted(disk, "size=8k"):
+        full = tilt(*words, cwd=place)
+        assert full.returncode == 2 and "the disk is full" in full.stderr
+        assert full.stderr.count("\n") == 1
+        remount(disk, "size=8m")
+        assert tilt(*words, cwd=place).returncode == 0
+        assert len(list(disk.glob("run/*/events.*"))) == 2 and not list(disk.rglob(".*"))
 
 
 class Client:

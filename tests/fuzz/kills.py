@@ -59,11 +59,11 @@ JOBS = 24
 IMPATIENT = """
 import functools
 if __name__ == "__main__":
-    from tiltcli.execution import run_options
-    run_options.RunOptions = functools.partial(run_options.RunOptions, checkpoint_seconds=0.02)
-    from tiltcli.store import part_files, part_writer
-    part_files.PART_COMMITS, part_writer.COMMIT_SECONDS = 3, 0.1
-    part_writer.COMMIT_SHARE, part_writer.WRITING_SHARE = 0, 1
+    from tiltcli.execution import checks
+    checks.RunOptions = functools.partial(checks.RunOptions, checkpoint_seconds=0.02)
+    from tiltcli.store import part_files, write
+    part_files.PART_COMMITS, write.COMMIT_SECONDS = 3, 0.1
+    write.COMMIT_SHARE, write.WRITING_SHARE = 0, 1
     from tiltcli.cli import main
     main()
 """

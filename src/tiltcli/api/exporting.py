@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tiltcli.errors import METRIC_COLUMNS, PROBE_COLUMNS, RESULT_COLUMNS, Outcom
 from tiltcli.evaluation.selection import narrowed
 from tiltcli.store.files import output_folder
 from tiltcli.store.read import find_run, read
+from tiltcli.store.weights import put
 
 _FINAL = [one.name for one in RESULT_COLUMNS if one.type in ("float64", "int64")]
 _ALONG = [
@@ -114,27 +116,30 @@ def _known(row: pd.Series[Any]) -> dict[str, Any]:
 
 
 def _in_tensorboard(folder: Path, run: str) -> set[str]:
-    return {path.name for path in (folder / run).glob("*") if path.is_dir()}
+    return {path.parent.name for path in (folder / run).glob("*/events.*")}
 
 
 def _to_tensorboard(folder: Path, run: str, jobs: Iterator[Exported]) -> None:
-    from tensorboardX import SummaryWriter
-    from tensorboardX.summary import hparams
+    # Its SummaryWriter leaves the writing to a thread, for which it waits for ever on a full disk.
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import masked_crc32c
+    from tensorboardX.summary import hparams, scalar
+
+    def record(**what: Any) -> bytes:
+        data = Event(wall_time=time.time(), **what).SerializeToString()
+        size = struct.pack("<Q", len(data))
+        return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in (size, data))
 
     for one in jobs:
-        half = folder / f".{one.job}"  # named as whole once it is
-        with SummaryWriter(logdir=str(half)) as writer:
-            for step, values in one.along:
-                for name, value in values.items():
-                    writer.add_scalar(name, value, step)
-            settings = {**one.settings, "outcome": one.outcome}
-            final = {f"final/{name}": value for name, value in one.final.items()}
-            for summary in hparams(settings, final):
-                writer.file_writer.add_summary(summary)
-            for name, value in final.items():
-                writer.add_scalar(name, value, 0)
-        (folder / run).mkdir(exist_ok=True)
-        half.rename(folder / run / one.job)
+        final = {f"final/{name}": value for name, value in one.final.items()}
+        records = [record(file_version="brain.Event:2")]
+        for summary in hparams({**one.settings, "outcome": one.outcome}, final):
+            records.append(record(summary=summary))
+        for step, values in [*one.along, (0, final)]:
+            for name, value in values.items():
+                records.append(record(step=step, summary=scalar(name, value)))
+        path = folder / run / one.job / f"events.out.tfevents.{time.time():.0f}.tiltcli"
+        put(path, b"".join(records))
 
 
 def _mlflow(folder: Path, run: str) -> tuple[Any, str]:
