@@ -212,7 +212,7 @@ def test_new_refuses_what_a_template_has_no_use_for(tmp_path, words):
     what = (words or ["spiral"])[0]
     assert refused.stderr.splitlines() == [
         f"error: {flag}: {what} has no use for it; only tiltcli new slurm has"
-        for flag in ("--shards", "--results", "--mem")
+        for flag in ("--shards", "--mem", "--results")
     ]
 
 

@@ -117,8 +117,7 @@ def test_combinations(case):
     st.booleans(),
 )
 def test_drawn_combinations(sizes, W, depth, optimiser, base, size, schedule, grouped):
-    arguments = (*sizes, W, depth, optimiser, base, size, schedule, grouped)
-    compare(*arguments, steps=200, torch=False)
+    compare(*sizes, W, depth, optimiser, base, size, schedule, grouped)
 
 
 def test_the_order_is_numpys():
