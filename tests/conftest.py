@@ -34,10 +34,10 @@ collect_ignore = ["bench", "crashing", "examples"]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    """As many as there are cores for this process, not in the machine."""
+    """One more than there are cores for this process (not in the machine): some tests only wait."""
     from tiltcli.engines.machine import cores
 
-    return min(cores(), 8)
+    return min(cores() + 1, 8)
 
 
 @pytest.hookimpl(tryfirst=True)

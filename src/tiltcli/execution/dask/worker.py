@@ -65,7 +65,7 @@ def _source() -> str:
     """Digest of the tool's own code: two checkouts may both call themselves one version."""
     digest = hashlib.sha256()
     folder = Path(tiltcli.__file__).parent
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.txt")]):  # columns are a text
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:8]
 
