@@ -8,18 +8,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiltcli.engines.base import Array, Block, Ending, Whole
 from tiltcli.errors import METRIC_COLUMNS
 from tiltcli.grid import Job
 from tiltcli.grid.settings import FACTORIES, SETTINGS, given_arguments, outputs
 from tiltcli.store.files import writing
 from tiltcli.store.parquet import METRICS, PROBES, RECALL, open_writer, read_part, table_of_rows
+
+if TYPE_CHECKING:
+    from tiltcli.engines.base import Array, Block, Ending, Whole
 
 SPILL_ROWS = 1 << 18
 """Rows of metrics and recalls a running job keeps in memory; beyond, they go to its own files."""
