@@ -51,7 +51,7 @@ class ProbeQueue:
         before = self._exponent
         self._exponent = self._executor.submit(self._on, before, trail)
         if before is not None:
-            before.result()  # so that no more than two wait in memory
+            before.result()  # the next trail may be written where that one was: see `Trail`
 
     def _on(self, before: Future[float] | None, trail: Trail) -> float:
         assert self.follow is not None
